@@ -1,0 +1,1 @@
+"""Domain events behind one interface, dispatched by implementations that are proven interchangeable."""

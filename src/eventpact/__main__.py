@@ -1,0 +1,5 @@
+"""``python -m eventpact``."""
+
+from eventpact.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,47 @@
+"""What happens because of an event. Handlers are idempotent: an event may be delivered more than once."""
+
+from __future__ import annotations
+
+import asyncio
+
+from eventpact.application.ports import MailerService, VerificationCodes
+from eventpact.domain.events import AccountCreatedEvent, SignUpRepeatedEvent, VerificationCodeRequestedEvent
+
+__all__ = ["NotifyOwnerHandler", "VerifyAccountEmailHandler"]
+
+
+class VerifyAccountEmailHandler:
+    """Mails a verification code to the owner of a new account.
+
+    The code follows from the event, so an event that is delivered twice mails the same code twice.
+    """
+
+    def __init__(self, codes: VerificationCodes, mailer: MailerService) -> None:
+        self._codes = codes
+        self._mailer = mailer
+
+    async def handle(self, event: AccountCreatedEvent | VerificationCodeRequestedEvent) -> None:
+        """Store the digest of the code, then send the mail.
+
+        Raises:
+            Exception: the code was not stored, or the mail was not sent.
+        """
+        # The database blocks, and the loop that this runs on must not.
+        code = await asyncio.to_thread(self._codes.issue, event.account_id, event.event_id, event.occurred_at)
+        if code is not None:
+            await self._mailer.send(to=event.email, template="verification", context={"code": code})
+
+
+class NotifyOwnerHandler:
+    """Tells the owner of a verified account that someone signed up with the same address."""
+
+    def __init__(self, mailer: MailerService) -> None:
+        self._mailer = mailer
+
+    async def handle(self, event: SignUpRepeatedEvent) -> None:
+        """Send the mail.
+
+        Raises:
+            Exception: it was not sent.
+        """
+        await self._mailer.send(to=event.email, template="sign-up-repeated", context={})

@@ -1,0 +1,1 @@
+"""What is true whatever carries the events: standard library only."""

@@ -1,0 +1,254 @@
+"""The fire-and-forget dispatcher: handlers run as tasks of the event loop, after ``dispatch`` has returned."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import threading
+from asyncio import _get_running_loop as _running_loop  # None where no loop runs, without an exception
+from collections import deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any, ClassVar, Final, NamedTuple
+
+from eventpact.domain.dispatcher import (
+    Delivery,
+    DispatcherClosedError,
+    DispatchError,
+    EventDispatcher,
+    FailedDelivery,
+    FailureSink,
+    Guarantees,
+    Handlers,
+    Ordering,
+)
+from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.subscriptions import Subscription, SubscriptionTable, report, undelivered
+
+__all__ = ["AsyncioEventDispatcher"]
+
+_log = logging.getLogger("eventpact")
+
+_GRACE: Final = 0.5
+"""Seconds past the deadline in which a running handler may still end (law L1 allows 1)."""
+
+
+_Delivery = tuple[DomainEvent, Subscription]
+
+
+class _Raised(NamedTuple):
+    """What a plain handler raised: returned, since a future cannot carry every exception (StopIteration, say)."""
+
+    exception: BaseException
+
+
+class AsyncioEventDispatcher(EventDispatcher):
+    """Starts a task for each delivery on one event loop, its home, and returns at once.
+
+    Its home is the loop that it is built on or, failing that, the first that it is dispatched on. Any other thread may
+    dispatch too. A plain ``handle`` runs in a thread of its own pool, so that it does not block the loop. The order in
+    which deliveries run is not promised. Nothing survives a crash, or a loop that ends without :meth:`aclose`.
+
+    Args:
+        handlers: event types, each with a handler or a sequence of handlers.
+        on_failure: the failure sink; the log where it is not given. Called on the loop, so it must not block for long.
+        max_pending: how many deliveries may be unsettled before ``dispatch`` refuses.
+        max_threads: how many plain handlers may run at once.
+
+    Raises:
+        RegistrationError: ``handlers`` is impossible (law A4).
+    """
+
+    needs_loop: ClassVar[bool] = True
+    """Built where a loop runs, it can be dispatched to from any thread at once; the contract suite does so."""
+
+    guarantees = Guarantees(blocks_caller=False, retries=0, delivery=Delivery.AT_MOST_ONCE, ordering=Ordering.NONE)
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        *,
+        on_failure: FailureSink | None = None,
+        max_pending: int = 10_000,
+        max_threads: int = 32,
+    ) -> None:
+        self._table = SubscriptionTable(handlers)
+        self._routes = dict(self._table)
+        self._on_failure = on_failure
+        self._max_pending = max_pending
+        self._executor = ThreadPoolExecutor(max_threads, thread_name_prefix="eventpact-handler")
+        # The strong reference that keeps a task from vanishing in a garbage collection, and what it is about.
+        self._pending: dict[asyncio.Future[Any], _Delivery] = {}
+        # Accepted on another thread, not yet seen by the loop.
+        self._inbox: deque[_Delivery] = deque()
+        self._undelivered: list[DomainEvent] = []
+        self._lock = threading.RLock()
+        self._closing = False
+        self._given_up = False
+        self._settled: asyncio.Event | None = None
+        self._home = _running_loop()
+
+    def dispatch(self, event: DomainEvent) -> None:
+        """Accept ``event`` and return; its handlers run when the loop gets to them.
+
+        Raises:
+            TypeError: ``event`` is not a :class:`DomainEvent` (law A1).
+            DispatcherClosedError: closing has begun (law A3).
+            DispatchError: ``max_pending`` deliveries are unsettled, or there is no running loop (law A5).
+        """
+        route = self._routes.get(type(event)) or self._table.route(event)
+        running = _running_loop()
+        with self._lock:
+            if self._closing:
+                raise DispatcherClosedError(f"{type(event).__name__} was refused: the dispatcher is closed")
+            if not route:
+                return
+            home = self._home
+            if home is None:
+                home = self._home = _settle_down(event, running)
+            if len(self._pending) + len(self._inbox) + len(route) > self._max_pending:
+                raise DispatchError(
+                    f"{type(event).__name__} was refused: {self._max_pending} deliveries may be pending; dispatch it"
+                    " again later, or raise max_pending"
+                )
+            if running is home:
+                for subscription in route:
+                    self._start((event, subscription))
+            else:
+                self._post(event, route, home)
+
+    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
+        """Refuse new events, wait for what is pending, cancel what is left, and return it.
+
+        A plain handler cannot be cancelled: one that outlives the deadline counts as undelivered, and its thread ends
+        when it does.
+        """
+        with self._lock:
+            if self._closing:
+                return ()
+            self._closing = True
+            home = self._home
+        if home is None or home is _running_loop():
+            return await self._close(timeout)
+        if home.is_running():
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._close(timeout), home))
+        return self._abandon()
+
+    def _post(self, event: DomainEvent, route: tuple[Subscription, ...], home: asyncio.AbstractEventLoop) -> None:
+        """Leave the deliveries where the loop finds them, which is in another thread."""
+        try:
+            home.call_soon_threadsafe(self._start_posted)
+        except RuntimeError as error:
+            raise DispatchError(
+                f"{type(event).__name__} was refused: the event loop of the dispatcher is closed; build another"
+            ) from error
+        # The loop cannot look before the lock is released.
+        self._inbox.extend((event, subscription) for subscription in route)
+
+    def _start_posted(self) -> None:
+        with self._lock:
+            while self._inbox:
+                self._start(self._inbox.popleft())
+
+    def _start(self, delivery: _Delivery) -> None:
+        event, subscription = delivery
+        future: asyncio.Future[Any]
+        if subscription.is_async:
+            # Not loop.create_task: under an eager task factory a deep cascade would run on the caller's stack.
+            future = asyncio.Task(subscription.handle(event), loop=self._home)  # type: ignore[arg-type]
+        else:
+            assert self._home is not None
+            future = self._home.run_in_executor(self._executor, copy_context().run, _call, subscription.handle, event)
+        self._pending[future] = delivery
+        future.add_done_callback(self._done)
+
+    def _done(self, future: asyncio.Future[Any]) -> None:
+        delivery = self._pending.pop(future, None)
+        exception = result = None
+        try:
+            result = future.result()
+        except BaseException as raised:  # noqa: BLE001 - becomes the delivery's failure
+            exception = raised
+        if delivery is None:
+            _log.warning("a handler ended after it was given up")
+        elif exception is not None or result is not None:
+            self._ended(future, delivery, exception, result)
+        if self._settled is not None:
+            self._settled.set()
+
+    def _ended(
+        self, future: asyncio.Future[Any], delivery: _Delivery, exception: BaseException | None, result: object
+    ) -> None:
+        """A delivery that is not simply over."""
+        event, subscription = delivery
+        if isinstance(result, _Raised):
+            exception = result.exception
+        if self._given_up and future.cancelled():
+            self._undelivered.append(event)
+        elif exception is not None:
+            report(self._on_failure, FailedDelivery(event, subscription.handler, exception, attempts=1))
+        elif not isinstance(future, asyncio.Task) and inspect.isawaitable(result):
+            # a plain handle that returned a coroutine
+            task = asyncio.Task(_awaited(result), loop=self._home)
+            self._pending[task] = delivery
+            task.add_done_callback(self._done)
+
+    async def _close(self, timeout: float) -> tuple[DomainEvent, ...]:
+        self._start_posted()
+        self._settled = asyncio.Event()
+        try:
+            if not await self._idle(self._settled, timeout):
+                self._give_up()
+                await self._idle(self._settled, _GRACE)
+        finally:
+            left = self._abandon()
+        return left
+
+    async def _idle(self, settled: asyncio.Event, timeout: float) -> bool:
+        own = 1 if asyncio.current_task() in self._pending else 0  # a handler that closes cannot await its own end
+        try:
+            async with asyncio.timeout(timeout):
+                while len(self._pending) > own:
+                    await settled.wait()
+                    settled.clear()
+        except TimeoutError:
+            return False
+        return True
+
+    def _give_up(self) -> None:
+        """Cancel the async handlers, and the plain ones that have no thread yet."""
+        self._given_up = True
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        for future in self._pending:
+            if isinstance(future, asyncio.Task) and future is not asyncio.current_task():
+                future.cancel()
+
+    def _abandon(self) -> tuple[DomainEvent, ...]:
+        """The undelivered, each once. What a handler still does after this no longer counts."""
+        left = [event for event, _ in (*self._pending.values(), *self._inbox)]
+        self._executor.shutdown(wait=not left, cancel_futures=True)
+        self._pending.clear()
+        self._inbox.clear()
+        return undelivered((*self._undelivered, *left))
+
+
+def _settle_down(event: DomainEvent, running: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop:
+    if running is None:
+        raise DispatchError(
+            f"{type(event).__name__} was refused: there is no running event loop; build the dispatcher, or dispatch for"
+            " the first time, inside the loop that is to run the handlers"
+        )
+    return running
+
+
+def _call(handle: Callable[[DomainEvent], object], event: DomainEvent) -> object:
+    try:
+        return handle(event)
+    except BaseException as exception:  # noqa: BLE001 - becomes the delivery's failure on the loop
+        return _Raised(exception)
+
+
+async def _awaited(awaitable: Awaitable[None]) -> None:
+    await awaitable

@@ -1,0 +1,79 @@
+"""The queues of events: the main one and, on RabbitMQ, those where messages wait for a retry or for a person."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from celery import Celery
+from kombu import Exchange, Queue
+
+__all__ = ["dead_queue_name", "declare_queues", "event_queue", "is_amqp", "queue_of", "retry_queue"]
+
+DELIVERY_LIMIT: Final = 5
+"""How often RabbitMQ redelivers a message whose worker died, before it goes to the dead-letter queue."""
+
+_DEFAULT_EXCHANGE: Final = Exchange("", type="direct")
+
+
+def is_amqp(app: Celery) -> bool:
+    """Whether the app's broker is RabbitMQ."""
+    url = app.conf.broker_write_url or ""
+    return url.split(":", 1)[0] in {"amqp", "amqps", "pyamqp"}
+
+
+def queue_of(app: Celery) -> Queue:
+    """The queue that the app's events go to."""
+    queue: Queue = app.amqp.queues[app.conf.task_default_queue]
+    return queue
+
+
+def dead_queue_name(queue: str) -> str:
+    """The queue of messages that no worker can make sense of, or that killed too many."""
+    return f"{queue}.dead"
+
+
+def event_queue(name: str, *, amqp: bool) -> Queue:
+    """The queue that workers consume."""
+    if not amqp:
+        return Queue(name, _DEFAULT_EXCHANGE, routing_key=name)
+    return _quorum(name, dead_queue_name(name), **{"x-delivery-limit": DELIVERY_LIMIT})
+
+
+def retry_queue(queue: str, attempt: int) -> Queue:
+    """Where messages wait on RabbitMQ before that attempt, until they expire back into ``queue``.
+
+    One for each attempt, because only the head of a queue expires: what waits for long must not hold up what waits for
+    less.
+    """
+    return _quorum(f"{queue}.retry.{attempt}", queue)
+
+
+def declare_queues(app: Celery, channel: Any) -> None:
+    """Declare the app's queue, and the dead-letter queue behind it, so that publishing needs no worker to be first."""
+    if not is_amqp(app):
+        return  # a list in Redis exists once something is in it
+    main = queue_of(app)
+    dead = (main.queue_arguments or {}).get("x-dead-letter-routing-key")
+    if dead:
+        Queue(
+            dead, _DEFAULT_EXCHANGE, routing_key=dead, queue_arguments={"x-queue-type": "quorum"}, channel=channel
+        ).queue_declare()
+    main(channel).declare()
+
+
+def _quorum(name: str, dead_letters_to: str, **arguments: Any) -> Queue:
+    return Queue(
+        name,
+        _DEFAULT_EXCHANGE,
+        routing_key=name,
+        durable=True,
+        queue_arguments={
+            "x-queue-type": "quorum",
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": dead_letters_to,
+            # A dead letter is removed only when the queue behind has confirmed it; that needs reject-publish.
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+            **arguments,
+        },
+    )

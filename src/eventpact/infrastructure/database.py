@@ -1,0 +1,152 @@
+"""The database: SQLite or PostgreSQL, by URL; its transactions, its schema."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import event
+
+__all__ = ["Database", "UtcDateTime", "metadata"]
+
+metadata = sa.MetaData()
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """An aware moment. SQLite keeps no zone, so UTC is put back there."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _: sa.Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, _: sa.Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC) if value.tzinfo is None else value
+
+
+@dataclass(slots=True)
+class _Transaction:
+    connection: sa.Connection
+    after_commit: list[Callable[[], object]] = field(default_factory=list)
+
+
+class Database:
+    """A pool of connections to one database, shared by all that keep something in it.
+
+    Args:
+        url: as SQLAlchemy takes it: ``sqlite:///…`` or ``postgresql+psycopg://…``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = sa.make_url(url)
+        self.is_sqlite = self._url.get_backend_name() == "sqlite"
+        if self.is_sqlite:
+            if self._url.database:
+                Path(self._url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # A thread that finds the file locked waits this long: less than the 2 seconds that a dispatch may take.
+            self.engine = sa.create_engine(self._url, connect_args={"timeout": 1.5}, pool_size=20, pool_timeout=2)
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_immediate)
+        else:
+            self.engine = sa.create_engine(
+                self._url,
+                pool_size=20,
+                pool_timeout=2,
+                pool_pre_ping=True,
+                connect_args={"connect_timeout": 2},
+            )
+            event.listen(self.engine, "connect", _prepare_postgresql)
+        self._current: ContextVar[_Transaction | None] = ContextVar("eventpact_transaction", default=None)
+
+    @contextmanager
+    def transaction(self) -> Generator[sa.Connection]:
+        """A connection inside a transaction: the caller's if it is in one already, else one that ends with this.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
+        """
+        current = self._current.get()
+        if current is not None:
+            yield current.connection
+            return
+        with self.engine.begin() as connection:
+            transaction = _Transaction(connection)
+            token = self._current.set(transaction)
+            try:
+                yield connection
+            finally:
+                self._current.reset(token)
+        for callback in transaction.after_commit:
+            callback()
+
+    def after_commit(self, callback: Callable[[], object]) -> None:
+        """Call ``callback``, which must not raise, once the transaction is committed; not if it is rolled back.
+
+        Outside of a transaction it is called at once.
+        """
+        current = self._current.get()
+        if current is None:
+            callback()
+        else:
+            current.after_commit.append(callback)
+
+    def migrate(self) -> None:
+        """Bring the schema to the newest revision.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
+        """
+        config = Config()
+        config.set_main_option("script_location", "eventpact:infrastructure/migrations")
+        with self.engine.begin() as connection:
+            if not self.is_sqlite:
+                # Several servers may start at once; the lock goes with the transaction.
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(7236018253512)"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def ping(self) -> None:
+        """Ask the database whether it has the schema.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: it does not answer, or was never migrated.
+        """
+        with self.engine.connect() as connection:
+            connection.execute(sa.text("SELECT 1 FROM accounts LIMIT 1"))
+
+    def forget(self) -> None:
+        """Leave the connections of the parent process alone, in a forked child."""
+        self.engine.dispose(close=False)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:
+    connection.isolation_level = None  # the driver would begin late, and deferred
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _prepare_postgresql(connection: Any, _: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 5000")
+        cursor.execute("SET lock_timeout = 2000")
+    connection.commit()
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    # A transaction that reads first and writes later would fail at once, not wait, when another one wrote meanwhile.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,188 @@
+"""The HTTP API: routes only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI, Request
+
+from eventpact.bootstrap import Application, bootstrap
+from eventpact.domain.account import CreateAccountData
+from eventpact.infrastructure.http.limits import BodyLimit, EvenPace, SignUpLimit
+from eventpact.infrastructure.http.models import (
+    Accepted,
+    AccountBody,
+    CodeRequest,
+    Health,
+    Problem,
+    Redemption,
+    SignUp,
+)
+from eventpact.infrastructure.http.problems import PROBLEMS, install, problem, title, unavailable
+from eventpact.infrastructure.settings import Settings, load_settings
+
+__all__ = ["create_app"]
+
+MAX_BODY_BYTES = 16 * 1024
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application, which opens its engines when it starts and drains its dispatcher when it stops.
+
+    Args:
+        settings: those of the environment where none are given.
+
+    Raises:
+        SettingsError: a setting of the environment is wrong.
+    """
+    settings = settings or load_settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.application = bootstrap(settings)
+        try:
+            yield
+        finally:
+            await app.state.application.aclose()
+
+    app = FastAPI(
+        title="eventpact",
+        version=version("eventpact"),
+        description="Accounts, and the verification of their e-mail addresses.",
+        lifespan=lifespan,
+        docs_url="/docs" if settings.docs else None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if settings.docs else None,
+        redirect_slashes=False,
+        responses=_problems(405, 500),
+    )
+    if settings.answers_at:
+        app.add_middleware(EvenPace, step=settings.answers_at)
+    app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
+    install(app)
+    _add_account_routes(app, SignUpLimit(settings.rate_limit, settings.rate_limit_storage))
+    _add_health_routes(app)
+    return app
+
+
+def _application(request: Request) -> Application:
+    application: Application = request.app.state.application
+    return application
+
+
+def _add_account_routes(app: FastAPI, limit: SignUpLimit) -> None:
+    @app.post(
+        "/accounts",
+        status_code=202,
+        operation_id="createAccount",
+        summary="Sign up",
+        responses=_problems(400, 413, 422, 429, 503)
+        | {202: {"description": "Accepted", "links": {**_link("verifyAccount"), **_link("requestCode")}}},
+    )
+    def create_account(body: SignUp, request: Request) -> Accepted:
+        """Create an account and mail a verification code to its owner.
+
+        The answer is the same for an address that has an account, whose owner is mailed instead.
+        """
+        client = request.client.host if request.client else "unknown"
+        retry_after = limit.retry_after(client)
+        if retry_after is not None:
+            return problem(  # type: ignore[return-value]  # a response passes as it is
+                429,
+                f"too many sign-ups from this address; try again in {retry_after} s",
+                headers={"Retry-After": str(retry_after)},
+            )
+        data = CreateAccountData(email=body.email, display_name=body.display_name)
+        _application(request).create_account.execute(data)
+        return Accepted()
+
+    @app.post(
+        "/accounts/verify",
+        operation_id="verifyAccount",
+        summary="Verify an address",
+        responses=_problems(400, 413, 422, 503)
+        | {400: _problem(400, "the code is wrong, used or expired, or the body cannot be read; ask for another code")},
+    )
+    def verify_account(body: Redemption, request: Request) -> AccountBody:
+        """Redeem a verification code. A code works once, for a limited time, and for few attempts."""
+        account = _application(request).verify_account.execute(body.email, body.code)
+        return AccountBody(
+            account_id=account.account_id,
+            email=account.email,
+            display_name=account.display_name,
+            verified=account.verified,
+        )
+
+    @app.post(
+        "/accounts/verification-codes",
+        status_code=202,
+        operation_id="requestCode",
+        summary="Ask for another code",
+        responses=_problems(400, 413, 422, 503) | {202: {"description": "Accepted", "links": _link("verifyAccount")}},
+    )
+    def request_code(body: CodeRequest, request: Request) -> Accepted:
+        """Mail another code, which voids the one before; at most one a minute. The answer is always the same."""
+        _application(request).resend_code.execute(body.email)
+        return Accepted()
+
+
+def _add_health_routes(app: FastAPI) -> None:
+    @app.get("/health/live", operation_id="live", summary="Is the process alive?")
+    async def live() -> Health:
+        """Always ok while the process can answer."""
+        return Health(status="ok")
+
+    @app.get(
+        "/health/ready",
+        operation_id="ready",
+        summary="Can requests be served?",
+        responses=_problems(503),
+    )
+    def ready(request: Request) -> Health:
+        """Asks the database, and the broker if there is one; counts what waits and what has failed."""
+        application = _application(request)
+        outcomes = {name: _ask(check) for name, check in application.checks.items()}
+        healthy = all(outcome == "ok" for outcome in outcomes.values())
+        counts = {name: count() for name, count in application.counts.items()} if outcomes["database"] == "ok" else {}
+        if not healthy:
+            away = ", ".join(name for name, outcome in outcomes.items() if outcome != "ok")
+            return unavailable(  # type: ignore[return-value]  # a response passes as it is
+                f"what requests need is away: {away}", checks=outcomes, counts=counts
+            )
+        return Health(status="ok", checks=outcomes, counts=counts)
+
+
+def _ask(check: Any) -> str:
+    try:
+        check()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+        return type(error).__name__
+    return "ok"
+
+
+_RETRY_AFTER = {"Retry-After": {"description": "after how many seconds to try again", "schema": {"type": "integer"}}}
+_HEADERS = {
+    405: {"Allow": {"description": "the methods that this address takes", "schema": {"type": "string"}}},
+    429: _RETRY_AFTER,
+    503: _RETRY_AFTER,
+}
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: _problem(status, PROBLEMS[status]) for status in statuses}
+
+
+def _problem(status: int, description: str) -> dict[str, Any]:
+    example = {"type": "about:blank", "title": title(status), "status": status, "detail": description}
+    return {
+        "description": description,
+        "headers": _HEADERS.get(status, {}),
+        "content": {"application/problem+json": {"schema": Problem.model_json_schema(), "example": example}},
+    }
+
+
+def _link(operation: str) -> dict[str, Any]:
+    return {operation: {"operationId": operation, "requestBody": {"email": "$request.body#/email"}}}

@@ -1,0 +1,157 @@
+"""Every error as problem+json (RFC 9457), that names what was wrong and never repeats what was sent."""
+
+from __future__ import annotations
+
+import http
+import logging
+import traceback
+from collections.abc import Mapping
+from uuid import uuid4
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from limits.errors import StorageError
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from eventpact.application.commands import InvalidCodeError
+from eventpact.domain.account import InvalidAccountError
+from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError
+
+__all__ = ["PROBLEMS", "ProblemResponse", "install", "problem", "title", "unavailable"]
+
+_log = logging.getLogger("eventpact")
+
+PROBLEMS = {
+    400: "the body cannot be read; send JSON in UTF-8",
+    404: "there is nothing at this address",
+    405: "this address does not take that method; the Allow header lists those that it takes",
+    413: "the body is too large",
+    422: "the request is malformed; see errors for what is wrong where",
+    429: "too many requests from this address; try again after the seconds that Retry-After tells",
+    500: "something went wrong on the server; error_id finds it in the log",
+    503: "something that is needed is away; send the same request again later",
+}
+"""What each error means, and what to do."""
+
+RETRY_AFTER = "5"
+"""Seconds after which a client should try again what a part that is away refused."""
+
+
+class ProblemResponse(JSONResponse):
+    """An answer of type application/problem+json."""
+
+    media_type = "application/problem+json"
+
+
+def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: object) -> ProblemResponse:
+    """The answer to an error."""
+    body = {"type": "about:blank", "title": title(status), "status": status, "detail": detail, **more}
+    return ProblemResponse(body, status_code=status, headers=dict(headers or {}))
+
+
+def unavailable(detail: str, **more: object) -> ProblemResponse:
+    """The answer while something is away, which tells when to try again."""
+    return problem(503, detail, headers={"Retry-After": RETRY_AFTER}, **more)
+
+
+def title(status: int) -> str:
+    """The status in words, as RFC 9110 has them."""
+    return {413: "Content Too Large", 422: "Unprocessable Content"}.get(status) or http.HTTPStatus(status).phrase
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of ``app`` with a problem."""
+    app.add_exception_handler(HTTPException, _http)  # type: ignore[arg-type]
+    app.add_exception_handler(RequestValidationError, _invalid)  # type: ignore[arg-type]
+    app.add_exception_handler(InvalidAccountError, _invalid_account)  # type: ignore[arg-type]
+    app.add_exception_handler(InvalidCodeError, _invalid_code)
+    app.add_exception_handler(DispatchError, _refused)
+    app.add_exception_handler(SQLAlchemyError, _database)
+    app.add_exception_handler(StorageError, _uncounted)
+    app.add_middleware(_CatchAll)
+
+
+async def _http(_: Request, error: HTTPException) -> ProblemResponse:
+    return problem(error.status_code, PROBLEMS.get(error.status_code, str(error.detail)), headers=error.headers)
+
+
+async def _invalid(_: Request, error: RequestValidationError) -> ProblemResponse:
+    errors = [
+        {"type": each["type"], "loc": [_printable(part) for part in each["loc"]], "msg": _printable(each["msg"])}
+        for each in error.errors()[:20]
+    ]
+    return problem(422, PROBLEMS[422], errors=errors)
+
+
+async def _invalid_account(_: Request, error: InvalidAccountError) -> ProblemResponse:
+    errors = [{"type": "value_error", "loc": ["body", error.field], "msg": str(error)}]
+    return problem(422, PROBLEMS[422], errors=errors)
+
+
+async def _invalid_code(_: Request, error: Exception) -> ProblemResponse:
+    return problem(400, str(error))
+
+
+async def _refused(_: Request, error: Exception) -> ProblemResponse:
+    _log.error("refused a request: %s: %s", type(error).__name__, error)
+    happened = (
+        "it is not known whether a mail goes out"
+        if isinstance(error, DispatchUncertainError)
+        else "nothing was mailed, because events are not being accepted at the moment"
+    )
+    return unavailable(f"{happened}; send the same request again later")
+
+
+async def _database(_: Request, error: Exception) -> ProblemResponse:
+    _log.error("refused a request: the database answered %s; is it up, and migrated?", type(error).__name__)
+    return unavailable("the database is not answering at the moment; send the same request again later")
+
+
+async def _uncounted(_: Request, error: Exception) -> ProblemResponse:
+    # Without counting there would be no limit, which is what somebody may have brought the storage down for.
+    _log.error("refused a request: the storage of the rate limit answered %s", type(error).__name__)
+    return unavailable("sign-ups cannot be counted at the moment; send the same request again later")
+
+
+class _CatchAll:
+    """Answers what nothing else does. Starlette's own handler would raise again, and the server log what it says."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except Exception as error:
+            if scope["type"] != "http" or started:
+                raise
+            await _unexpected(scope, error)(scope, receive, send)
+
+
+def _unexpected(scope: Scope, error: Exception) -> ProblemResponse:
+    error_id = uuid4().hex
+    # Without the exception's text, which may quote an address.
+    _log.error(
+        "error %s: %s in %s %s\n%s",
+        error_id,
+        type(error).__name__,
+        scope["method"],
+        ascii(scope["path"]),
+        "".join(traceback.format_tb(error.__traceback__)),
+    )
+    return problem(500, PROBLEMS[500], error_id=error_id)
+
+
+def _printable(part: object) -> object:
+    # An unknown field is named by the client, who may have put anything into its name.
+    return part if isinstance(part, int) else str(part)[:100].encode("ascii", "backslashreplace").decode()

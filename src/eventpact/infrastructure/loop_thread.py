@@ -1,0 +1,116 @@
+"""One long-lived event loop for ``async def`` handlers that are called where no loop runs."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import inspect
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+__all__ = ["LoopThread"]
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """An event loop in a thread of its own, started on first use, that lives until :meth:`close`.
+
+    One loop for all calls, so that the engines and pools that a handler opens live as long as it. A forked child starts
+    a loop of its own, because the parent's thread does not exist there.
+
+    Args:
+        on_start: called on the new thread before anything runs on it.
+    """
+
+    def __init__(self, on_start: Callable[[], object] = lambda: None) -> None:
+        self._on_start = on_start
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def run(self, awaitable: Awaitable[T]) -> T:
+        """Await ``awaitable`` on the loop, in a copy of the caller's context, and return what it returns.
+
+        Raises:
+            RuntimeError: called on the loop's own thread, which would wait for itself, or after :meth:`close`.
+            BaseException: whatever the awaitable raised, ``asyncio.CancelledError`` included.
+        """
+        try:
+            if threading.current_thread() is self._thread:
+                raise RuntimeError("the loop's own thread cannot wait for what runs on it")
+            outcome = asyncio.run_coroutine_threadsafe(_outcome(awaitable), self._running_loop())
+        except BaseException:
+            _drop(awaitable)
+            raise
+        try:
+            value, exception = outcome.result()
+        except concurrent.futures.CancelledError:  # before it began
+            _drop(awaitable)
+            raise asyncio.CancelledError from None
+        except BaseException:  # the waiting thread was interrupted, so nobody is left to receive the outcome
+            outcome.cancel()
+            raise
+        if exception is not None:
+            raise exception
+        return value  # type: ignore[return-value]  # there is a value where there is no exception
+
+    def cancel_all(self) -> None:
+        """Cancel whatever runs on the loop, without waiting for its end."""
+        if self._loop is not None and self._pid == os.getpid():
+            self._loop.call_soon_threadsafe(self._cancel_tasks)
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Cancel what still runs, stop the loop and join its thread for at most ``timeout`` seconds."""
+        with self._lock:
+            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+            self._closed = True
+        if loop is None or thread is None or self._pid != os.getpid():
+            return
+        loop.call_soon_threadsafe(loop.stop)
+        if thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        if self._pid != os.getpid():
+            # A copy of the parent's lock may be held by a thread that this process does not have.
+            self._lock, self._pid, self._loop = threading.Lock(), os.getpid(), None
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the loop is closed")
+            if self._loop is None:
+                started = threading.Event()
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._serve, args=(self._loop, started), name="eventpact-loop", daemon=True
+                )
+                self._thread.start()
+                started.wait()
+            return self._loop
+
+    def _serve(self, loop: asyncio.AbstractEventLoop, started: threading.Event) -> None:
+        self._on_start()
+        started.set()
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.get_loop().run_forever()
+
+    def _cancel_tasks(self) -> None:
+        for task in asyncio.all_tasks():
+            task.cancel()
+
+
+async def _outcome(awaitable: Awaitable[T]) -> tuple[T | None, BaseException | None]:
+    # A KeyboardInterrupt or SystemExit that left a task would end the loop for everyone; the waiting thread gets it.
+    try:
+        return await awaitable, None
+    except BaseException as exception:  # noqa: BLE001 - raised again in the thread that waits
+        return None, exception
+
+
+def _drop(awaitable: Awaitable[object]) -> None:
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()

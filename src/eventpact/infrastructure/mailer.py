@@ -1,0 +1,149 @@
+"""Mail: by SMTP, or as ``.eml`` files in a folder where no server is set."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, unquote, urlsplit
+from uuid import uuid4
+
+import aiosmtplib
+
+from eventpact.application.ports import MailRejectedError
+
+__all__ = ["FolderMailer", "Messages", "SmtpMailer"]
+
+# The address stands in the link's fragment, which no browser sends, so that no server on the way logs it.
+_TEMPLATES: Final = {
+    "verification": (
+        "Your verification code",
+        "Welcome!\n\nYour verification code is {code}\n\nEnter it at {base_url}/verify#email={to_quoted}\n\n"
+        "It can be used once. If you did not sign up, ignore this mail.\n",
+    ),
+    "sign-up-repeated": (
+        "You have an account already",
+        "Someone, perhaps you, signed up at {base_url} with this address.\n\n"
+        "You have an account already, so nothing was changed. If it was not you, ignore this mail.\n",
+    ),
+}
+
+
+class Messages:
+    """Makes messages of templates.
+
+    Args:
+        sender: the From header.
+        base_url: what links begin with.
+    """
+
+    def __init__(self, sender: str, base_url: str) -> None:
+        self._sender = sender
+        self._base_url = base_url
+
+    def build(self, to: str, template: str, context: Mapping[str, str]) -> EmailMessage:
+        """The message.
+
+        Raises:
+            MailRejectedError: the address cannot stand in a header.
+            KeyError: there is no such template, or ``context`` lacks something that it names.
+        """
+        subject, body = _TEMPLATES[template]
+        message = EmailMessage()
+        try:
+            message["To"] = to
+        except ValueError as error:
+            raise MailRejectedError("the address of the recipient cannot stand in a header") from error
+        message["From"] = self._sender
+        message["Subject"] = subject
+        message["Date"] = formatdate()
+        message["Message-ID"] = make_msgid(domain=urlsplit(self._base_url).hostname)
+        message["Auto-Submitted"] = "auto-generated"
+        message.set_content(body.format(base_url=self._base_url, to_quoted=quote(to), **context))
+        return message
+
+
+class FolderMailer:
+    """Writes each mail as an ``.eml`` file, whole or not at all."""
+
+    def __init__(self, folder: Path, messages: Messages) -> None:
+        self._folder = folder
+        self._messages = messages
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # codes are in there
+
+    async def send(self, *, to: str, template: str, context: Mapping[str, str]) -> None:
+        """Write the mail.
+
+        Raises:
+            MailRejectedError: it can never be sent.
+            OSError: the folder cannot be written.
+        """
+        message = self._messages.build(to, template, context)
+        await asyncio.to_thread(self._write, bytes(message))
+
+    def _write(self, content: bytes) -> None:
+        name = uuid4().hex
+        part = self._folder / f"{name}.part"
+        part.write_bytes(content)
+        os.replace(part, self._folder / f"{name}.eml")
+
+
+class SmtpMailer:
+    """Hands each mail to an SMTP server.
+
+    Args:
+        url: ``smtp://user:password@host:port``, or ``smtps://`` for TLS from the start.
+        starttls: insist on STARTTLS (True), do without (False), or use it where it is offered (None). With a password
+            None insists, too.
+        timeout: seconds that one answer of the server may take.
+    """
+
+    def __init__(self, url: str, messages: Messages, *, starttls: bool | None, timeout: float) -> None:
+        parts = urlsplit(url)
+        self._tls = parts.scheme == "smtps"
+        self._host = parts.hostname or "localhost"
+        self._port = parts.port
+        self._username = unquote(parts.username) if parts.username else None
+        self._password = unquote(parts.password) if parts.password else None
+        # Whoever stands between could hide the offer, and read the password.
+        self._starttls = True if starttls is None and self._password is not None else starttls
+        self._messages = messages
+        self._timeout = timeout
+
+    async def send(self, *, to: str, template: str, context: Mapping[str, str]) -> None:
+        """Send the mail over a connection of its own.
+
+        Raises:
+            MailRejectedError: the server refused this mail for good (a 5xx reply to its sender, recipient or content).
+            aiosmtplib.SMTPException: it was not sent this time, or the server could not be talked to as is set.
+            OSError: the server cannot be reached.
+        """
+        message = self._messages.build(to, template, context)
+        try:
+            await aiosmtplib.send(
+                message,
+                recipients=[to],
+                hostname=self._host,
+                port=self._port,
+                username=self._username,
+                password=self._password,
+                use_tls=self._tls,
+                start_tls=False if self._tls else self._starttls,
+                timeout=self._timeout,
+            )
+        except aiosmtplib.SMTPRecipientsRefused as error:
+            if all(refusal.code >= 500 for refusal in error.recipients):
+                raise MailRejectedError(f"the mail server refused the recipient ({_codes(error)})") from None
+            raise
+        except (aiosmtplib.SMTPSenderRefused, aiosmtplib.SMTPDataError) as error:
+            if error.code >= 500:
+                raise MailRejectedError(f"the mail server refused the mail ({error.code})") from None
+            raise
+
+
+def _codes(error: aiosmtplib.SMTPRecipientsRefused) -> str:
+    return ", ".join(str(refusal.code) for refusal in error.recipients)

@@ -1,0 +1,1 @@
+"""The schema, revision by revision; ``Database.migrate`` applies them."""

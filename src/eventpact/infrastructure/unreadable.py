@@ -1,0 +1,31 @@
+"""What another process wrote and this one cannot make sense of: it is told and kept, never dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["UnreadableMessage", "UnreadableSink"]
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableMessage:
+    """A message that no handler can receive.
+
+    Attributes:
+        reason: why, without quoting the message.
+        name: the task or event type that it names, if it names one.
+        message_id: the event's id, if it has one.
+        content: the body, as it came. It may hold an address.
+        content_type: of the body.
+    """
+
+    reason: str
+    name: str | None
+    message_id: str | None
+    content: bytes
+    content_type: str | None
+
+
+UnreadableSink = Callable[[UnreadableMessage], None]
+"""Called once for each message. If it raises, the message stays where it is."""
