@@ -1,0 +1,156 @@
+"""The abstract test class: subclass it, say how to open your dispatcher, and pytest checks it against every law."""
+
+from __future__ import annotations
+
+import secrets
+from abc import ABC
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, suppress
+from typing import Any, ClassVar
+
+import pytest
+
+from eventpact.domain.dispatcher import EventDispatcher, FailureSink, Guarantees, Handlers
+from eventpact_contracts.harness import CouldNotRunError, check, is_opened, opened
+from eventpact_contracts.laws import LAWS, Law
+from eventpact_contracts.model import check_against_model
+from eventpact_contracts.outcomes import LawResult, Outcome
+from eventpact_contracts.plugin import RESULT, asked
+
+__all__ = ["EventDispatcherContract"]
+
+_EXAMPLES = 100
+
+
+class EventDispatcherContract(ABC):
+    """The contract of every event dispatcher, as tests: one a law (``pytest -k R1``), and one of everything together.
+
+    ::
+
+        class TestMyDispatcher(EventDispatcherContract):
+            guarantees = Guarantees(
+                blocks_caller=True, retries=0, delivery=Delivery.AT_MOST_ONCE, ordering=Ordering.FIFO,
+            )
+
+            @contextmanager
+            def subject(self, handlers, on_failure):
+                yield MyDispatcher(handlers, on_failure=on_failure)
+
+    A law's test cannot be passed by leaving it out: one that is overridden, skipped or deselected is reported as *could
+    not run*.
+
+    Attributes:
+        guarantees: what the dispatcher declares.
+        needs_loop: whether it is to be built and driven inside a running event loop.
+        settle_timeout: how many seconds to wait for what was accepted.
+        target: ``"module:factory"``, importable in a fresh process, for the law that kills processes: see
+            :mod:`eventpact_contracts.crash`.
+
+    A class may also have a method ``unavailable()``: a context manager in which the engine cannot be reached (a broker
+    that is stopped, say), so that laws A2 and A5 see what ``dispatch`` does then.
+    """
+
+    guarantees: ClassVar[Guarantees]
+    needs_loop: ClassVar[bool] = False
+    settle_timeout: ClassVar[float] = 5.0
+    target: ClassVar[str | None] = None
+    contract_class: ClassVar[type[Any]]
+
+    def subject(
+        self,
+        handlers: Handlers,  # noqa: ARG002 - for those who override it
+        on_failure: FailureSink,  # noqa: ARG002
+    ) -> AbstractContextManager[EventDispatcher]:
+        """A context manager that yields a fresh dispatcher; what leaves it is torn down. Called as often as needed.
+
+        ``handlers`` maps event types to a handler or a list of handlers; ``on_failure`` is the failure sink.
+        """
+        raise CouldNotRunError(
+            f"{type(self).__qualname__} does not say how to open a dispatcher; give it\n\n"
+            "    @contextmanager\n"
+            "    def subject(self, handlers, on_failure):\n"
+            "        yield MyDispatcher(handlers, on_failure=on_failure)"
+        )
+
+    def test_everything_together(self, request: pytest.FixtureRequest) -> None:
+        """What becomes of every event is what an independent model says, whatever happens meanwhile."""
+        seed = asked(request.config)[1]
+        try:
+            check_against_model(self, seed=secrets.randbelow(2**32) if seed is None else seed)
+        except CouldNotRunError as error:
+            pytest.fail(f"could not run: {error}", pytrace=False)
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__(**given)
+        cls.contract_class = cls
+        for law in LAWS:
+            name = _test_name(law)
+            if getattr(cls, name) is not _TESTS[name]:
+                setattr(cls, name, _overridden(law, name))
+
+
+def _keep_open(test: EventDispatcherContract, request: pytest.FixtureRequest) -> None:
+    """A dispatcher that is slow to open is opened once for all tests of the class, and closed after the last."""
+    class_node = request.node.getparent(pytest.Class)
+    if class_node is not None and not is_opened(test):
+        keeping = ExitStack()
+        keeping.enter_context(opened(test))
+        class_node.addfinalizer(keeping.close)
+
+
+def _test_name(law: Law) -> str:
+    return f"test_{law.id}_{law.title.replace(' ', '_')}"
+
+
+def _law_test(law: Law) -> Callable[..., None]:
+    def test(self: EventDispatcherContract, request: pytest.FixtureRequest) -> None:
+        with suppress(CouldNotRunError):  # check says so
+            _keep_open(self, request)
+        examples, seed = asked(request.config)
+        result = check(
+            law,
+            self,
+            examples=_EXAMPLES if examples is None else examples,
+            seed=secrets.randbelow(2**32) if seed is None else seed,
+        )
+        request.node.stash[RESULT] = result
+        if result.outcome in (Outcome.VIOLATED, Outcome.COULD_NOT_RUN):
+            pytest.fail(_lesson(law, result), pytrace=False)
+
+    test.__name__ = _test_name(law)
+    test.__qualname__ = f"EventDispatcherContract.{test.__name__}"
+    test.__doc__ = law.promise
+    return test
+
+
+def _overridden(law: Law, name: str) -> Callable[..., None]:
+    def test(self: EventDispatcherContract) -> None:
+        pytest.fail(
+            f"law {law.id} ({law.title}) could not run: {type(self).__qualname__} overrides {name}. Take that away: a"
+            " law is not checked by another test. What a dispatcher does not promise, its guarantees say.",
+            pytrace=False,
+        )
+
+    test.__name__ = name
+    return test
+
+
+def _lesson(law: Law, result: LawResult) -> str:
+    """What helps somebody whose dispatcher fails a law."""
+    if result.outcome is Outcome.COULD_NOT_RUN or result.violation is None:
+        return f"law {law.id} ({law.title}) could not run: {result.detail}"
+    causes = "\n".join(f"  - {cause}" for cause in law.causes)
+    return (
+        f"law {law.id} ({law.title}) is violated: {result.violation.message}\n\n"
+        f"The law: {law.promise}\n\n"
+        f"{result.violation.trace}\n\n"
+        f"Usual causes:\n{causes}\n\n"
+        f"A known-bad dispatcher that fails alike: eventpact verify eventpact_contracts.rogues:{law.rogue}\n"
+        f"To see it again: {result.script}"
+    )
+
+
+_TESTS: dict[str, Callable[..., None]] = {_test_name(law): _law_test(law) for law in LAWS}
+
+for _name, _test in _TESTS.items():
+    setattr(EventDispatcherContract, _name, _test)

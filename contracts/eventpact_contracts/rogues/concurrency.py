@@ -1,0 +1,222 @@
+"""Rogues that are right as long as one thing happens after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable
+from contextvars import ContextVar
+from typing import Any
+from uuid import UUID
+
+from eventpact.domain.dispatcher import FailedDelivery
+from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.subscriptions import Subscription
+from eventpact_contracts.rogues.disguise import AsyncMask, Disguise, LoopDisguise
+from eventpact_contracts.rogues.rogue import Rogue
+
+__all__ = ["CONCURRENCY"]
+
+
+class Racy(Disguise):
+    """One field for all threads holds the event that is being dispatched."""
+
+    current: DomainEvent
+
+    def dispatch(self, event: DomainEvent) -> None:
+        self.current = event
+        time.sleep(0)  # lets another thread in
+        super().dispatch(self.current)
+
+
+class Homesick(LoopDisguise):
+    """It asks for the running loop, which another thread does not have."""
+
+    def dispatch(self, event: DomainEvent) -> None:
+        self.table.route(event)
+        asyncio.get_running_loop()
+        super().dispatch(event)
+
+
+class Recursive(Disguise):
+    """What a handler dispatches is handled on the handler's stack."""
+
+    def __init__(self, *given: Any) -> None:
+        self.inside = threading.local()
+        super().__init__(*given)
+
+    def dispatch(self, event: DomainEvent) -> None:
+        route = self.table.route(event)
+        if not getattr(self.inside, "handler", False) or any(each.is_async for each in route):
+            super().dispatch(event)
+            return
+        for each in route:
+            try:
+                self.deliver(each, event)
+            except Exception as exception:  # noqa: BLE001 - reported
+                self.on_failure(FailedDelivery(event, each.handler, exception, attempts=1))
+
+    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
+        before, self.inside.handler = getattr(self.inside, "handler", False), True
+        try:
+            return super().deliver(subscription, event)
+        finally:
+            self.inside.handler = before
+
+
+_next: ContextVar[list[DomainEvent] | None] = ContextVar("overwriting_next", default=None)
+
+
+class Overwriting(Disguise):
+    """A nested dispatch sets the queue instead of adding to it."""
+
+    def dispatch(self, event: DomainEvent) -> None:
+        self.table.route(event)
+        queue = _next.get()
+        if queue is not None:
+            queue[:] = [event]
+            return
+        queue = []
+        token = _next.set(queue)
+        try:
+            super().dispatch(event)
+            while queue:
+                super().dispatch(queue.pop())
+        finally:
+            _next.reset(token)
+
+
+class Lucky(LoopDisguise):
+    """An event older than the last that a handler has had is taken for a duplicate.
+
+    On the usual event loop tasks start in the order in which they were made, so this never happens.
+    """
+
+    def __init__(self, *given: Any) -> None:
+        self.home = threading.get_ident()
+        self.numbers: dict[UUID, int] = {}
+        self.latest: dict[str, int] = {}
+        super().__init__(*given)
+
+    def dispatch(self, event: DomainEvent) -> None:
+        self.table.route(event)
+        if threading.get_ident() == self.home:
+            self.numbers[event.event_id] = len(self.numbers)
+        super().dispatch(event)
+
+    async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
+        handler = f"{subscription.event_type.__name__} {subscription.key}"
+        number = self.numbers.get(event.event_id, -1)
+        if 0 <= number < self.latest.get(handler, 0):
+            return
+        self.latest[handler] = max(number, self.latest.get(handler, 0))
+        await super().deliver_async(subscription, event)
+
+
+class Hurried(LoopDisguise):
+    """Closing gives every task one turn to start, and cancels those that have not.
+
+    On the usual event loop one turn is enough.
+    """
+
+    def __init__(self, *given: Any) -> None:
+        self.home = threading.get_ident()
+        self.here: set[UUID] = set()
+        self.started: set[asyncio.Task[Any] | None] = set()
+        super().__init__(*given)
+
+    def dispatch(self, event: DomainEvent) -> None:
+        super().dispatch(event)
+        if threading.get_ident() == self.home:
+            self.here.add(event.event_id)
+
+    async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
+        self.started.add(asyncio.current_task())
+        await super().deliver_async(subscription, event)
+
+    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
+        closing = asyncio.ensure_future(super().aclose(timeout))
+        await asyncio.sleep(0)
+        for task in asyncio.all_tasks() - self.started:
+            coroutine: Any = task.get_coro()
+            if coroutine.__qualname__ != AsyncMask.handle.__qualname__:
+                continue
+            if coroutine.cr_frame.f_locals["event"].event_id in self.here:
+                task.cancel()
+        return await closing
+
+
+_C1 = {
+    "C3": "it says of every order what C1 says of threads",
+    "L1": "threads dispatch in its scripts too",
+    "L3": "threads dispatch in its scripts too",
+    "G1": "threads dispatch in its scripts too",
+    "G4": "threads dispatch in its scripts too",
+}
+
+CONCURRENCY = (
+    Rogue(
+        "racy",
+        Racy,
+        Racy.guarantees,
+        "C1",
+        "was",
+        "all threads share one field",
+        _C1,
+        settle_timeout=0.3,
+    ),
+    Rogue(
+        "homesick",
+        Homesick,
+        Homesick.guarantees,
+        "C1",
+        "dispatch raised RuntimeError",
+        "only the thread of the event loop may dispatch",
+        {
+            **_C1,
+            "A5": "where no loop runs, a DispatchError is owed",
+            "C2": "a plain handler that dispatches does so on a thread",
+        },
+        "dispatch from a worker thread raises for want of a loop",
+        needs_loop=True,
+    ),
+    Rogue(
+        "recursive",
+        Recursive,
+        Recursive.guarantees,
+        "C2",
+        "RecursionError",
+        "a cascade is handled on the stack of the first dispatch",
+    ),
+    Rogue(
+        "overwriting",
+        Overwriting,
+        Overwriting.guarantees,
+        "C2",
+        "never received",
+        "a handler that dispatches twice has dispatched once",
+        defect="a nested dispatch overwrites the queue and loses a pending event",
+        settle_timeout=0.3,
+    ),
+    Rogue(
+        "lucky",
+        Lucky,
+        Lucky.guarantees,
+        "C3",
+        "does not hold on this schedule",
+        "it relies on tasks starting in the order in which they were made",
+        needs_loop=True,
+        settle_timeout=0.5,
+    ),
+    Rogue(
+        "hurried",
+        Hurried,
+        Hurried.guarantees,
+        "C3",
+        "does not hold on this schedule",
+        "closing relies on every task having started after one turn of the loop",
+        needs_loop=True,
+        settle_timeout=0.5,
+    ),
+)

@@ -1,0 +1,160 @@
+"""Rogues whose process is killed: what they had accepted is gone, or comes back although they deny it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Awaitable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from eventpact.domain.dispatcher import Delivery, FailedDelivery, Guarantees
+from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.subscriptions import Subscription
+from eventpact_contracts.rogues.disguise import LoopDisguise, Mask
+from eventpact_contracts.rogues.rogue import Rogue
+
+__all__ = ["CRASHING", "Journaling"]
+
+_FOLDER: Final = "EVENTPACT_ROGUE_JOURNAL"
+
+
+class Journaling(LoopDisguise):
+    """A good one that survives crashes: a file for each delivery, written before it is accepted, removed when settled.
+
+    The files are in a folder that the environment names; without one there is nothing to survive, and none is written.
+    """
+
+    guarantees: ClassVar[Guarantees] = dataclasses.replace(LoopDisguise.guarantees, delivery=Delivery.AT_LEAST_ONCE)
+    needs_loop: ClassVar[bool] = True
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.folder = Path(os.environ[_FOLDER]) if _FOLDER in os.environ else None
+        for event in self._left():
+            super().dispatch(event)
+
+    @staticmethod
+    @contextmanager
+    def engine() -> Generator[None]:
+        """Give the processes that are started a folder to share."""
+        with tempfile.TemporaryDirectory(prefix="eventpact-rogue-") as folder:
+            os.environ[_FOLDER] = folder
+            try:
+                yield
+            finally:
+                del os.environ[_FOLDER]
+
+    def dispatch(self, event: DomainEvent) -> None:
+        for subscription in self.table.route(event):
+            if (file := self._file(subscription, event)) is not None:
+                half = file.with_suffix(".half")
+                half.write_text(json.dumps(event.to_dict()), encoding="utf-8")
+                half.rename(file)
+        super().dispatch(event)
+
+    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
+        if self._settled(subscription, event):
+            return None
+        result = super().deliver(subscription, event)
+        self.settle(subscription, event)
+        return result
+
+    async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
+        if not self._settled(subscription, event):
+            await super().deliver_async(subscription, event)
+            self.settle(subscription, event)
+
+    def report(self, failed: FailedDelivery) -> None:
+        super().report(failed)
+        assert isinstance(failed.handler, Mask)
+        self.settle(failed.handler.subscription, failed.event)
+
+    def settle(self, subscription: Subscription, event: DomainEvent) -> None:
+        """Nothing more is to be done."""
+        if (file := self._file(subscription, event)) is not None:
+            file.unlink(missing_ok=True)
+
+    def _file(self, subscription: Subscription, event: DomainEvent) -> Path | None:
+        if self.folder is None:
+            return None
+        kind = type(event)
+        return self.folder / f"{kind.__name__} {event.event_id} {self.table[kind].index(subscription)}.json"
+
+    def _settled(self, subscription: Subscription, event: DomainEvent) -> bool:
+        return (file := self._file(subscription, event)) is not None and not file.exists()
+
+    def _left(self) -> list[DomainEvent]:
+        """What a process before this one had accepted, and not settled."""
+        files = sorted(self.folder.glob("*.json")) if self.folder is not None else []
+        found = {
+            file.name.split()[1]: self.table.named(file.name.split()[0]).from_dict(json.loads(file.read_text("utf-8")))
+            for file in files
+        }
+        return list(found.values())
+
+
+class AcknowledgesEarly(Journaling):
+    """It takes a message from the queue when it has it, not when it has handled it."""
+
+    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
+        if not self._settled(subscription, event):
+            self.settle(subscription, event)
+            return LoopDisguise.deliver(self, subscription, event)
+        return None
+
+    async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
+        if not self._settled(subscription, event):
+            self.settle(subscription, event)
+            await LoopDisguise.deliver_async(self, subscription, event)
+
+
+class ForgetsOnCrash(LoopDisguise):
+    """It keeps in memory what it declares to keep for good."""
+
+    guarantees: ClassVar[Guarantees] = Journaling.guarantees
+    needs_loop: ClassVar[bool] = True
+
+
+class Remembering(Journaling):
+    """It declares that nothing is attempted again after a crash, and attempts it."""
+
+    guarantees: ClassVar[Guarantees] = LoopDisguise.guarantees
+
+
+CRASHING = (
+    Rogue(
+        "forgets_on_crash",
+        ForgetsOnCrash,
+        ForgetsOnCrash.guarantees,
+        "G3",
+        "was accepted, and lost",
+        "what it accepted is in the memory of its process alone",
+        needs_loop=True,
+        target=f"{__name__}:ForgetsOnCrash",
+    ),
+    Rogue(
+        "acknowledges_early",
+        AcknowledgesEarly,
+        AcknowledgesEarly.guarantees,
+        "G3",
+        "was accepted, and lost",
+        "a message is acknowledged before its handler has run",
+        defect="a message acknowledged before the handler ran, or when its worker died",
+        needs_loop=True,
+        target=f"{__name__}:AcknowledgesEarly",
+    ),
+    Rogue(
+        "remembering",
+        Remembering,
+        Remembering.guarantees,
+        "G3",
+        "before the crash, and again after it",
+        "it declares at most once, and attempts again what was interrupted",
+        needs_loop=True,
+        target=f"{__name__}:Remembering",
+    ),
+)

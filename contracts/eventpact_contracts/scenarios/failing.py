@@ -1,0 +1,74 @@
+"""Scripts in which handlers, or the failure sink, fail."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from eventpact.domain.events import DomainEvent
+from eventpact_contracts import cast
+from eventpact_contracts.cast import ROLES, is_async
+from eventpact_contracts.scenarios.parts import EXCEPTIONS, USUAL, behaving, failing_or_not, in_turn, one_caller
+from eventpact_contracts.script import ALWAYS, Behaviour, Planned, Script, Setting
+
+__all__ = [
+    "failing",
+    "interrupted",
+    "raising_sink",
+    "retried",
+]
+
+
+def failing(setting: Setting) -> st.SearchStrategy[Script]:
+    """Handlers that fail beside handlers that do not."""
+    return one_caller(behaving((*USUAL, cast.Shipped), failing_or_not(setting)), most=3)
+
+
+def raising_sink(setting: Setting) -> st.SearchStrategy[Script]:
+    """The same, and the failure sink raises."""
+    always = st.builds(Behaviour, fails=st.just(ALWAYS), how=st.sampled_from(EXCEPTIONS))
+    first = st.sampled_from(USUAL).map(lambda kind: Planned(kind, behaviours={ROLES[kind][0]: Behaviour(fails=ALWAYS)}))
+    rest = behaving(USUAL, lambda _: always | st.just(Behaviour()))
+    return st.builds(
+        lambda one, others, inside: Script(
+            (one, *others), (in_turn(1 + len(others)),), inside_loop=inside, sink_raises=True
+        ),
+        first,
+        st.lists(rest, max_size=2),
+        st.booleans() if not setting.needs_loop else st.just(True),
+    )
+
+
+def interrupted(setting: Setting) -> st.SearchStrategy[Script]:
+    """A handler is cancelled, or raises what is no ``Exception``.
+
+    Where handlers share the suite's own loop, an ``async def`` that raised ``KeyboardInterrupt`` would end that loop,
+    as asyncio has it; there, only cancellation is drawn for it.
+    """
+
+    def interruption(role: str) -> st.SearchStrategy[str]:
+        if not is_async(role):
+            return st.sampled_from(["KeyboardInterrupt", "SystemExit"])
+        return st.sampled_from(["CancelledError", *([] if setting.needs_loop else ["KeyboardInterrupt", "SystemExit"])])
+
+    def event(kind: type[DomainEvent]) -> st.SearchStrategy[Planned]:
+        return st.sampled_from(ROLES[kind]).flatmap(
+            lambda role: interruption(role).map(
+                lambda how: Planned(kind, behaviours={role: Behaviour(fails=ALWAYS, how=how)})
+            )
+        )
+
+    return one_caller(st.one_of([event(kind) for kind in USUAL]), most=2)
+
+
+def retried(setting: Setting) -> st.SearchStrategy[Script]:
+    """Handlers that fail as often as they may, or once more, beside handlers that succeed."""
+    most = setting.guarantees.retries
+    fails = st.sampled_from([ALWAYS, 0, *range(1, most + 1)])
+    drawn = st.builds(Behaviour, fails=fails, how=st.sampled_from(EXCEPTIONS))
+
+    def some_fails(planned: Planned) -> Planned:
+        if any(behaviour.fails for behaviour in planned.behaviours.values()):
+            return planned
+        return Planned(planned.kind, behaviours={**planned.behaviours, ROLES[planned.kind][0]: Behaviour(fails=ALWAYS)})
+
+    return one_caller(behaving(USUAL, lambda _: drawn).map(some_fails), most=2)

@@ -1,0 +1,50 @@
+"""Scripts that every run plays, because they are too large to be drawn often."""
+
+from __future__ import annotations
+
+from eventpact_contracts import cast
+from eventpact_contracts.cast import ROLES
+from eventpact_contracts.scenarios.parts import in_turn
+from eventpact_contracts.script import (
+    AwaitReturned,
+    AwaitStarted,
+    Behaviour,
+    Caller,
+    Close,
+    Dispatch,
+    Flood,
+    Planned,
+    Release,
+    Script,
+    Setting,
+    Step,
+)
+
+__all__ = [
+    "musts",
+]
+
+
+def musts(law: str, setting: Setting) -> tuple[Script, ...]:
+    """Scripts that a law is judged by in every run, before those that are drawn."""
+    if law == "C2":
+        return tuple(
+            Script((Planned(kind, chain=setting.depth),), (in_turn(1),)) for kind in (cast.Placed, cast.Priced)
+        )
+    if law == "L1":
+        # A plain handler cannot be cancelled, so closing has to leave without it.
+        overstays = Planned(cast.Placed, behaviours={"plain": Behaviour(held=True)})
+        steps: tuple[Step, ...] = (AwaitStarted(0), Close(0.02), Release(0))
+        return (Script((overstays,), (Caller((Dispatch(0),), thread=True), Caller(steps)), close=True),)
+    if law in ("A2", "A5"):
+        held_up = Planned(cast.Paid, behaviours={role: Behaviour(held=True) for role in ROLES[cast.Paid]})
+        scripts = []
+        if setting.quick and not setting.guarantees.blocks_caller:
+            # Should it block its caller all the same, the caller gets free, and the flood ends: law G1 has its say.
+            rescuer = Caller((AwaitStarted(0), AwaitReturned(0, 1.0), Release(0)), thread=True)
+            scripts.append(Script((held_up,), (Caller((Flood(0, 2_600),)), rescuer), inside_loop=True, close=True))
+        if setting.needs_loop:
+            scripts.append(Script((Planned(cast.Priced),), (in_turn(1),), loop_gone=True, close=True))
+        scripts.append(Script((Planned(cast.Paid),), (in_turn(1),), unavailable=True))
+        return tuple(scripts)
+    return ()

@@ -1,0 +1,67 @@
+"""Events and exceptions as text, so that a trace can hold them, and equal ones compare equal."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
+from hashlib import sha256
+from typing import Any, Final
+
+from eventpact.domain.events import DomainEvent
+
+__all__ = ["kin", "token"]
+
+_LONGEST_TOKEN: Final = 200
+
+
+def kin(exception: BaseException) -> tuple[str, ...]:
+    """The names of the exception's class and of its bases."""
+    return tuple(kind.__name__ for kind in type(exception).__mro__[:-1])
+
+
+def token(event: object) -> str:
+    """Type and values, as ASCII: two events are equal if and only if their tokens are."""
+    text = f"{type(event).__qualname__}({_values(event)})" if isinstance(event, DomainEvent) else ascii(event)
+    if len(text) > _LONGEST_TOKEN:
+        return f"{text[:_LONGEST_TOKEN]}... sha256 {sha256(text.encode()).hexdigest()[:16]}"
+    return text
+
+
+def _values(record: Any) -> str:
+    return ", ".join(f"{each.name}={_value(getattr(record, each.name))}" for each in fields(record))
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool | str | None):
+        return ascii(value)
+    if isinstance(value, int):
+        return hex(value) if abs(value) >= 1 << 64 else str(value)
+    if isinstance(value, float):
+        return repr(value + 0.0)  # -0.0 equals 0.0
+    if isinstance(value, Decimal):
+        sign, digits, exponent = value.as_tuple()
+        if not isinstance(exponent, int) or not any(digits):
+            return "Decimal 0" if isinstance(exponent, int) else f"Decimal {value}"
+        shown = "".join(map(str, digits)).rstrip("0")
+        return f"Decimal {'-' * sign}{shown}e{exponent + len(digits) - len(shown)}"
+    if isinstance(value, datetime):
+        offset = value.utcoffset()
+        if offset is None:
+            return f"naive {value!r}"
+        # The moment, also where it is out of range in UTC.
+        return f"{value.replace(tzinfo=UTC).isoformat()} minus {offset}" if value.year in (1, 9999) else _moment(value)
+    if isinstance(value, Enum):
+        return str(value)
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_value, value))})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    if is_dataclass(value) and not isinstance(value, type):
+        return f"{type(value).__qualname__}({_values(value)})"
+    return f"{type(value).__name__} {str(value)!a}"
+
+
+def _moment(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat()

@@ -1,0 +1,255 @@
+"""What happened in one run, in CONTRACT.md's words, as data: the only thing that a law is judged by.
+
+A trace does not say how it was seen: a blocking call, a task and a worker process leave the same one. It crosses
+processes as JSON lines, one entry a line, appended to a journal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from eventpact.domain.dispatcher import Delivery, Guarantees, Ordering
+
+__all__ = ["Entry", "Kind", "Trace", "read_journal"]
+
+
+class Kind(Enum):
+    """What can happen. The first eleven are CONTRACT.md's; the others are what the suite did or saw beside them."""
+
+    DISPATCHED = "dispatched"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    STARTED = "attempt started"
+    SUCCEEDED = "attempt succeeded"
+    FAILED = "attempt failed"
+    REPORTED = "failure reported"
+    CLOSING = "closing"
+    CLOSED = "closed"
+    CRASHED = "crashed"
+    RESTARTED = "restarted"
+
+    RAISED = "raised"
+    """A call of ``dispatch`` or ``aclose`` raised what is no ``DispatchError``."""
+    BEGUN = "closing has begun"
+    """``aclose`` has run its first step: from here on ``dispatch`` must refuse."""
+    BUILT = "built"
+    """An impossible registration was taken."""
+    REJECTED = "not built"
+    """An impossible registration was refused; ``exception`` says how."""
+    LOGGED = "logged"
+    """A record of level WARNING or higher."""
+    RELEASED = "released"
+    """The suite let a held handler go on."""
+    IDLE = "idle"
+    """Everything that was accepted is settled, and what was dispatched last came through: nothing more will happen."""
+    OVERDUE = "waited in vain"
+    """The suite waited as long as it was told to, and what had to happen did not."""
+    LEFT = "left behind"
+    """Something of the dispatcher's outlived it; ``note`` says what."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One thing that happened.
+
+    Attributes:
+        kind: what.
+        time: when, in seconds on a clock that only goes forward.
+        caller: who did it: a thread or task of the script, or the handler that dispatched in turn.
+        event: the ``event_id``, or a label of what was dispatched although it is no event.
+        event_type: the name of its class.
+        cause: the event whose handler dispatched this one, if one did.
+        handler: which handler, as ``EventType.role``. BUILT, REJECTED: what was wrong with the registration.
+        token: the whole event, type and values: two tokens are equal where the events are. REJECTED: what the message
+            must name, alternatives separated by `` or ``.
+        attempt: STARTED, SUCCEEDED, FAILED: which attempt of this delivery. REPORTED: how many attempts there were.
+        exception: the names of the exception's class and of all its bases, most special first.
+        note: the exception's message; what was returned that should not have been; what was left behind.
+        events: CLOSED: the undelivered, as they were returned.
+        timeout: CLOSING: what ``aclose`` was given. OVERDUE: how long the suite waited.
+        bound: REFUSED: within how many seconds ``dispatch`` had to say so. CLOSED: how late the machine itself was.
+    """
+
+    kind: Kind
+    time: float = 0.0
+    caller: str = ""
+    event: str = ""
+    event_type: str = ""
+    cause: str = ""
+    handler: str = ""
+    token: str = ""
+    attempt: int = 0
+    exception: tuple[str, ...] = ()
+    note: str = ""
+    events: tuple[str, ...] = ()
+    timeout: float | None = None
+    bound: float | None = None
+
+    def to_json(self) -> str:
+        """One line, without what is not said."""
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        said = {each.name: given[each.name] for each in fields(self) if given[each.name] != each.default}
+        return json.dumps({**said, "kind": self.kind.name}, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, line: str) -> Entry:
+        """The entry that :meth:`to_json` was called on."""
+        data: dict[str, Any] = json.loads(line)
+        for name in ("exception", "events"):
+            data[name] = tuple(data.get(name, ()))
+        return cls(**{**data, "kind": Kind[data["kind"]]})
+
+    @property
+    def delivery(self) -> tuple[str, str]:
+        """The event and the handler."""
+        return self.event, self.handler
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One run: what the dispatcher was built with and declared, and what happened, in order.
+
+    Attributes:
+        entries: what happened.
+        subscriptions: ``(event type, handler)`` for each handler that the dispatcher was built with.
+        guarantees: what it declares.
+        virtual: whether times are of a virtual clock, which stands still while code runs.
+        schedule: the order in which ready tasks ran, to be read, where the suite chose it.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    subscriptions: tuple[tuple[str, str], ...] = ()
+    guarantees: Guarantees | None = None
+    virtual: bool = False
+    schedule: str = ""
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def of(self, *kinds: Kind) -> Iterator[Entry]:
+        """The entries of these kinds, in order."""
+        return (entry for entry in self.entries if entry.kind in kinds)
+
+    def handlers_of(self, event_type: str) -> tuple[str, ...]:
+        """The handlers subscribed to exactly this type."""
+        return tuple(handler for given, handler in self.subscriptions if given == event_type)
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """A short name for each event, in the order of appearance."""
+        names: dict[str, str] = {}
+        for entry in self.entries:
+            for event in (entry.event, *entry.events):
+                if event and event not in names:
+                    names[event] = f"e{len(names) + 1}"
+        return names
+
+    def __str__(self) -> str:
+        return render(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The trace as JSON values."""
+        declared = self.guarantees
+        return {
+            "guarantees": None
+            if declared is None
+            else {
+                "blocks_caller": declared.blocks_caller,
+                "retries": declared.retries,
+                "delivery": declared.delivery.name,
+                "ordering": declared.ordering.name,
+            },
+            "subscriptions": [list(pair) for pair in self.subscriptions],
+            "virtual": self.virtual,
+            "schedule": self.schedule,
+            "entries": [json.loads(entry.to_json()) for entry in self.entries],
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Trace:
+        """The trace that :meth:`to_dict` was called on."""
+        declared = data["guarantees"]
+        return cls(
+            entries=tuple(Entry.from_json(json.dumps(entry)) for entry in data["entries"]),
+            subscriptions=tuple((event_type, handler) for event_type, handler in data["subscriptions"]),
+            guarantees=None
+            if declared is None
+            else Guarantees(
+                blocks_caller=declared["blocks_caller"],
+                retries=declared["retries"],
+                delivery=Delivery[declared["delivery"]],
+                ordering=Ordering[declared["ordering"]],
+            ),
+            virtual=data["virtual"],
+            schedule=data["schedule"],
+        )
+
+
+def read_journal(*files: Path) -> tuple[Entry, ...]:
+    """What several processes wrote down, in the order in which it happened. A line cut short by a kill is left out."""
+    entries = []
+    for file in files:
+        for line in file.read_text("ascii").splitlines(keepends=True):
+            if line.endswith("\n"):
+                entries.append(Entry.from_json(line))
+    return tuple(sorted(entries, key=lambda entry: entry.time))
+
+
+def render(trace: Trace, *, limit: int = 60) -> str:
+    """The trace to be read: one line an entry, the middle of a long one left out."""
+    if not trace.entries:
+        return "(nothing happened)"
+    labels, start = trace.labels, trace.entries[0].time
+    types = {entry.event: entry.event_type for entry in trace.entries if entry.event_type}
+    lines = [
+        f"{(entry.time - start) * 1000:9.1f} ms  {entry.caller:<{_width(trace)}}  {_describe(entry, labels, types)}"
+        for entry in trace.entries
+    ]
+    if len(lines) > limit:
+        half = limit // 2
+        lines[half:-half] = [f"             ... {len(lines) - 2 * half} more ..."]
+    return "\n".join([*lines, *(["", trace.schedule] if trace.schedule else [])])
+
+
+def _width(trace: Trace) -> int:
+    return min(24, max(len(entry.caller) for entry in trace.entries))
+
+
+def _describe(entry: Entry, labels: dict[str, str], types: dict[str, str]) -> str:
+    parts = [entry.kind.value]
+    if entry.event:
+        name = labels[entry.event]
+        parts.append(f"{types[entry.event]} {name}" if entry.event in types else name)
+    if entry.handler:
+        parts.append(f"to {entry.handler}" if entry.event else entry.handler)
+    if entry.kind in (Kind.STARTED, Kind.SUCCEEDED, Kind.FAILED) and entry.attempt > 1:
+        parts.append(f"(attempt {entry.attempt})")
+    if entry.kind is Kind.REPORTED:
+        parts.append(f"after {entry.attempt} attempt(s)")
+    if entry.timeout is not None:
+        parts.append(f"({entry.timeout:g} s)")
+    if entry.kind is Kind.CLOSED:
+        parts.append(f"returned {_names(entry.events, labels)}")
+    if entry.exception:
+        parts.append(f": {entry.exception[0]}({_shown(entry.note)})")
+    elif entry.note:
+        parts.append(f": {_shown(entry.note)}")
+    return " ".join(parts).replace(" :", ":")
+
+
+def _names(events: Sequence[str], labels: dict[str, str]) -> str:
+    return f"({', '.join(labels[event] for event in events)})" if events else "nothing"
+
+
+def _shown(text: str) -> str:
+    text = text.encode("unicode_escape", "backslashreplace").decode("ascii")
+    return text if len(text) <= 160 else f"{text[:157]}..."
