@@ -1,0 +1,57 @@
+"""A dispatcher of one's own, as an example: handlers run in a pool of threads, and nobody waits for them."""
+
+import asyncio
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from eventpact.domain import dispatcher as domain
+from eventpact.domain.dispatcher import Delivery, FailedDelivery, Guarantees, Handlers, Ordering
+from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.subscriptions import Subscription, SubscriptionTable, report, undelivered
+
+
+class ThreadPoolDispatcher(domain.EventDispatcher):
+    guarantees = Guarantees(blocks_caller=False, retries=0, delivery=Delivery.AT_MOST_ONCE, ordering=Ordering.NONE)
+
+    def __init__(self, handlers: Handlers, *, on_failure: domain.FailureSink | None = None) -> None:
+        self._table = SubscriptionTable(handlers)
+        self._on_failure = on_failure
+        self._pool = ThreadPoolExecutor(16)
+        self._pending: dict[Future[None], DomainEvent] = {}
+        self._lock = threading.Lock()
+        self._closing = False
+
+    def dispatch(self, event: DomainEvent) -> None:
+        route = self._table.route(event)
+        with self._lock:
+            if self._closing:
+                raise domain.DispatcherClosedError(f"{type(event).__name__} was refused: the dispatcher is closed")
+            for subscription in route:
+                future = self._pool.submit(self._deliver, subscription, event)
+                self._pending[future] = event
+                future.add_done_callback(self._pending.pop)
+
+    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
+        with self._lock:
+            if self._closing:
+                return ()
+            self._closing = True
+        await self._idle(timeout)
+        left = [event for future, event in self._pending.copy().items() if future.cancel()]
+        await self._idle(0.5)  # a handler that is running may still end
+        left += self._pending.copy().values()
+        self._pool.shutdown(wait=not left)
+        return undelivered(left)
+
+    async def _idle(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while self._pending and time.monotonic() < deadline:
+            await asyncio.sleep(0.005)
+
+    def _deliver(self, subscription: Subscription, event: DomainEvent) -> None:
+        try:
+            if (result := subscription.handle(event)) is not None:
+                asyncio.run(asyncio.wait_for(result, None))
+        except BaseException as exception:  # noqa: BLE001 - an interruption is no success either
+            report(self._on_failure, FailedDelivery(event, subscription.handler, exception, attempts=1))

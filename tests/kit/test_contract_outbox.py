@@ -1,0 +1,57 @@
+"""An outbox keeps the contract, and promises at least once over dispatchers that do not."""
+
+from contextlib import AbstractContextManager
+from typing import ClassVar
+
+import pytest
+from outbox_subject import Outbox, over_asyncio, over_sync
+
+from eventpact.domain.dispatcher import Delivery, EventDispatcher, FailureSink, Guarantees, Handlers, Ordering
+from eventpact_contracts import EventDispatcherContract
+from eventpact_contracts.harness import check
+from eventpact_contracts.laws import LAWS
+from eventpact_contracts.outcomes import Outcome
+
+GUARANTEES = Guarantees(blocks_caller=False, retries=0, delivery=Delivery.AT_LEAST_ONCE, ordering=Ordering.NONE)
+
+
+class TestOutboxOverAsyncio(EventDispatcherContract):
+    guarantees = GUARANTEES
+    settle_timeout = 8.0
+    target = "outbox_subject:crashing_over_asyncio"
+    outbox: ClassVar[Outbox] = Outbox(over_asyncio)
+
+    def subject(self, handlers: Handlers, on_failure: FailureSink) -> AbstractContextManager[EventDispatcher]:
+        return self.outbox.open(handlers, on_failure)
+
+    def unavailable(self) -> AbstractContextManager[None]:
+        return self.outbox.unavailable()
+
+
+class TestOutboxOverSync(EventDispatcherContract):
+    guarantees = GUARANTEES
+    settle_timeout = 8.0
+    target = "outbox_subject:crashing_over_sync"
+    outbox: ClassVar[Outbox] = Outbox(over_sync)
+
+    def subject(self, handlers: Handlers, on_failure: FailureSink) -> AbstractContextManager[EventDispatcher]:
+        return self.outbox.open(handlers, on_failure)
+
+    def unavailable(self) -> AbstractContextManager[None]:
+        return self.outbox.unavailable()
+
+
+class _WithoutSweeper(TestOutboxOverAsyncio):
+    settle_timeout = 3.0
+    target = "outbox_subject:crashing_without_sweeper"
+
+
+def test_with_the_sweeper_off_the_loss_is_seen() -> None:
+    """The canary: what shows that nothing is lost would show it if something were."""
+    [law] = [law for law in LAWS if law.id == "G3"]
+    result = check(law, _WithoutSweeper(), examples=30, seed=1)
+    assert result.outcome is Outcome.VIOLATED
+    assert "lost" in result.detail
+
+
+pytestmark = pytest.mark.timeout(300)

@@ -1,0 +1,190 @@
+"""What checking a law comes to when something is missing, claimed too much, or claimed too little."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tracing import law
+
+from eventpact.domain.dispatcher import (
+    Delivery,
+    DispatchError,
+    EventDispatcher,
+    FailureSink,
+    Guarantees,
+    Handlers,
+    Ordering,
+)
+from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
+from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
+from eventpact_contracts.harness import check, opened
+from eventpact_contracts.model import check_against_model
+from eventpact_contracts.outcomes import Outcome
+
+SYNC = SyncEventDispatcher.guarantees
+
+
+class Subject:
+    """The hooks, without a test class around them."""
+
+    needs_loop = False
+    settle_timeout = 1.0
+    opened = 0
+
+    def __init__(self, guarantees: Any = SYNC, factory: Any = SyncEventDispatcher, **hooks: Any) -> None:
+        self.guarantees = guarantees
+        self.factory = factory
+        for name, value in hooks.items():
+            setattr(self, name, value)
+
+    @contextmanager
+    def subject(self, handlers: Handlers, on_failure: FailureSink) -> Iterator[EventDispatcher]:
+        self.opened += 1
+        yield self.factory(handlers, on_failure=on_failure)
+
+
+class Refusing(SyncEventDispatcher):
+    """It accepts nothing."""
+
+    def dispatch(self, event: DomainEvent) -> None:
+        raise DispatchError("not today")
+
+
+class Dropping(SyncEventDispatcher):
+    """It accepts everything, and does nothing."""
+
+    def dispatch(self, event: DomainEvent) -> None:
+        """Drop it."""
+
+
+def test_what_is_missing_is_said_and_nothing_is_upheld() -> None:
+    no_guarantees = check(law("R1"), Subject(guarantees=None))
+    assert no_guarantees.outcome is Outcome.COULD_NOT_RUN
+    assert "declares no guarantees; add guarantees = Guarantees(" in no_guarantees.detail
+
+    class NoSubject:
+        guarantees = SYNC
+
+    no_subject = check(law("R1"), NoSubject())
+    assert no_subject.outcome is Outcome.COULD_NOT_RUN
+    assert "has no subject(handlers, on_failure)" in no_subject.detail
+
+
+def test_a_subject_that_is_no_context_manager_is_told_what_to_do() -> None:
+    class Plain(Subject):
+        def subject(self, handlers: Handlers, on_failure: FailureSink) -> Any:
+            return SyncEventDispatcher(handlers, on_failure=on_failure)
+
+    result = check(law("R1"), Plain())
+    assert result.outcome is Outcome.COULD_NOT_RUN
+    assert "@contextlib.contextmanager" in result.detail
+
+
+def test_a_dispatcher_that_cannot_be_opened_could_not_run() -> None:
+    def broken(handlers: Handlers, on_failure: FailureSink) -> EventDispatcher:
+        raise OSError("no such broker")
+
+    result = check(law("R1"), Subject(factory=broken))
+    assert result.outcome is Outcome.COULD_NOT_RUN
+    assert "OSError: no such broker" in result.detail
+
+
+def test_no_law_is_upheld_without_having_seen_what_it_is_about() -> None:
+    result = check(law("R1"), Subject(factory=Refusing), examples=20)
+    assert (result.outcome, result.observations) == (Outcome.COULD_NOT_RUN, 0)
+    assert result.examples > 0
+
+
+def test_a_violation_comes_with_its_shortest_trace_and_the_line_that_shows_it_again() -> None:
+    result = check(law("R1"), Subject(factory=Dropping), seed=7)
+    assert result.outcome is Outcome.VIOLATED
+    assert result.violation is not None
+    assert [entry.kind.value for entry in result.violation.trace] == ["dispatched", "accepted", "waited in vain"]
+    assert "was accepted, and Placed.plain never received it" in result.detail
+    assert result.script is not None
+    assert "--seed 7" in result.script
+
+
+def test_the_same_seed_finds_the_same() -> None:
+    first, second = (check(law("R1"), Subject(factory=Dropping), seed=11).detail for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("law_id", "declared", "outcome"),
+    [
+        ("G1", replace(SYNC, blocks_caller=False), Outcome.UNCLAIMED),
+        ("G2", replace(SYNC, retries=2), Outcome.VIOLATED),
+        ("G3", replace(SYNC, delivery=Delivery.AT_LEAST_ONCE), Outcome.COULD_NOT_RUN),
+        ("G4", replace(SYNC, ordering=Ordering.NONE), Outcome.UNCLAIMED),
+    ],
+)
+def test_guarantees_are_checked_from_both_sides(law_id: str, declared: Guarantees, outcome: Outcome) -> None:
+    result = check(law(law_id), Subject(declared), examples=20)
+    assert result.outcome is outcome, result.detail
+    assert result.detail
+
+
+def test_what_an_asyncio_dispatcher_claims_too_much_is_a_violation() -> None:
+    declared = Guarantees(blocks_caller=True, retries=0, delivery=Delivery.AT_MOST_ONCE, ordering=Ordering.FIFO)
+    subject = Subject(declared, AsyncioEventDispatcher, needs_loop=True)
+    for law_id in ("G1", "G4"):
+        result = check(law(law_id), subject)
+        assert result.outcome is Outcome.VIOLATED, result.detail
+
+
+def test_at_least_once_without_a_target_says_how_to_give_one() -> None:
+    result = check(law("G3"), Subject(replace(SYNC, delivery=Delivery.AT_LEAST_ONCE)))
+    assert result.outcome is Outcome.COULD_NOT_RUN
+    assert 'target = "module:factory"' in result.detail
+
+
+def test_a_target_that_cannot_be_imported_could_not_run() -> None:
+    result = check(law("G3"), Subject(target="no_such_module:factory"))
+    assert result.outcome is Outcome.COULD_NOT_RUN
+    assert "no_such_module" in result.detail
+
+
+def test_at_least_once_that_loses_is_convicted_by_killing_it() -> None:
+    declared = replace(SYNC, delivery=Delivery.AT_LEAST_ONCE)
+    subject = Subject(declared, target="eventpact.infrastructure.sync_dispatcher:SyncEventDispatcher")
+    result = check(law("G3"), subject, examples=10)
+    assert result.outcome is Outcome.VIOLATED
+    assert result.violation is not None
+    assert "was accepted, and lost" in result.violation.message
+    assert "crashed" in str(result.violation.trace)
+
+
+def test_a_dispatcher_that_is_slow_to_open_is_opened_once_for_all_laws() -> None:
+    class Slow(Subject):
+        @contextmanager
+        def subject(self, handlers: Handlers, on_failure: FailureSink) -> Iterator[EventDispatcher]:
+            pause.wait(0.1)
+            with super().subject(handlers, on_failure) as dispatcher:
+                yield dispatcher
+
+    pause = threading.Event()
+    slow = Slow()
+    with opened(slow):
+        warm = check(law("R1"), slow, examples=10)
+        before = slow.opened
+        assert check(law("R7"), slow, examples=10).outcome is Outcome.UPHELD
+    assert warm.outcome is Outcome.UPHELD
+    assert slow.opened == before
+
+
+def test_a_model_convicts_what_drops_events() -> None:
+    with pytest.raises(AssertionError, match="attempts, successes and reports"):
+        check_against_model(Subject(factory=Dropping), examples=5)
+
+
+def test_the_hooks_of_a_contract_class_are_those_of_any_subject() -> None:
+    made: AbstractContextManager[EventDispatcher] = Subject().subject({}, lambda failed: None)
+    with made as dispatcher:
+        assert dispatcher.guarantees == SYNC

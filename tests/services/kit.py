@@ -1,0 +1,187 @@
+"""What tests with real services share: a mail server, a proxy, a database and a queue of one's own."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import kombu
+import psycopg
+import redis
+from aiosmtpd.smtp import SMTP, Envelope
+
+CODE: Final = re.compile(rb"code is (\w{8})")
+
+
+class LoopInThread:
+    """An event loop in a thread, for the time of a ``with`` block."""
+
+    def __enter__(self) -> Self:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.run(self._cancel_all())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+    def run(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(10)
+
+    async def _cancel_all(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class MailServer(LoopInThread):
+    """A real SMTP server that keeps what it takes.
+
+    Attributes:
+        mails: recipient and code of each mail, in the order of their coming.
+        refuse: how many times each recipient's mail is refused for now.
+        gate: while it is closed, no mail is answered.
+    """
+
+    def __init__(self) -> None:
+        self.mails: list[tuple[str, str]] = []
+        self.refuse: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.waiting = 0
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.gate = asyncio.Event()
+        self.loop.call_soon_threadsafe(self.gate.set)
+        make = self.loop.create_server(lambda: SMTP(self, loop=self.loop, enable_SMTPUTF8=True), "127.0.0.1", 0)
+        self._server = self.run(make)
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.loop.call_soon_threadsafe(self.gate.set)
+        self.loop.call_soon_threadsafe(self._server.close)
+        super().__exit__(*exc)
+
+    @property
+    def url(self) -> str:
+        return f"smtp://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def hold(self) -> None:
+        self.loop.call_soon_threadsafe(self.gate.clear)
+
+    def release(self) -> None:
+        self.loop.call_soon_threadsafe(self.gate.set)
+
+    def codes(self, recipient: str) -> list[str]:
+        return [code for address, code in self.mails if address == recipient]
+
+    async def handle_DATA(self, _: object, __: object, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's name
+        (recipient,) = envelope.rcpt_tos
+        self.waiting += 1
+        await self.gate.wait()
+        if self.refuse[recipient] > self.refused[recipient]:
+            self.refused[recipient] += 1
+            return "451 try again later"
+        content = envelope.content
+        found = CODE.search(content if isinstance(content, bytes) else (content or "").encode())
+        self.mails.append((recipient, found[1].decode() if found else ""))
+        return "250 ok"
+
+
+class Proxy(LoopInThread):
+    """Passes TCP connections on to a server, until it is told to cut them."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._parts = parts
+        self._target = (parts.hostname or "127.0.0.1", parts.port or {"amqp": 5672, "redis": 6379}[parts.scheme])
+        self._port = 0
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.open()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.cut()
+        super().__exit__(*exc)
+
+    @property
+    def url(self) -> str:
+        userinfo, at, _ = self._parts.netloc.rpartition("@")
+        return urlunsplit(self._parts._replace(netloc=f"{userinfo}{at}127.0.0.1:{self._port}"))
+
+    def open(self) -> None:
+        self._server = self.run(asyncio.start_server(self._pass_on, "127.0.0.1", self._port))
+        self._port = self._server.sockets[0].getsockname()[1]
+
+    def cut(self) -> None:
+        """Refuse new connections, and end the others."""
+
+        async def close() -> None:
+            self._server.close()
+            for writer in self._writers:
+                writer.transport.abort()
+
+        self.run(close())
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(*self._target)
+        self._writers |= {writer, back}
+        try:
+            await asyncio.gather(_pump(reader, back), _pump(there, writer))
+        finally:
+            self._writers -= {writer, back}
+            for each in (writer, back):
+                each.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+@contextmanager
+def own_database(url: str) -> Iterator[str]:
+    """A PostgreSQL database that nobody else uses."""
+    name = f"eventpact_{uuid4().hex}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    try:
+        yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+    finally:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@contextmanager
+def own_queue(url: str) -> Iterator[str]:
+    """The name of a queue that nobody else uses, and of which nothing is left."""
+    name = f"test-{uuid4().hex}"
+    try:
+        yield name
+    finally:
+        if url.startswith("redis"):
+            with redis.Redis.from_url(url) as client:
+                for key in client.scan_iter(match=f"*{name}*"):
+                    client.delete(key)
+        else:
+            with kombu.Connection(url) as connection:
+                for each in (name, f"{name}.dead", *(f"{name}.retry.{attempt}" for attempt in range(2, 10))):
+                    connection.channel().queue_delete(each)

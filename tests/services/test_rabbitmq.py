@@ -1,0 +1,186 @@
+"""What the Celery dispatcher makes of RabbitMQ: confirmed, durable, dead-lettered, and waiting in queues."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import kombu
+import pytest
+from celery import Celery
+from celery_kit import AsyncRecorder, Broker, Counted, Named, Recorder, until, worker_of
+
+from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError, FailedDelivery, Handlers
+from eventpact.infrastructure.celery_app import Role, make_celery
+from eventpact.infrastructure.celery_consumer import UnreadableMessage
+from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
+from eventpact.infrastructure.celery_queues import event_queue
+from services.kit import Proxy, own_queue
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def queue(rabbitmq_service: str) -> Iterator[str]:
+    with own_queue(rabbitmq_service) as name:
+        yield name
+
+
+def app_for(url: str, queue: str, role: Role = "worker") -> Celery:
+    app = make_celery(Broker(url, celery_queue=queue), role)
+    app.conf.broker_heartbeat = 2  # how often an idle worker looks whether it is to stop
+    return app
+
+
+@contextmanager
+def dispatching(app: Celery, handlers: Handlers, **options: Any) -> Iterator[CeleryEventDispatcher]:
+    dispatcher = CeleryEventDispatcher(app, handlers, **({"backoff": 0.4} | options))
+    try:
+        yield dispatcher
+    finally:
+        assert asyncio.run(dispatcher.aclose()) == ()
+
+
+def count(url: str, queue: str) -> int:
+    with kombu.Connection(url) as connection:
+        declared = connection.channel().queue_declare(queue, passive=True)
+        return int(declared.message_count)
+
+
+def refused(dispatcher: CeleryEventDispatcher) -> DispatchError:
+    started = time.monotonic()
+    with pytest.raises(DispatchError) as caught:
+        dispatcher.dispatch(Counted())
+    assert time.monotonic() - started < 2
+    return caught.value
+
+
+def test_events_wait_for_a_worker_that_has_never_been_there(rabbitmq_service: str, queue: str) -> None:
+    handler, event = Recorder(), Named(email="ada@example.com")
+    with dispatching(app_for(rabbitmq_service, queue, "web"), {Named: handler}) as dispatcher:
+        dispatcher.dispatch(event)
+    app = app_for(rabbitmq_service, queue)
+    with dispatching(app, {Named: handler}), worker_of(app):
+        until(lambda: handler.events)
+    assert handler.events == [event]
+
+
+def test_only_what_failed_is_tried_again_and_no_worker_is_held_up_meanwhile(rabbitmq_service: str, queue: str) -> None:
+    failures: list[FailedDelivery] = []
+    well, ill, hopeless = Recorder(), AsyncRecorder(failures=3), Recorder(failures=99)
+    app = app_for(rabbitmq_service, queue)
+    handlers = {Counted: [well, ill, hopeless]}
+    with dispatching(app, handlers, on_failure=failures.append) as dispatcher, worker_of(app):
+        dispatcher.dispatch(Counted(number=1))
+        until(lambda: failures)
+    assert (len(well.events), len(ill.events), len(hopeless.events)) == (1, 4, 4)
+    assert hopeless.waits[-1] > hopeless.waits[0]
+    assert [(failed.handler, failed.attempts) for failed in failures] == [(hopeless, 4)]
+    assert count(rabbitmq_service, queue) == count(rabbitmq_service, f"{queue}.dead") == 0
+
+
+def test_a_queue_that_was_deleted_is_declared_anew_and_nothing_is_lost(rabbitmq_service: str, queue: str) -> None:
+    with dispatching(app_for(rabbitmq_service, queue, "web"), {Counted: Recorder()}) as dispatcher:
+        dispatcher.dispatch(Counted())
+        with kombu.Connection(rabbitmq_service) as connection:
+            connection.channel().queue_delete(queue)
+        dispatcher.dispatch(Counted())
+        assert count(rabbitmq_service, queue) == 1
+
+
+def test_a_queue_of_another_type_is_a_refusal(rabbitmq_service: str, queue: str) -> None:
+    with kombu.Connection(rabbitmq_service) as connection:
+        connection.channel().queue_declare(queue, durable=True, auto_delete=False)
+    with dispatching(app_for(rabbitmq_service, queue, "web"), {Counted: Recorder()}) as dispatcher:
+        assert "PreconditionFailed" in str(refused(dispatcher))
+
+
+def test_a_connection_that_is_cut_is_replaced_and_a_broker_that_is_away_refuses(
+    rabbitmq_service: str, queue: str
+) -> None:
+    with Proxy(rabbitmq_service) as proxy:
+        app = app_for(proxy.url, queue, "web")
+        with dispatching(app, {Counted: Recorder()}) as dispatcher:
+            dispatcher.dispatch(Counted())
+            proxy.cut()
+            assert not isinstance(refused(dispatcher), DispatchUncertainError)
+            proxy.open()
+            dispatcher.dispatch(Counted())
+            proxy.cut()
+            proxy.open()
+            dispatcher.dispatch(Counted())
+            assert count(rabbitmq_service, queue) == 3
+
+
+def test_what_no_worker_can_read_is_told_and_kept_in_the_dead_letter_queue(rabbitmq_service: str, queue: str) -> None:
+    told: list[UnreadableMessage] = []
+    handler = Recorder()
+    app = app_for(rabbitmq_service, queue)
+    with dispatching(app, {Counted: handler}, on_unreadable=told.append) as dispatcher:
+        dispatcher.dispatch(Counted())
+        with worker_of(app), kombu.Connection(rabbitmq_service) as connection:
+            until(lambda: handler.events)
+            producer = connection.Producer()
+            ours = event_queue(queue, amqp=True)
+            stock = Celery(broker=rabbitmq_service, set_as_current=False)
+            stock.send_task("handle_Renamed", args=[{}], queue=ours, connection=connection)
+            stock.send_task("handle_Counted", args=["nonsense"], queue=ours, connection=connection)
+            producer.publish(b"garbage", exchange="", routing_key=queue, content_type="application/json")
+            producer.publish({"no": "task"}, exchange="", routing_key=queue)
+            producer.publish(["pickled"], exchange="", routing_key=queue, serializer="pickle")
+            until(lambda: len(told) == 5 and count(rabbitmq_service, f"{queue}.dead") == 5)
+            dispatcher.dispatch(Counted())
+            until(lambda: len(handler.events) == 2)
+    assert {message.name for message in told} == {"handle_Renamed", "handle_Counted", None}
+    assert count(rabbitmq_service, queue) == 0
+
+
+POISON = """
+import os, sys
+from celery_kit import Broker, Counted
+from eventpact.infrastructure.celery_app import make_celery
+from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
+
+class Poison:
+    def handle(self, event):
+        with open(sys.argv[3], "a") as journal:
+            journal.write(f"{event.number}\\n")
+        if event.number < 0:
+            os.kill(os.getpid(), 9)
+
+app = make_celery(Broker(sys.argv[1], celery_queue=sys.argv[2]), "worker")
+dispatcher = CeleryEventDispatcher(app, {Counted: Poison()})
+app.worker_main(["worker", "--concurrency", "1", "--without-gossip", "--without-mingle"])
+"""
+
+
+def test_an_event_that_kills_its_worker_each_time_ends_in_the_dead_letter_queue(
+    rabbitmq_service: str, queue: str, tmp_path: Any
+) -> None:
+    journal = tmp_path / "journal"
+    journal.touch()
+    with dispatching(app_for(rabbitmq_service, queue, "web"), {Counted: Recorder()}) as dispatcher:
+        dispatcher.dispatch(Counted(number=-1))
+        dispatcher.dispatch(Counted(number=7))
+    worker = subprocess.Popen(
+        [sys.executable, "-c", POISON, rabbitmq_service, queue, str(journal)],
+        env=os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(__file__))},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        process_group=0,
+    )
+    try:
+        until(lambda: count(rabbitmq_service, f"{queue}.dead") == 1, 60)
+        until(lambda: "7" in journal.read_text().split())
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        worker.wait(30)
+    assert journal.read_text().split().count("-1") == 6  # once, and redelivered five times
+    assert count(rabbitmq_service, queue) == 0

@@ -1,0 +1,96 @@
+"""What an address and a name may be."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventpact.domain.account import CreateAccountData, InvalidAccountError, normalize_email
+
+
+@pytest.mark.parametrize(
+    ("given_address", "kept"),
+    [
+        ("ada@example.com", "ada@example.com"),
+        ("Ada@EXAMPLE.com", "Ada@example.com"),
+        ("  ada@example.com ", "ada@example.com"),
+        ("ada@bücher.example", "ada@xn--bcher-kva.example"),
+        ("ada@BÜCHER.example", "ada@xn--bcher-kva.example"),
+        ("ada@xn--fa-hia.example", "ada@xn--fa-hia.example"),
+        ("ada@example\u3002com", "ada@example.com"),
+        ("o'brien+tag@mail.example.co.uk", "o'brien+tag@mail.example.co.uk"),
+        ("a" * 64 + "@example.com", "a" * 64 + "@example.com"),
+    ],
+)
+def test_an_address_is_kept_with_its_domain_in_one_form(given_address: str, kept: str) -> None:
+    assert normalize_email(given_address) == kept
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "ada",
+        "@example.net",
+        "ada@",
+        "ada@localhost",
+        "ada@example..com",
+        "ada@-example.com",
+        "ada@example.com-",
+        "ada@127.0.0.1",
+        "ada@exa mple.com",
+        ".ada@example.com",
+        "ada.@example.com",
+        "a..b@example.com",
+        "a@b@example.com",
+        "ada\n@example.com",
+        "ada@example.com\r\nBcc: eve@example.com",
+        "ada@example.com\n",
+        "ada\x00@example.com",
+        "ada@example.com\x00",
+        "\ud800@example.com",
+        "ada@\ud800.com",
+        "ä@example.com",
+        '"ada b"@example.com',
+        "a" * 65 + "@example.com",
+        "ada@" + "a" * 64 + ".com",
+        "ada@" + "a." * 126 + "com",
+        "ada@" + "ü" * 100_000 + ".com",
+        "ada@fa\u00df.example",
+        "ada@FA\u1e9e.example",
+        "ada@\u03c3\u03b1\u03c2.example",
+        "ada@exa\u00admple.com",
+        "ada@exa\u200dmple.com",
+        "ada@example.com\u200b",
+    ],
+)
+def test_what_mail_could_not_be_sent_to_is_refused_without_quoting_it(address: str) -> None:
+    with pytest.raises(InvalidAccountError) as caught:
+        normalize_email(address)
+    assert caught.value.field == "email"
+    assert not address or address not in str(caught.value)
+
+
+@given(st.text())
+def test_whatever_is_accepted_is_safe_in_a_header_and_stays_as_it_is(text: str) -> None:
+    for address in (text, f"{text}@example.com", f"ada@{text}.com"):
+        try:
+            normal = normalize_email(address)
+        except InvalidAccountError:
+            continue
+        assert normal.isascii()
+        assert normal.isprintable()
+        assert " " not in normal
+        assert len(normal) <= 254
+        assert normalize_email(normal) == normal
+
+
+@pytest.mark.parametrize("name", ["Ada", "José", "عمر", "李小龍", "O\u2019Brien", "🦄", "क्\u200dष", "a" * 100])
+def test_names_of_all_scripts_are_accepted(name: str) -> None:
+    assert CreateAccountData(email="ada@example.com", display_name=f" {name} ").display_name == name
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\nb", "a\x00", "a\x7f", "\u202eadA", "\u2028", "\ud800", "a" * 101])
+def test_names_with_controls_or_without_anything_are_refused(name: str) -> None:
+    with pytest.raises(InvalidAccountError) as caught:
+        CreateAccountData(email="ada@example.com", display_name=name)
+    assert caught.value.field == "display_name"

@@ -1,0 +1,174 @@
+"""How the Celery dispatcher refuses, in time, when its broker does not take an event."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+from celery_kit import Counted, Recorder, app_on, until, worker_of
+
+from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError, FailedDelivery
+from eventpact.infrastructure.celery_app import ping
+from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
+from eventpact.infrastructure.embedded_broker import EmbeddedBroker
+
+BOUND = 2.0
+"""Seconds: law A5."""
+
+
+@contextmanager
+def dispatcher_on(url: str) -> Iterator[CeleryEventDispatcher]:
+    dispatcher = CeleryEventDispatcher(app_on(url, role="web"), {Counted: Recorder()})
+    try:
+        yield dispatcher
+    finally:
+        asyncio.run(dispatcher.aclose())
+
+
+def refused(dispatcher: CeleryEventDispatcher) -> DispatchError:
+    """The refusal, which came within the bound."""
+    started = time.monotonic()
+    with pytest.raises(DispatchError) as caught:
+        dispatcher.dispatch(Counted())
+    assert time.monotonic() - started < BOUND
+    return caught.value
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def peer(answer: bytes, every: float) -> Iterator[int]:
+    """The port of something that takes connections, and says a piece of ``answer`` every so many seconds."""
+    stop = threading.Event()
+    connections: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as server, selectors.DefaultSelector() as selector:
+        selector.register(server, selectors.EVENT_READ)
+
+        def serve() -> None:
+            at = 0
+            while not stop.wait(every):
+                if selector.select(0):
+                    connections.append(server.accept()[0])
+                for connection in connections:
+                    with_piece = answer[at % len(answer) : at % len(answer) + 1] if answer else b""
+                    try:
+                        connection.sendall(with_piece)
+                    except OSError:
+                        connections.remove(connection)
+                        connection.close()
+                at += 1
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            stop.set()
+            thread.join()
+            for connection in connections:
+                connection.close()
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_a_broker_that_is_not_there_is_told_at_once(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with dispatcher_on(f"{scheme}://127.0.0.1:{port}//") as dispatcher:
+        error = refused(dispatcher)
+    assert not isinstance(error, DispatchUncertainError)
+    assert "the broker cannot be reached (" in str(error)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+@pytest.mark.parametrize(
+    ("answer", "every"), [(b"", 0.01), (b"+OK\r\n", 0.3), (b"\x01", 0.05)], ids=["black hole", "drip", "nonsense"]
+)
+def test_a_broker_that_takes_the_connection_and_no_more_is_not_waited_for(
+    scheme: str, answer: bytes, every: float
+) -> None:
+    with peer(answer, every) as port, dispatcher_on(f"{scheme}://127.0.0.1:{port}//") as dispatcher:
+        assert not isinstance(refused(dispatcher), DispatchUncertainError)
+
+
+def test_a_frozen_broker_leaves_it_in_doubt_on_a_held_connection(own_valkey: EmbeddedBroker) -> None:
+    with dispatcher_on(own_valkey.url) as dispatcher:
+        dispatcher.dispatch(Counted())
+        with frozen(own_valkey.pid):
+            assert isinstance(refused(dispatcher), DispatchUncertainError)
+            assert not isinstance(refused(dispatcher), DispatchUncertainError)  # nothing was sent: no connection
+        dispatcher.dispatch(Counted())
+
+
+def test_a_broker_that_stops_and_comes_back_is_used_again(tmp_path: Path) -> None:
+    with EmbeddedBroker(tmp_path) as broker:
+        port = int(broker.url.rpartition(":")[2].partition("/")[0])
+        with dispatcher_on(broker.url) as dispatcher:
+            dispatcher.dispatch(Counted())
+            broker.stop()
+            assert not isinstance(refused(dispatcher), DispatchUncertainError)
+            with EmbeddedBroker(tmp_path, port):
+                dispatcher.dispatch(Counted())  # on a new connection, without the caller's doing
+            with EmbeddedBroker(tmp_path, port):
+                dispatcher.dispatch(Counted())  # although the held one is dead
+                with redis.Redis.from_url(broker.url) as client:
+                    assert client.llen(dispatcher._app.conf.task_default_queue) == 3
+
+
+def test_a_broker_that_is_full_refuses_and_nothing_is_in_doubt(own_valkey: EmbeddedBroker) -> None:
+    with redis.Redis.from_url(own_valkey.url) as client, dispatcher_on(own_valkey.url) as dispatcher:
+        dispatcher.dispatch(Counted())
+        client.config_set("maxmemory", 1)
+        error = refused(dispatcher)
+        client.config_set("maxmemory", 0)
+        assert not isinstance(error, DispatchUncertainError)
+        assert "refused by the broker" in str(error)
+        dispatcher.dispatch(Counted())
+
+
+def test_a_retry_that_cannot_be_published_is_reported_instead_of_lost(own_valkey: EmbeddedBroker) -> None:
+    """With early acknowledgement the broker has forgotten the event, so its failure must be told here."""
+    failures: list[FailedDelivery] = []
+
+    class Freezer(Recorder):
+        def handle(self, event: object) -> None:
+            os.kill(own_valkey.pid, signal.SIGSTOP)
+            raise ValueError
+
+    app = app_on(own_valkey.url)
+    handler, event = Freezer(), Counted()
+    dispatcher = CeleryEventDispatcher(app, {Counted: handler}, on_failure=failures.append, retries=3)
+    with worker_of(app):
+        try:
+            dispatcher.dispatch(event)
+            until(lambda: failures)
+        finally:
+            os.kill(own_valkey.pid, signal.SIGCONT)
+    asyncio.run(dispatcher.aclose())
+    assert [(failed.event, failed.attempts) for failed in failures] == [(event, 1)]
+
+
+def test_ping_tells_whether_the_broker_answers(own_valkey: EmbeddedBroker) -> None:
+    app = app_on(own_valkey.url, role="web")
+    ping(app)
+    with frozen(own_valkey.pid):
+        started = time.monotonic()
+        with pytest.raises(DispatchError, match="did not answer"):
+            ping(app)
+        assert time.monotonic() - started < BOUND

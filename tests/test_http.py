@@ -1,0 +1,371 @@
+"""The HTTP API on real parts."""
+
+import asyncio
+import logging
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from application import Client, code_of, running, settings_for
+
+from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError
+from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.http.limits import SignUpLimit
+from eventpact.infrastructure.settings import Settings
+from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    async with running(settings_for(tmp_path, dispatcher="sync")) as client:
+        yield client
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)  # between two looks at the condition
+
+
+@pytest.mark.parametrize("dispatcher", ["sync", "asyncio"])
+async def test_signing_up_mails_a_code_that_verifies_once(tmp_path: Path, dispatcher: str) -> None:
+    async with running(settings_for(tmp_path, dispatcher=dispatcher)) as client:
+        answer = await client.sign_up()
+        assert (answer.status_code, answer.json()) == (202, {"status": "accepted"})
+        await until(client.mails)
+        (mail,) = client.mails()
+        assert mail["To"] == "ada@example.com"
+        verified = await client.verify(code_of(mail).lower())
+        assert verified.status_code == 200
+        assert verified.json()["verified"] is True
+        assert verified.json()["display_name"] == "Ada"
+        assert (await client.verify(code_of(mail))).status_code == 400
+
+
+async def test_the_answer_does_not_tell_whether_an_address_is_known(client: Client) -> None:
+    first, known, verified, unknown = (
+        await client.sign_up(),
+        await client.sign_up(),
+        None,
+        await client.resend("x@y.zz"),
+    )
+    await client.verify(code_of(client.mails()[0]))
+    verified = await client.sign_up()
+    answers = {(answer.status_code, answer.text) for answer in (first, known, verified, unknown)}
+    assert answers == {(202, '{"status":"accepted"}')}
+
+
+async def test_the_owner_of_a_verified_account_is_told_of_another_sign_up(tmp_path: Path) -> None:
+    async with running(settings_for(tmp_path, dispatcher="sync", resend_interval=0)) as client:
+        await client.sign_up()
+        await client.verify(code_of(client.mails()[0]))
+        await client.sign_up()
+        assert client.mails()[-1]["Subject"] == "You have an account already"
+
+
+async def test_another_code_voids_the_one_before(tmp_path: Path) -> None:
+    async with running(settings_for(tmp_path, dispatcher="sync", resend_interval=0)) as client:
+        await client.sign_up()
+        await client.resend()
+        old, new = map(code_of, client.mails())
+        assert (await client.verify(old)).status_code == 400
+        assert (await client.verify(new)).status_code == 200
+
+
+async def test_at_most_one_code_a_minute_is_mailed(client: Client) -> None:
+    await client.sign_up()
+    for _ in range(3):
+        assert (await client.resend()).status_code == 202
+    assert len(client.mails()) == 1
+
+
+async def test_a_code_expires(tmp_path: Path) -> None:
+    async with running(settings_for(tmp_path, dispatcher="sync", code_ttl=0)) as client:
+        await client.sign_up()
+        assert (await client.verify(code_of(client.mails()[0]))).status_code == 400
+
+
+async def test_fifty_concurrent_sign_ups_of_one_address_make_one_account_and_one_mail(client: Client) -> None:
+    answers = await asyncio.gather(*(client.sign_up(name=f"Ada {number}") for number in range(50)))
+    assert Counter(answer.status_code for answer in answers) == {202: 50}
+    assert len(client.mails()) == 1
+    with client.application.database.transaction() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM accounts").scalar_one() == 1
+
+
+async def test_fifty_concurrent_redemptions_of_one_code_succeed_once(tmp_path: Path) -> None:
+    async with running(settings_for(tmp_path, dispatcher="sync")) as client:
+        await client.sign_up()
+        code = code_of(client.mails()[0])
+        answers = await asyncio.gather(*(client.verify(code) for _ in range(50)))
+        assert Counter(answer.status_code for answer in answers) == {200: 1, 400: 49}
+
+
+async def test_fifty_concurrent_wrong_guesses_count_five_and_the_right_one_comes_too_late(client: Client) -> None:
+    await client.sign_up()
+    code = code_of(client.mails()[0])
+    wrong = "22222222" if code != "22222222" else "33333333"
+    answers = await asyncio.gather(*(client.verify(wrong) for _ in range(50)))
+    assert Counter(answer.status_code for answer in answers) == {400: 50}
+    with client.application.database.transaction() as connection:
+        assert connection.exec_driver_sql("SELECT attempts FROM verification_codes").scalar_one() == 5
+    assert (await client.verify(code)).status_code == 400
+
+
+async def test_sign_ups_of_one_client_are_limited_and_told_when_to_come_back(tmp_path: Path) -> None:
+    async with running(settings_for(tmp_path, dispatcher="sync", rate_limit="20/minute")) as client:
+        answers = await asyncio.gather(*(client.sign_up(f"ada{number}@example.com") for number in range(25)))
+        assert Counter(answer.status_code for answer in answers) == {202: 20, 429: 5}
+        refused = next(answer for answer in answers if answer.status_code == 429)
+        assert 0 < int(refused.headers["Retry-After"]) <= 60
+
+
+@pytest.mark.parametrize("given", ["2001:db8::1", "2001:db8::ffff:2%eth0", "::ffff:192.0.2.1", "192.0.2.1", "unknown"])
+async def test_the_limit_counts_an_ipv6_network_as_one_client_and_every_ipv4_address_as_its_own(given: str) -> None:
+    limit = SignUpLimit("1/minute", "memory://")
+    assert limit.retry_after(given) is None
+    same = {"2001:db8::1": "2001:db8::2", "2001:db8::ffff:2%eth0": "2001:db8::", "::ffff:192.0.2.1": "192.0.2.1"}
+    assert limit.retry_after(same.get(given, given)) is not None
+    for other in ("2001:db8:0:1::1", "192.0.2.2", "::ffff:192.0.2.3"):
+        assert limit.retry_after(other) is None
+
+
+async def test_several_servers_count_sign_ups_together_in_redis(tmp_path: Path, valkey: str) -> None:
+    def settings(name: str) -> Settings:
+        return settings_for(
+            tmp_path / name,
+            dispatcher="sync",
+            rate_limit="3/minute",
+            rate_limit_storage=f"{valkey.rsplit('/', 1)[0]}/9",
+        )
+
+    async with running(settings("one")) as one, running(settings("two")) as two:
+        answers = [await client.sign_up(f"a{n}@example.com") for n in range(3) for client in (one, two)]
+    assert [answer.status_code for answer in answers] == [202, 202, 202, 429, 429, 429]
+
+
+async def test_what_cannot_be_counted_is_refused_in_time(tmp_path: Path) -> None:
+    with socket.socket() as silent:  # takes connections, and never answers
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        storage = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        async with running(settings_for(tmp_path, dispatcher="sync", rate_limit_storage=storage)) as client:
+            async with asyncio.timeout(10):
+                answer = await client.sign_up()
+            assert_problem(answer, 503)
+            assert answer.headers["Retry-After"]
+            assert not client.mails()
+
+
+async def test_a_body_that_is_too_large_is_told_so_whether_or_not_its_length_was_announced(client: Client) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(17):
+            yield b" " * 1024
+
+    for content in (b" " * 16 * 1024 + b"{", chunks()):
+        answer = await client.http.post("/accounts", content=content, headers={"Content-Type": "application/json"})
+        assert_problem(answer, 413)
+    fits = b'{"email": "ada@example.com", "display_name": "Ada"}'.ljust(16 * 1024)
+    answer = await client.http.post("/accounts", content=fits, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 202
+
+
+@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+async def test_only_json_is_taken(client: Client, media_type: str) -> None:
+    content = b'{"email": "ada@example.com", "display_name": "Ada"}'
+    headers = {"Content-Type": media_type} if media_type else {}
+    assert_problem(await client.http.post("/accounts", content=content, headers=headers), 422)
+    assert not client.mails()
+
+
+async def test_the_time_of_an_answer_does_not_tell_whether_an_address_is_known(tmp_path: Path) -> None:
+    step = 0.2
+    async with running(settings_for(tmp_path, dispatcher="asyncio", answer_step=step)) as client:
+        loop = asyncio.get_running_loop()
+        for ask in (
+            client.sign_up,
+            client.sign_up,
+            client.resend,
+            lambda: client.resend("unknown@example.com"),
+            lambda: client.verify("22222222"),
+            lambda: client.verify("22222222", "unknown@example.com"),
+        ):
+            began = loop.time()
+            await ask()
+            assert loop.time() - began >= step
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b"[" * 8000,
+        b'{"email": "ada@example.com"}',
+        b'{"email": "ada@example.com", "display_name": ""}',
+        b'{"email": "ada@example.com", "display_name": "a\\u0000b"}',
+        b'{"email": "ada@example.com", "display_name": "a\\nb"}',
+        b'{"email": "ada@example.com", "display_name": "\\ud800"}',
+        b'{"email": "ada@example.com", "display_name": NaN}',
+        b'{"email": "ada@example.com", "display_name": 1e999}',
+        b'{"email": "ada@example.com", "display_name": ' + b"9" * 5000 + b"}",
+        b'{"email": "ada@example.com", "display_name": "Ada", "extra": 1}',
+        b'{"email": "ada@example.com", "display_name": "Ada", "\\ud800": 1}',
+        b'{"email": "ada\\u0000@example.com", "display_name": "Ada"}',
+        b'{"email": "\\ud800@example.com", "display_name": "Ada"}',
+        b'{"email": "ada@example.com\\r\\nBcc: eve@example.com", "display_name": "Ada"}',
+        b'{"email": "ada@example.com", "display_name": "' + b"a" * 101 + b'"}',
+        b'{"email": "' + b"a" * 250 + b'@example.com", "display_name": "Ada"}',
+        b'{"email": "ada@example.com", "display_name": "' + b"a" * 20_000 + b'"}',
+    ],
+)
+async def test_bad_input_gets_a_problem_and_leaves_nothing_behind(client: Client, body: bytes) -> None:
+    answer = await client.http.post("/accounts", content=body, headers={"Content-Type": "application/json"})
+    assert_problem(answer, 400, 413, 422)
+    assert not client.mails()
+    assert "ada" not in answer.text
+    with client.application.database.transaction() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM accounts").scalar_one() == 0
+
+
+def assert_problem(answer: httpx.Response, *statuses: int) -> None:
+    assert answer.status_code in statuses, answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == answer.status_code
+    assert problem["title"]
+    assert problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/nothing", 404), ("GET", "/accounts", 405), ("POST", "/health/live", 405), ("POST", "/accounts/", 404)],
+)
+async def test_other_errors_are_problems_too(client: Client, method: str, path: str, status: int) -> None:
+    answer = await client.http.request(method, path)
+    assert_problem(answer, status)
+    assert (status == 405) == ("Allow" in answer.headers)
+
+
+class Refusing(SyncEventDispatcher):
+    """Refuses until it is told to accept."""
+
+    refuses = True
+
+    def dispatch(self, event: DomainEvent) -> None:
+        if self.refuses:
+            raise DispatchError("the broker cannot be reached")
+        super().dispatch(event)
+
+
+async def test_when_events_are_refused_the_answer_says_so_and_signing_up_again_mails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventpact.infrastructure.sync_dispatcher.SyncEventDispatcher", Refusing)
+    async with running(settings_for(tmp_path, dispatcher="sync")) as client:
+        answer = await client.sign_up()
+        assert_problem(answer, 503)
+        assert answer.headers["Retry-After"]
+        assert "again" in answer.json()["detail"]
+        assert not client.mails()
+        monkeypatch.setattr(Refusing, "refuses", False)
+        assert (await client.sign_up()).status_code == 202
+        assert (await client.verify(code_of(client.mails()[0]))).status_code == 200
+
+
+async def test_when_it_is_in_doubt_whether_an_event_was_accepted_the_answer_says_so(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def doubt(_: object, event: DomainEvent) -> None:
+        raise DispatchUncertainError("the broker did not answer")
+
+    monkeypatch.setattr(SyncEventDispatcher, "dispatch", doubt)
+    answer = await client.sign_up()
+    assert_problem(answer, 503)
+    assert "not known" in answer.json()["detail"]
+
+
+async def test_an_unexpected_error_has_an_id_that_finds_it_in_the_log_and_tells_no_more(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = "ada@example.com"
+
+    def fail(_: object) -> None:
+        raise RuntimeError(address)
+
+    monkeypatch.setattr(client.application.create_account, "execute", fail)
+    answer = await client.sign_up()
+    assert_problem(answer, 500)
+    assert answer.json()["error_id"] in caplog.text
+    assert "RuntimeError" in caplog.text
+    assert address not in answer.text
+    assert address not in caplog.text
+
+
+async def test_no_code_and_no_address_is_logged(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    await client.sign_up()
+    code = code_of(client.mails()[0])
+    await client.verify("22222222")
+    await client.verify(code)
+    assert "ada@example.com" not in caplog.text
+    assert code not in caplog.text
+
+
+async def test_ready_asks_the_database(client: Client) -> None:
+    assert (await client.http.get("/health/ready")).json() == {
+        "status": "ok",
+        "checks": {"database": "ok"},
+        "counts": {"failed": 0},
+    }
+    with client.application.database.transaction() as connection:
+        connection.exec_driver_sql("ALTER TABLE accounts RENAME TO gone")
+    answer = await client.http.get("/health/ready")
+    assert_problem(answer, 503)
+    assert answer.json()["checks"] == {"database": "OperationalError"}
+    assert (await client.http.get("/health/live")).status_code == 200
+    assert_problem(await client.sign_up(), 503)
+
+
+async def test_the_schema_declares_every_error_as_a_problem_and_says_what_follows_a_sign_up(client: Client) -> None:
+    schema = (await client.http.get("/openapi.json")).json()
+    operations = {path: next(iter(methods.values())) for path, methods in schema["paths"].items()}
+    assert {path: set(operation["responses"]) for path, operation in operations.items()} == {
+        "/accounts": {"202", "400", "405", "413", "422", "429", "500", "503"},
+        "/accounts/verify": {"200", "400", "405", "413", "422", "500", "503"},
+        "/accounts/verification-codes": {"202", "400", "405", "413", "422", "500", "503"},
+        "/health/live": {"200", "405", "500"},
+        "/health/ready": {"200", "405", "500", "503"},
+    }
+    for operation in operations.values():
+        assert operation["summary"]
+        assert operation["description"]
+        for status, response in operation["responses"].items():
+            if int(status) >= 400:
+                assert response["content"]["application/problem+json"]["example"]["status"] == int(status)
+            if status in {"429", "503"}:
+                assert "Retry-After" in response["headers"]
+    assert set(operations["/accounts"]["responses"]["202"]["links"]) == {"verifyAccount", "requestCode"}
+
+
+async def test_the_docs_can_be_switched_off(tmp_path: Path) -> None:
+    async with running(settings_for(tmp_path, docs=False)) as client:
+        assert [(await client.http.get(path)).status_code for path in ("/docs", "/openapi.json")] == [404, 404]
+
+
+async def test_links_come_from_the_base_url_never_from_the_host_header(tmp_path: Path) -> None:
+    async with running(settings_for(tmp_path, dispatcher="sync", base_url="https://shop.example/")) as client:
+        await client.http.post(
+            "/accounts",
+            json={"email": "ada@example.com", "display_name": "Ada"},
+            headers={"Host": "evil.example", "X-Forwarded-Host": "evil.example"},
+        )
+        text = client.mails()[0].get_content()
+        assert "https://shop.example/verify#email=ada%40example.com" in text
+        assert "evil" not in text

@@ -1,0 +1,288 @@
+"""What is in the outbox is delivered, once while nothing crashes, and only if it was committed."""
+
+import asyncio
+import json
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from outbox_kit import ADDRESS, INNER, AsyncRecorder, Background, Counted, Recorder, until
+
+from eventpact.domain.dispatcher import Delivery, DispatcherClosedError, DispatchError, FailedDelivery, Ordering
+from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
+from eventpact.infrastructure.database import Database
+from eventpact.infrastructure.outbox_dispatcher import OutboxEventDispatcher
+from eventpact.infrastructure.outbox_store import OutboxStore
+from eventpact.infrastructure.subscriptions import SubscriptionTable
+from eventpact.infrastructure.unreadable import UnreadableMessage
+
+
+def entries(database: Database) -> int:
+    return OutboxStore(database).backlog().entries
+
+
+@pytest.mark.parametrize("inner", ["asyncio", "sync"])
+@pytest.mark.parametrize("kind", [Recorder, AsyncRecorder])
+def test_an_event_is_delivered_once_and_then_gone_from_the_outbox(
+    database: Database, background: Background, kind: type[Recorder], inner: str
+) -> None:
+    handler, other = kind(), kind()
+    outbox = background.outbox({Counted: [handler, other]}, database, inner)
+    for number in range(20):
+        outbox.dispatch(Counted(number=number))
+    until(lambda: entries(database) == 0)
+    assert sorted(handler.numbers) == sorted(other.numbers) == list(range(20))
+
+
+def test_it_promises_at_least_once_over_a_dispatcher_that_does_not(database: Database, background: Background) -> None:
+    guarantees = background.outbox({Counted: Recorder()}, database).guarantees
+    assert guarantees.delivery is Delivery.AT_LEAST_ONCE
+    assert not guarantees.blocks_caller
+    assert guarantees.retries == 0
+    assert guarantees.ordering is Ordering.NONE
+
+
+def test_what_was_rolled_back_is_never_delivered_and_what_was_committed_is(
+    database: Database, background: Background
+) -> None:
+    handler = Recorder()
+    outbox = background.outbox({Counted: handler}, database)
+
+    def dispatch_and_fail() -> None:
+        with database.transaction():
+            outbox.dispatch(Counted(number=1))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        dispatch_and_fail()
+    with database.transaction():
+        outbox.dispatch(Counted(number=2))
+    until(lambda: entries(database) == 0)
+    assert handler.numbers == [2]
+
+
+def test_nothing_is_delivered_before_the_transaction_is_committed(database: Database, background: Background) -> None:
+    handler = Recorder()
+    outbox = background.outbox({Counted: handler}, database)
+    with database.transaction():
+        outbox.dispatch(Counted(number=1))
+        assert handler.numbers == []
+    until(lambda: handler.numbers == [1])
+
+
+def test_an_event_that_is_dispatched_again_while_it_is_in_the_outbox_is_delivered_once(
+    database: Database, background: Background
+) -> None:
+    handler = Recorder()
+    handler.gate.clear()
+    outbox = background.outbox({Counted: handler}, database)
+    event = Counted(number=1)
+    for _ in range(5):
+        outbox.dispatch(event)
+    until(lambda: handler.numbers)
+    handler.gate.set()
+    until(lambda: entries(database) == 0)
+    assert handler.numbers == [1]
+
+
+def test_two_relays_never_deliver_the_same_event_though_a_handler_outlasts_the_lease(
+    database: Database, background: Background
+) -> None:
+    handler = Recorder()
+    handler.gate.clear()
+    writer = background.outbox({Counted: handler}, database, relay=False)
+    relays = [background.outbox({Counted: handler}, database) for _ in range(2)]
+    for number in range(20):
+        writer.dispatch(Counted(number=number))
+    until(lambda: len(handler.numbers) == 20)
+    first = OutboxStore(database).beats()
+    while min(OutboxStore(database).beats().values()) < min(first.values()) + 5:  # a lease is four
+        threading.Event().wait(0.2)  # between two looks, which keep the relays from writing
+    assert OutboxStore(database).beats().keys() == first.keys()
+    handler.gate.set()
+    until(lambda: entries(database) == 0)
+    assert sorted(handler.numbers) == list(range(20))
+    assert len(relays) == 2
+
+
+def test_what_a_closed_dispatcher_leaves_is_delivered_by_the_next(database: Database, background: Background) -> None:
+    done, hanging = AsyncRecorder(), Hanging()
+    outbox = background.outbox({Counted: [done, hanging]}, database)
+    outbox.dispatch(Counted(number=1))
+    until(lambda: hanging.begun and done.numbers)
+    assert background.close(outbox, 0.2) == ()
+    with pytest.raises(DispatcherClosedError):
+        outbox.dispatch(Counted(number=2))
+    assert entries(database) == 1
+    replaced = Recorder()
+    again = AsyncRecorder()
+    background.outbox({Counted: [again, Named(replaced, Hanging)]}, database)
+    until(lambda: entries(database) == 0)
+    assert replaced.numbers == [1]
+    assert again.numbers == []  # its delivery was settled before
+
+
+class Hanging:
+    """An ``async def`` handler that ends only when it is cancelled."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+
+    async def handle(self, event: Counted) -> None:
+        self.begun += 1
+        await asyncio.get_running_loop().create_future()
+
+
+class Named:
+    """A handler under the name of another class, as a new release of it would be."""
+
+    def __init__(self, handler: Any, kind: type) -> None:
+        self.__wrapped__ = object.__new__(kind)
+        self.handle = handler.handle
+
+
+def test_a_failed_delivery_is_reported_once_with_the_handler_as_it_was_given(
+    database: Database, background: Background
+) -> None:
+    failing, sparing = Recorder(failures=99), Recorder()
+    reported: list[FailedDelivery] = []
+    outbox = background.outbox({Counted: [failing, sparing]}, database, on_failure=reported.append)
+    event = Counted(number=1)
+    outbox.dispatch(event)
+    until(lambda: entries(database) == 0)
+    assert [(each.event, each.handler, each.attempts) for each in reported] == [(event, failing, 1)]
+    assert failing.numbers == sparing.numbers == [1]
+
+
+def test_a_sink_that_raises_breaks_nothing(
+    database: Database, background: Background, caplog: pytest.LogCaptureFixture
+) -> None:
+    def sink(failed: FailedDelivery) -> None:
+        raise ZeroDivisionError(ADDRESS)
+
+    handler = Recorder(failures=1)
+    outbox = background.outbox({Counted: handler}, database, on_failure=sink)
+    outbox.dispatch(Counted(number=1))
+    outbox.dispatch(Counted(number=2))
+    until(lambda: entries(database) == 0)
+    assert sorted(handler.numbers) == [1, 2]
+    assert "ZeroDivisionError" in caplog.text
+    assert ADDRESS not in caplog.text
+
+
+def test_handlers_keep_their_names_so_that_any_process_finds_them(database: Database, background: Background) -> None:
+    seen: list[SubscriptionTable] = []
+
+    def inner(handlers: Any, on_failure: Any) -> Any:
+        seen.append(SubscriptionTable(handlers))
+        return INNER["sync"](handlers, on_failure)
+
+    handlers = {Counted: [Recorder(), AsyncRecorder(), Recorder()]}
+    outbox = OutboxEventDispatcher(handlers, inner, OutboxStore(database), relay=False)
+    keys = [subscription.key for subscription in SubscriptionTable(handlers)[Counted]]
+    assert [subscription.key for subscription in seen[0][Counted]] == keys
+    assert [subscription.is_async for subscription in seen[0][Counted]] == [False, True, False]
+    background.close(outbox)
+
+
+def test_what_cannot_be_read_is_kept_and_keeps_nothing_else_from_delivery(
+    database: Database, background: Background
+) -> None:
+    kept: list[UnreadableMessage] = []
+    handler = Recorder()
+    store = OutboxStore(database)
+    good = Counted(number=1)
+    [known] = [subscription.key for subscription in SubscriptionTable({Counted: handler})[Counted]]
+    store.append_replay("Unknown", uuid4(), "{}", known)
+    store.append_replay("Counted", uuid4(), '{"number": "ada@example.com"}', known)
+    store.append_replay("Counted", uuid4(), "no JSON", known)
+    store.append_replay("Counted", good.event_id, json.dumps(good.to_dict()), "a.handler.of.another.Release")
+    store.append_replay("Counted", good.event_id, json.dumps(good.to_dict()), known)
+    background.outbox({Counted: handler}, database, on_unreadable=kept.append)
+    until(lambda: entries(database) == 0)
+    assert handler.numbers == [1]
+    assert [message.name for message in kept] == ["Unknown", "Counted", "Counted", "Counted"]
+    assert not any("ada@" in message.reason for message in kept)
+
+
+def test_what_could_not_be_kept_stays_in_the_outbox(database: Database, background: Background) -> None:
+    kept: list[UnreadableMessage] = []
+
+    def sink(message: UnreadableMessage) -> None:
+        kept.append(message)
+        if len(kept) == 1:
+            raise ZeroDivisionError
+
+    OutboxStore(database).append_replay("Unknown", uuid4(), "{}", "x")
+    background.outbox({Counted: Recorder()}, database, on_unreadable=sink, lease=timedelta(seconds=0.5))
+    until(lambda: entries(database) == 0)
+    assert len(kept) == 2
+
+
+def test_an_event_that_the_inner_dispatcher_refuses_is_dispatched_until_it_is_accepted(
+    database: Database, background: Background
+) -> None:
+    handler = Recorder()
+    handler.gate.clear()
+
+    def full(handlers: Any, on_failure: Any) -> Any:
+        return AsyncioEventDispatcher(handlers, on_failure=on_failure, max_pending=1)
+
+    outbox = background.call(lambda: OutboxEventDispatcher({Counted: handler}, full, OutboxStore(database), poll=0.05))
+    for number in range(5):
+        outbox.dispatch(Counted(number=number))
+    until(lambda: handler.numbers)
+    handler.gate.set()
+    until(lambda: entries(database) == 0)
+    assert sorted(handler.numbers) == list(range(5))
+    background.close(outbox)
+
+
+def test_an_event_is_refused_where_the_database_was_never_migrated(tmp_path: Path, background: Background) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'empty.db'}")
+    outbox = background.outbox({Counted: Recorder()}, database, relay=False)
+    with pytest.raises(DispatchError, match="is it up, and migrated"):
+        outbox.dispatch(Counted(number=1))
+    background.close(outbox)
+    database.close()
+
+
+def test_a_locked_file_refuses_within_two_seconds_and_recovers(tmp_path: Path, background: Background) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'test.db'}")
+    database.migrate()
+    handler = Recorder()
+    outbox = background.outbox({Counted: handler}, database)
+    other = sa.create_engine(database.engine.url)
+    with other.connect() as connection:
+        connection.exec_driver_sql("BEGIN EXCLUSIVE")
+        started = time.monotonic()
+        with pytest.raises(DispatchError):
+            outbox.dispatch(Counted(number=1))
+        assert time.monotonic() - started < 2.0
+        connection.rollback()
+    other.dispose()
+    outbox.dispatch(Counted(number=2))
+    until(lambda: entries(database) == 0)
+    assert handler.numbers == [2]
+    background.close(outbox)
+    database.close()
+
+
+def test_a_cascade_settles(database: Database, background: Background) -> None:
+    class Again:
+        def handle(self, event: Counted) -> None:
+            numbers.append(event.number)
+            if event.number < 50:
+                outbox.dispatch(Counted(number=event.number + 1))
+
+    numbers: list[int] = []
+    outbox = background.outbox({Counted: Again()}, database)
+    outbox.dispatch(Counted(number=0))
+    until(lambda: len(numbers) == 51)
+    until(lambda: entries(database) == 0)
+    assert numbers == list(range(51))

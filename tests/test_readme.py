@@ -1,0 +1,62 @@
+"""What the README says can be pasted, and is what the last run said."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_its_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+    assert "test@example.com" in capsys.readouterr().out
+
+
+def test_its_tables_are_those_of_the_last_run() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "readme.py", "--check"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"run python benchmarks/readme.py\n{done.stderr}"
+
+
+def test_the_verdicts_it_shows_are_about_the_laws_and_the_guarantees_of_today() -> None:
+    from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
+    from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
+    from eventpact_contracts.laws import LAWS
+
+    verdicts = json.loads((ROOT / "benchmarks" / "verdicts.json").read_text(encoding="utf-8"))["dispatchers"]
+    assert [verdict["dispatcher"] for verdict in verdicts] == ["sync", "asyncio", "celery"]
+    for verdict in verdicts:
+        assert [(law["id"], law["title"]) for law in verdict["laws"]] == [(law.id, law.title) for law in LAWS]
+        assert {law["outcome"] for law in verdict["laws"]} <= {"upheld", "absent, as declared"}
+        assert all(law["observations"] for law in verdict["laws"])
+    for verdict, dispatcher in zip(verdicts, (SyncEventDispatcher, AsyncioEventDispatcher), strict=False):
+        declared = dispatcher.guarantees
+        assert verdict["guarantees"] == {
+            "blocks_caller": declared.blocks_caller,
+            "retries": declared.retries,
+            "delivery": declared.delivery.name.lower(),
+            "ordering": declared.ordering.name.lower(),
+        }
+
+
+def test_every_command_that_it_names_exists() -> None:
+    from eventpact.cli import build_parser
+
+    named = set(re.findall(r"eventpact (serve|worker|migrate|demo|verify|failed|relay)\b", README))
+    known = build_parser().format_help()
+    assert named
+    assert all(re.search(rf"\b{name}\b", known) for name in named)
+
+
+def test_every_environment_of_tox_that_it_names_exists() -> None:
+    environments = re.findall(r"^\[testenv:(\w+)\]", (ROOT / "tox.ini").read_text(), flags=re.M)
+    assert set(re.findall(r"tox -e (\w+)", README)) <= set(environments)

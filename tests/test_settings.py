@@ -1,0 +1,126 @@
+"""A wrong setting is one clear line, and production starts with nothing that is only good for trying out."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from eventpact.bootstrap import build_parts
+from eventpact.infrastructure.settings import Settings, SettingsError, load_settings
+
+GOOD = {
+    "environment": "production",
+    "secret": "0123456789abcdef0123456789abcdef",
+    "database": "postgresql://shop@db.example/shop",
+    "smtp": "smtps://mail.example",
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("DISPATCHER", "kafka", "'sync', 'asyncio' or 'celery'"),
+        ("PORT", "70000", "65535"),
+        ("BROKER", "http://x", "redis://"),
+        ("DATABASE", "mysql://x", "postgresql://"),
+        ("SMTP", "imap://x", "smtp://"),
+        ("BASE_URL", "ftp://x", "http://"),
+        ("SECRET", "short", "openssl rand -hex 32"),
+        ("BASE_URL", "https://", "https://shop.example"),
+        ("BASE_URL", "https://shop.example/a b", "https://shop.example"),
+        ("BASE_URL", "https://shop.example/\n", "https://shop.example"),
+        ("BROKER", "redis://cache:port", "impossible port"),
+        ("DATABASE", "postgresql://db.example:x/shop", "impossible port"),
+        ("SMTP", "smtp://mail.example:99999", "impossible port"),
+        ("RATE_LIMIT_STORAGE", "bogus://x", "memory://"),
+        ("MAIL_FROM", "a@b.cd,,c <", "address"),
+        ("MAIL_FROM", "Shop <no-reply@shop.example>\nBcc: eve@example.com", "address"),
+        ("MAIL_FROM", "a@example.com, b@example.com", "address"),
+        ("MAIL_FROM", "Shop <>", "address"),
+        ("ANSWER_STEP", "-1", "greater than or equal"),
+        ("RATE_LIMIT", "often", "couldn't parse"),
+        ("CODE_TTL", "soon", "number of seconds"),
+        ("CODE_TTL", "-1", "greater than or equal"),
+        ("MAIL_FROM", "nobody", "address"),
+        ("RETRIES", "-1", "greater than or equal to 0"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv(f"EVENTPACT_{name}", value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert str(caught.value).startswith(f"EVENTPACT_{name}: ")
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "Value error" not in str(caught.value)
+
+
+def test_a_wrong_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENTPACT_SECRET", "hunter2")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+    monkeypatch.setenv("EVENTPACT_SECRET", GOOD["secret"])
+    monkeypatch.setenv("EVENTPACT_DATABASE", "postgresql://shop:hunter2/x@db.example/shop")
+    with pytest.raises(SettingsError, match="%2F") as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_what_settings_look_like_tells_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = load_settings(
+        secret="hunter2-" * 4,
+        database="postgresql://shop:hunter2@db.example/shop",
+        broker="amqp://shop:hunter2@mq.example",
+        smtp="smtp://shop:hunter2@mail.example",
+        rate_limit_storage="redis://:hunter2@cache.example",
+    )
+    assert "hunter2" not in repr(held)
+    assert "hunter2" not in str(held)
+
+
+def test_production_answers_at_even_times_unless_it_is_set_otherwise() -> None:
+    assert load_settings().answers_at == 0
+    assert load_settings(**GOOD).answers_at == 0.1
+    assert load_settings(**GOOD, answer_step=0).answers_at == 0
+
+
+@pytest.mark.parametrize("missing", ["secret", "database", "smtp"])
+def test_production_refuses_to_start_without(missing: str) -> None:
+    with pytest.raises(SettingsError, match=f"^EVENTPACT_{missing.upper()} must be set in production"):
+        load_settings(**{name: value for name, value in GOOD.items() if name != missing})
+
+
+def test_production_with_celery_refuses_to_start_without_a_broker() -> None:
+    load_settings(**GOOD)
+    with pytest.raises(SettingsError, match="EVENTPACT_BROKER"):
+        load_settings(**GOOD, dispatcher="celery")
+
+
+def test_settings_are_read_from_a_dotenv_file_and_the_environment_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("EVENTPACT_PORT=1234\nEVENTPACT_RESEND_INTERVAL=5\nEVENTPACT_UNKNOWN=1\n")
+    assert load_settings().port == 1234
+    assert load_settings().resend_interval == timedelta(seconds=5)
+    monkeypatch.setenv("EVENTPACT_PORT", "4321")
+    assert load_settings().port == 4321
+    assert load_settings(port=99).port == 99
+
+
+def test_a_secret_is_made_up_for_trying_out_and_kept_where_nobody_else_may_read(tmp_path: Path) -> None:
+    for _ in range(2):
+        build_parts(Settings(data_dir=tmp_path / "data")).database.close()
+    for folder in (tmp_path / "data", tmp_path / "data" / "mail"):
+        assert folder.stat().st_mode & 0o777 == 0o700
+    secret = tmp_path / "data" / "secret"
+    assert len(secret.read_text()) == 64
+    assert secret.stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in secret.parent.glob("secret*")) == ["secret"]

@@ -1,0 +1,182 @@
+"""What the blocking dispatcher does that the contract cannot see."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from unittest.mock import Mock
+
+import pytest
+
+from eventpact.domain.dispatcher import DispatcherClosedError, DispatchError, FailedDelivery
+from eventpact.domain.events import AccountCreatedEvent, DomainEvent
+from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted(DomainEvent):
+    number: int = 0
+
+
+class Calls:
+    """A handler made of a function."""
+
+    def __init__(self, function: Callable[[DomainEvent], object]) -> None:
+        self.function = function
+
+    def handle(self, event: DomainEvent) -> None:
+        self.function(event)
+
+
+class CallsAsync(Calls):
+    async def handle(self, event: DomainEvent) -> None:  # type: ignore[override]  # both kinds are handlers
+        result = self.function(event)
+        if asyncio.iscoroutine(result):
+            await result
+
+
+def test_dispatch_calls_the_handler() -> None:
+    handler = Mock()
+    dispatcher = SyncEventDispatcher({AccountCreatedEvent: handler})
+    event = AccountCreatedEvent(account_id="123", email="test@example.com")
+
+    dispatcher.dispatch(event)
+
+    handler.handle.assert_called_once_with(event)
+
+
+def test_a_plain_handler_runs_in_the_callers_thread() -> None:
+    threads = []
+    SyncEventDispatcher({Counted: Calls(lambda _: threads.append(threading.current_thread()))}).dispatch(Counted())
+    assert threads == [threading.current_thread()]
+
+
+async def test_async_handlers_share_one_loop_over_all_dispatches_and_it_ends_with_the_dispatcher() -> None:
+    loops = []
+    dispatcher = SyncEventDispatcher({Counted: CallsAsync(lambda _: loops.append(asyncio.get_running_loop()))})
+    for _ in range(3):
+        await asyncio.to_thread(dispatcher.dispatch, Counted())
+    assert len(loops) == 3
+    assert len(set(loops)) == 1
+    assert loops[0] is not asyncio.get_running_loop()
+    await dispatcher.aclose()
+    assert loops[0].is_closed()
+
+
+def test_an_event_dispatched_by_a_handler_waits_until_the_first_is_settled() -> None:
+    order = []
+
+    def dispatch_more(event: DomainEvent) -> None:
+        assert isinstance(event, Counted)
+        if event.number < 2:
+            dispatcher.dispatch(Counted(number=event.number + 1))
+        order.append(("first", event.number))
+
+    dispatcher = SyncEventDispatcher(
+        {Counted: [Calls(dispatch_more), CallsAsync(lambda event: order.append(("second", event.number)))]}  # type: ignore[attr-defined]
+    )
+    dispatcher.dispatch(Counted())
+    assert order == [(who, number) for number in range(3) for who in ("first", "second")]
+
+
+@pytest.mark.parametrize("kind", [Calls, CallsAsync])
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_reaches_the_caller_after_everyone_had_a_turn(
+    kind: type[Calls], interruption: type[BaseException]
+) -> None:
+    failures: list[FailedDelivery] = []
+    neighbour, cascaded = Mock(), Mock()
+
+    def interrupt(_: DomainEvent) -> None:
+        dispatcher.dispatch(AccountCreatedEvent(account_id="1", email="a@example.com"))
+        raise interruption
+
+    dispatcher = SyncEventDispatcher(
+        {Counted: [kind(interrupt), neighbour], AccountCreatedEvent: cascaded}, on_failure=failures.append
+    )
+    with pytest.raises(interruption):
+        dispatcher.dispatch(Counted())
+    neighbour.handle.assert_called_once()
+    cascaded.handle.assert_called_once()
+    assert [type(failure.exception) for failure in failures] == [interruption]
+    asyncio.run(dispatcher.aclose())
+
+
+async def test_a_task_that_outlives_its_handler_is_refused_rather_than_left_to_deadlock() -> None:
+    gate, refused = threading.Event(), asyncio.get_running_loop().create_future()
+    home = asyncio.get_running_loop()
+    background = set()
+
+    async def late() -> None:
+        await asyncio.to_thread(gate.wait)
+        try:
+            dispatcher.dispatch(Counted())
+        except DispatchError as error:
+            home.call_soon_threadsafe(refused.set_result, error)
+
+    def spawn(_: DomainEvent) -> None:
+        background.add(asyncio.get_running_loop().create_task(late()))
+
+    dispatcher = SyncEventDispatcher({Counted: CallsAsync(spawn)})
+    await asyncio.to_thread(dispatcher.dispatch, Counted())
+    gate.set()
+    assert "to_thread" in str(await asyncio.wait_for(refused, 5))
+    await dispatcher.aclose()
+
+
+@pytest.mark.parametrize("kind", [Calls, CallsAsync])
+async def test_closing_gives_up_exactly_what_had_no_turn(kind: type[Calls]) -> None:
+    entered, release = threading.Event(), threading.Event()
+    last, cascaded = Mock(), Counted(number=1)
+    failures = Mock()
+
+    def hold(_: DomainEvent) -> object:
+        dispatcher.dispatch(cascaded)
+        entered.set()
+        return asyncio.to_thread(release.wait, 10) if kind is CallsAsync else release.wait(10)
+
+    dispatcher = SyncEventDispatcher({Counted: [kind(hold), last]}, on_failure=failures)
+    event = Counted()
+    thread = threading.Thread(target=dispatcher.dispatch, args=(event,))
+    thread.start()
+    assert await asyncio.to_thread(entered.wait, 5)
+    left = await dispatcher.aclose(timeout=0)
+    release.set()
+    thread.join(5)
+    assert set(left) == {event, cascaded}
+    last.handle.assert_not_called()
+    failures.assert_not_called()
+
+
+async def test_closing_waits_for_a_thread_that_is_dispatching() -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def hold(_: DomainEvent) -> None:
+        entered.set()
+        assert release.wait(5)
+
+    dispatcher = SyncEventDispatcher({Counted: Calls(hold)})
+    thread = threading.Thread(target=dispatcher.dispatch, args=(Counted(),))
+    thread.start()
+    assert await asyncio.to_thread(entered.wait, 5)
+    closing = asyncio.create_task(dispatcher.aclose(timeout=5))
+    while True:
+        try:
+            dispatcher.dispatch(AccountCreatedEvent(account_id="1", email="a@example.com"))
+        except DispatcherClosedError:
+            break
+        await asyncio.sleep(0)
+    assert not closing.done()
+    release.set()
+    assert await closing == ()
+    thread.join()
+
+
+async def test_a_closed_dispatcher_refuses_and_closing_again_returns_nothing() -> None:
+    handler = Mock()
+    dispatcher = SyncEventDispatcher({Counted: handler})
+    assert await dispatcher.aclose() == ()
+    assert await dispatcher.aclose() == ()
+    with pytest.raises(DispatcherClosedError):
+        dispatcher.dispatch(Counted())
+    handler.handle.assert_not_called()
