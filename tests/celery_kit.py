@@ -13,9 +13,11 @@ from uuid import uuid4
 
 from celery import Celery, signals
 from celery.contrib.testing.worker import start_worker
+from celery.worker import state
 
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.celery_app import Role, make_celery
+from eventpact_contracts.celery_subject import stop_worker
 
 
 @signals.setup_logging.connect(weak=False)
@@ -50,9 +52,13 @@ def app_on(url: str, role: Role = "worker", **settings: Any) -> Celery:
 @contextmanager
 def worker_of(app: Celery) -> Iterator[None]:
     """A worker in a thread of this process."""
-    # An idle worker on RabbitMQ looks only every 10 s whether it is to stop.
-    with start_worker(app, pool="threads", concurrency=4, perform_ping_check=False, shutdown_timeout=20):
-        yield
+    stop_worker()  # that of the contract suite: two in one process share Celery's event loop
+    try:
+        # An idle worker on RabbitMQ looks only every 10 s whether it is to stop.
+        with start_worker(app, pool="threads", concurrency=4, perform_ping_check=False, shutdown_timeout=20):
+            yield
+    finally:
+        state.should_terminate = None  # else, after one that did not end, the next would never start
 
 
 class Recorder:

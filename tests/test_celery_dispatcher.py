@@ -16,7 +16,6 @@ import httpx
 import pytest
 import redis
 from celery import Celery, signals
-from celery.contrib.testing.worker import start_worker
 from celery_kit import AsyncRecorder, Counted, Named, Recorder, app_on, until, worker_of
 from fastapi import FastAPI
 
@@ -262,10 +261,7 @@ def test_a_stock_celery_worker_understands_the_message(valkey: str) -> None:
     def handle(data: object) -> None:
         received.append(data)
 
-    with (
-        dispatching(app, {Counted: Recorder()}) as dispatcher,
-        start_worker(stock, pool="threads", perform_ping_check=False, shutdown_timeout=20),
-    ):
+    with dispatching(app, {Counted: Recorder()}) as dispatcher, worker_of(stock):
         dispatcher.dispatch(event)
         until(lambda: received)
     assert received == [event.to_dict()]

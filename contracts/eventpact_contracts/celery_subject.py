@@ -29,7 +29,7 @@ from eventpact.infrastructure.celery_app import make_celery
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
 from eventpact.infrastructure.embedded_broker import EmbeddedBroker
 
-__all__ = ["celery", "on_broker"]
+__all__ = ["celery", "on_broker", "stop_worker"]
 
 _THREADS: Final = 8
 """How many handlers run at once: more than a script ever holds."""
@@ -101,44 +101,55 @@ def _given() -> _Settings:
 @contextmanager
 def on_broker(url: str, handlers: Handlers, on_failure: FailureSink) -> Generator[EventDispatcher]:
     """A dispatcher on the broker at ``url``; its worker, in this process, stays for the next with these handlers."""
-    dispatcher = _dispatcher(make_celery(_workers(url).queue_for(handlers, on_failure), "web"), handlers, on_failure)
+    settings = _WORKER.settings_for(url, handlers, on_failure)
+    dispatcher = _dispatcher(make_celery(settings, "web"), handlers, on_failure)
     try:
         yield dispatcher
     finally:
         _close(dispatcher)
 
 
-class _Workers:
-    """The worker of one broker: there is one at a time, because two in one process share Celery's event loop."""
+class _Worker:
+    """The worker of this process: one at a time, as two share Celery's event loop, and read each other's messages."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._serving: tuple[Handlers, FailureSink] | None = None
-        self._settings = _Settings(url, "")
+    def __init__(self) -> None:
+        self._serving: tuple[str, Handlers, FailureSink] | None = None
+        self._settings = _Settings(None, "")
         self._listening: CeleryEventDispatcher | None = None
-        self._worker = ExitStack()
+        self._running = ExitStack()
         # Only the worker: when Python ends, there are no more threads to close a dispatcher with, and nothing to save.
-        atexit.register(self._worker.close)
+        atexit.register(self._running.close)
 
-    def queue_for(self, handlers: Handlers, on_failure: FailureSink) -> _Settings:
+    def settings_for(self, url: str, handlers: Handlers, on_failure: FailureSink) -> _Settings:
         """Where a worker with these handlers listens."""
-        if self._serving is not None and self._serving[0] is handlers and self._serving[1] == on_failure:
+        if self._serves(url, handlers, on_failure):
             return self._settings
-        settings = _Settings(self._url, f"eventpact-verify-{next(_numbers)}")
+        settings = _Settings(url, f"eventpact-verify-{next(_numbers)}")
         app = make_celery(settings, "worker")
         listening = _dispatcher(app, handlers, on_failure)  # refuses what cannot be, before all else
-        self._worker.close()
-        if self._listening is not None:
-            _close(self._listening)
-        self._worker.enter_context(_worker(app))
+        self.stop()
+        self._running.enter_context(_worker(app))
         self._listening = listening
-        self._serving, self._settings = (handlers, on_failure), settings
+        self._serving, self._settings = (url, handlers, on_failure), settings
         return settings
 
+    def stop(self) -> None:
+        """End the worker, if there is one. Whoever wants to run another in this process does this first."""
+        self._serving = None
+        self._running.close()
+        if self._listening is not None:
+            listening, self._listening = self._listening, None
+            _close(listening)
 
-@cache
-def _workers(url: str) -> _Workers:
-    return _Workers(url)
+    def _serves(self, url: str, handlers: Handlers, on_failure: FailureSink) -> bool:
+        if self._serving is None:
+            return False
+        known_url, known_handlers, known_sink = self._serving
+        return known_url == url and known_handlers is handlers and known_sink == on_failure
+
+
+_WORKER: Final = _Worker()
+stop_worker: Final = _WORKER.stop
 
 
 def _dispatcher(app: Celery, handlers: Handlers, on_failure: FailureSink) -> CeleryEventDispatcher:
