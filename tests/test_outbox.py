@@ -100,6 +100,7 @@ def test_two_relays_never_deliver_the_same_event_though_a_handler_outlasts_the_l
     for number in range(20):
         writer.dispatch(Counted(number=number))
     until(lambda: len(handler.numbers) == 20)
+    until(lambda: len(OutboxStore(database).beats()) == 2)  # each begins when its thread gets to it
     first = OutboxStore(database).beats()
     while min(OutboxStore(database).beats().values()) < min(first.values()) + 5:  # a lease is four
         threading.Event().wait(0.2)  # between two looks, which keep the relays from writing
