@@ -117,6 +117,7 @@ def _service(variable: str, port: int) -> str:
 _SLOW = {
     "test_celery_outage",
     "test_contract_celery",
+    "test_contract_outbox",
     "test_demo",
     "test_gallery",
     "test_plugin",
@@ -125,13 +126,7 @@ _SLOW = {
 """Modules that take most of the time of a run; every interpreter runs the rest, Python 3.11 runs all."""
 
 
-_HEAVY = {"test_contract_outbox"}
-"""Modules that ask more of a disk than a busy machine gives in the time that the laws allow (tox -e outbox)."""
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem in _SLOW:
             item.add_marker(pytest.mark.slow)
-        if item.path.stem in _HEAVY:
-            item.add_marker(pytest.mark.heavy)

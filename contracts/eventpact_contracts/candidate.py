@@ -22,8 +22,9 @@ OURS = {
     "sync": "eventpact.infrastructure.sync_dispatcher:SyncEventDispatcher",
     "asyncio": "eventpact.infrastructure.asyncio_dispatcher:AsyncioEventDispatcher",
     "celery": "eventpact_contracts.celery_subject:celery",
+    "outbox": "eventpact_contracts.outbox_subject:outbox",
 }
-"""The dispatchers that come with eventpact, by short name."""
+"""The dispatchers that come with eventpact, by short name; ``outbox`` is that over asyncio."""
 
 _SHAPE = "module:factory, e.g. shop.events:ShopDispatcher"
 
@@ -60,6 +61,8 @@ class Candidate:
         needs_loop: whether it is to be built and driven inside a running event loop.
         settle_timeout: how long to wait, in seconds, for what was accepted.
         target: where a fresh process finds it, for the laws that kill processes.
+
+    The factory's ``unavailable()``, if it has one, is that of an :class:`EventDispatcherContract`.
     """
 
     name: str
@@ -68,6 +71,10 @@ class Candidate:
     needs_loop: bool = False
     settle_timeout: float = 5.0
     target: str | None = None
+
+    def __post_init__(self) -> None:
+        if hasattr(self.factory, "unavailable"):
+            self.unavailable = self.factory.unavailable
 
     @contextmanager
     def subject(self, handlers: Handlers, on_failure: FailureSink) -> Generator[EventDispatcher]:

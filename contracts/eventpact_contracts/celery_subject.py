@@ -1,7 +1,7 @@
-"""``eventpact verify celery``: our Celery dispatcher, with a worker in this process, on an embedded Valkey server.
+"""``eventpact verify celery``: our Celery dispatcher, with a worker in this process, on a real broker.
 
-The fast tier: a real broker, real messages and the real consumer, without the second process. What is killed, and what
-RabbitMQ does, is checked by the contract classes in ``tests/``.
+The broker is that of ``EVENTPACT_BROKER``, or else an embedded Valkey server. Law G3 starts, and kills, real worker
+processes; the embedded server is killed too, and one that others may use is not.
 """
 
 from __future__ import annotations
@@ -10,47 +10,60 @@ import asyncio
 import atexit
 import os
 import shutil
+import signal
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from itertools import count
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
+import redis
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
 from celery.signals import setup_logging
+from celery.worker import state
 
 from eventpact.domain.dispatcher import EventDispatcher, FailureSink, Handlers
 from eventpact.infrastructure.celery_app import make_celery
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
+from eventpact.infrastructure.celery_queues import dead_queue_name, retry_queue
 from eventpact.infrastructure.embedded_broker import EmbeddedBroker
 
-__all__ = ["celery", "on_broker", "stop_worker"]
+__all__ = ["celery", "stop_worker"]
 
 _THREADS: Final = 8
 """How many handlers run at once: more than a script ever holds."""
 
 _RETRIES: Final = 2
 _BACKOFF: Final = 0.1
+_TICK: Final = 0.01
 _STOPS_WITHIN: Final = 20.0
 """Seconds; an idle worker on RabbitMQ looks only every 10 s whether it is to stop."""
 
-_BROKER: Final = "EVENTPACT_VERIFY_BROKER"
-"""The variable that tells processes which are to be killed where their broker is."""
-
-_numbers = count()
+_TOLD: Final = "EVENTPACT_VERIFY_CELERY"
+"""The variable that tells processes which are to be killed where their broker is, and which queue is theirs."""
 
 
 @dataclass(frozen=True)
 class _Settings:
-    broker: str | None
+    broker: str
     celery_queue: str
     celery_acks_late: bool | None = None
     celery_visibility_timeout: timedelta = timedelta(minutes=5)
+
+    def written(self) -> str:
+        return f"{self.celery_queue} {self.broker}"
+
+    @classmethod
+    def read(cls, text: str) -> _Settings:
+        queue, _, broker = text.partition(" ")
+        return cls(broker, queue)
 
 
 class _Celery:
@@ -58,55 +71,81 @@ class _Celery:
 
     @contextmanager
     def __call__(self, handlers: Handlers, on_failure: FailureSink) -> Generator[EventDispatcher]:
-        """A dispatcher on the embedded broker, which is started once and ends with this process."""
-        if _BROKER not in os.environ:
-            with on_broker(_embedded(), handlers, on_failure) as dispatcher:
-                yield dispatcher
-        else:
-            alone = _dispatcher(make_celery(_given(), "web"), handlers, on_failure)
-            try:
-                yield alone
-            finally:
-                _close(alone)
+        """A dispatcher; its worker, in this process, stays for the next with these handlers."""
+        told = os.environ.get(_TOLD)
+        settings = _WORKER.settings_for(_broker(), handlers, on_failure) if told is None else _Settings.read(told)
+        dispatcher = _dispatcher(make_celery(settings, "web"), handlers, on_failure)
+        try:
+            yield dispatcher
+        finally:
+            _close(dispatcher)
+
+    @property
+    def unavailable(self) -> Callable[[], AbstractContextManager[None]]:
+        """The broker is frozen for the while: of all that may be wrong with one, what takes the longest to notice."""
+        if "EVENTPACT_BROKER" in os.environ:
+            raise AttributeError("a broker that others may use is not frozen")
+        return _frozen
 
     def worker(self, handlers: Handlers, on_failure: FailureSink) -> None:
         """Work, in this process, until it is told to end."""
-        app = make_celery(_given(), "worker")
+        app = make_celery(_Settings.read(os.environ[_TOLD]), "worker")
         _dispatcher(app, handlers, on_failure)
         app.Worker(pool="threads", concurrency=_THREADS, loglevel="ERROR").start()
 
     @contextmanager
-    def engine(self) -> Generator[Callable[[], None]]:
-        """A broker for processes that are started within; what it yields kills it and starts it again."""
-        with tempfile.TemporaryDirectory(prefix="eventpact-") as folder, EmbeddedBroker(Path(folder)) as broker:
-
-            def restart() -> None:
-                broker.kill()
-                broker.start()
-
-            os.environ[_BROKER] = broker.url
-            try:
-                yield restart
-            finally:
-                del os.environ[_BROKER]
-
-
-celery = _Celery()
+    def engine(self) -> Generator[Callable[[], None] | None]:
+        """A broker for processes that are started within; if it is ours, what it yields kills and restarts it."""
+        with ExitStack() as stack:
+            given = os.environ.get("EVENTPACT_BROKER")
+            restart = None
+            if given is None:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="eventpact-"))
+                broker = stack.enter_context(EmbeddedBroker(Path(folder)))
+                given, restart = broker.url, lambda: _restart(broker)
+            settings = _Settings(given, _new_queue())
+            os.environ[_TOLD] = settings.written()
+            stack.callback(_delete_queues, settings)
+            stack.callback(os.environ.pop, _TOLD)
+            yield restart
 
 
-def _given() -> _Settings:
-    return _Settings(os.environ[_BROKER], "eventpact-verify")
+celery: Final = _Celery()
+
+
+def _restart(broker: EmbeddedBroker) -> None:
+    broker.kill()
+    broker.start()
+
+
+def _broker() -> str:
+    return os.environ.get("EVENTPACT_BROKER") or _embedded().url
 
 
 @contextmanager
-def on_broker(url: str, handlers: Handlers, on_failure: FailureSink) -> Generator[EventDispatcher]:
-    """A dispatcher on the broker at ``url``; its worker, in this process, stays for the next with these handlers."""
-    settings = _WORKER.settings_for(url, handlers, on_failure)
-    dispatcher = _dispatcher(make_celery(settings, "web"), handlers, on_failure)
+def _frozen() -> Generator[None]:
+    os.kill(_embedded().pid, signal.SIGSTOP)
     try:
-        yield dispatcher
+        yield
     finally:
-        _close(dispatcher)
+        os.kill(_embedded().pid, signal.SIGCONT)
+    # What was refused in doubt may have been sent, and is handled now.
+    deadline = time.monotonic() + _STOPS_WITHIN
+    while _WORKER.is_busy() and time.monotonic() < deadline:
+        threading.Event().wait(_TICK)
+
+
+def _new_queue() -> str:
+    return f"eventpact-verify-{uuid4().hex}"
+
+
+def _delete_queues(settings: _Settings) -> None:
+    app, name = make_celery(settings, "web"), settings.celery_queue
+    waiting = (retry_queue(name, attempt).name for attempt in range(2, _RETRIES + 2))
+    with app.connection_for_write() as connection:
+        channel: Any = connection.default_channel
+        for queue in (name, dead_queue_name(name), *waiting):
+            channel.queue_delete(queue)
 
 
 class _Worker:
@@ -114,21 +153,21 @@ class _Worker:
 
     def __init__(self) -> None:
         self._serving: tuple[str, Handlers, FailureSink] | None = None
-        self._settings = _Settings(None, "")
+        self._settings = _Settings("", "")
         self._listening: CeleryEventDispatcher | None = None
         self._running = ExitStack()
-        # Only the worker: when Python ends, there are no more threads to close a dispatcher with, and nothing to save.
-        atexit.register(self._running.close)
 
     def settings_for(self, url: str, handlers: Handlers, on_failure: FailureSink) -> _Settings:
         """Where a worker with these handlers listens."""
         if self._serves(url, handlers, on_failure):
             return self._settings
-        settings = _Settings(url, f"eventpact-verify-{next(_numbers)}")
+        settings = _Settings(url, _new_queue())
         app = make_celery(settings, "worker")
         listening = _dispatcher(app, handlers, on_failure)  # refuses what cannot be, before all else
         self.stop()
         self._running.enter_context(_worker(app))
+        atexit.unregister(self._end)
+        atexit.register(self._end)  # last, so that it is called before the broker is stopped
         self._listening = listening
         self._serving, self._settings = (url, handlers, on_failure), settings
         return settings
@@ -140,6 +179,18 @@ class _Worker:
         if self._listening is not None:
             listening, self._listening = self._listening, None
             _close(listening)
+            _delete_queues(self._settings)
+
+    def is_busy(self) -> bool:
+        """Whether there is anything in the queue, or in the hands of the worker."""
+        with redis.Redis.from_url(self._settings.broker) as client:
+            return bool(client.exists(self._settings.celery_queue) or state.reserved_requests or state.active_requests)
+
+    def _end(self) -> None:
+        """Python ends: there are no more threads to close a dispatcher with, and nothing to save."""
+        self._running.close()
+        if self._listening is not None:
+            _delete_queues(self._settings)
 
     def _serves(self, url: str, handlers: Handlers, on_failure: FailureSink) -> bool:
         if self._serving is None:
@@ -181,10 +232,10 @@ def _leave_logging_alone(**_: object) -> None:
 
 
 @cache
-def _embedded() -> str:
+def _embedded() -> EmbeddedBroker:
     folder = Path(tempfile.mkdtemp(prefix="eventpact-"))
     broker = EmbeddedBroker(folder)
     broker.start()
     atexit.register(shutil.rmtree, folder)
     atexit.register(broker.stop)
-    return broker.url
+    return broker

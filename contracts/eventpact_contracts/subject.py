@@ -17,6 +17,8 @@ _QUICK: Final = 0.003
 """A dispatcher that settles an event in less seconds is one in this process."""
 
 _DEEPEST: Final = 2_000
+_SECONDS_OF_CASCADE: Final = 1.0
+"""A cascade is as deep as it can be in about this time."""
 
 
 class Subject(Protocol):
@@ -49,8 +51,8 @@ class Hooks:
     @property
     def setting(self) -> Setting:
         quick = self.needs_loop or self.pace < _QUICK
-        depth = _DEEPEST if quick else max(10, int(min(self.settle_timeout, 2.0) / 3 / self.pace))
-        return Setting(self.guarantees, self.needs_loop, min(_DEEPEST, depth), quick)
+        depth = _DEEPEST if self.needs_loop else min(_DEEPEST, max(10, int(_SECONDS_OF_CASCADE / self.pace)))
+        return Setting(self.guarantees, self.needs_loop, depth, quick)
 
     def open(self) -> AbstractContextManager[EventDispatcher]:
         made = self.subject.subject(STAGE.handlers, STAGE.on_failure)

@@ -18,3 +18,8 @@ class TestCeleryEventDispatcher(EventDispatcherContract):
         from eventpact_contracts.celery_subject import celery
 
         return celery(handlers, on_failure)
+
+    def unavailable(self) -> AbstractContextManager[None]:
+        from eventpact_contracts.celery_subject import celery
+
+        return celery.unavailable()

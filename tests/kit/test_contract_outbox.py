@@ -1,15 +1,14 @@
 """An outbox keeps the contract, and promises at least once over dispatchers that do not."""
 
 from contextlib import AbstractContextManager
-from typing import ClassVar
 
 import pytest
-from outbox_subject import Outbox, over_asyncio, over_sync
 
 from eventpact.domain.dispatcher import Delivery, EventDispatcher, FailureSink, Guarantees, Handlers, Ordering
 from eventpact_contracts import EventDispatcherContract
 from eventpact_contracts.harness import check
 from eventpact_contracts.laws import LAWS
+from eventpact_contracts.outbox_subject import outbox, over_sync
 from eventpact_contracts.outcomes import Outcome
 
 GUARANTEES = Guarantees(blocks_caller=False, retries=0, delivery=Delivery.AT_LEAST_ONCE, ordering=Ordering.NONE)
@@ -18,32 +17,30 @@ GUARANTEES = Guarantees(blocks_caller=False, retries=0, delivery=Delivery.AT_LEA
 class TestOutboxOverAsyncio(EventDispatcherContract):
     guarantees = GUARANTEES
     settle_timeout = 8.0
-    target = "outbox_subject:crashing_over_asyncio"
-    outbox: ClassVar[Outbox] = Outbox(over_asyncio)
+    target = "eventpact_contracts.outbox_subject:outbox"
 
     def subject(self, handlers: Handlers, on_failure: FailureSink) -> AbstractContextManager[EventDispatcher]:
-        return self.outbox.open(handlers, on_failure)
+        return outbox(handlers, on_failure)
 
     def unavailable(self) -> AbstractContextManager[None]:
-        return self.outbox.unavailable()
+        return outbox.unavailable()
 
 
 class TestOutboxOverSync(EventDispatcherContract):
     guarantees = GUARANTEES
     settle_timeout = 8.0
-    target = "outbox_subject:crashing_over_sync"
-    outbox: ClassVar[Outbox] = Outbox(over_sync)
+    target = "eventpact_contracts.outbox_subject:over_sync"
 
     def subject(self, handlers: Handlers, on_failure: FailureSink) -> AbstractContextManager[EventDispatcher]:
-        return self.outbox.open(handlers, on_failure)
+        return over_sync(handlers, on_failure)
 
     def unavailable(self) -> AbstractContextManager[None]:
-        return self.outbox.unavailable()
+        return over_sync.unavailable()
 
 
 class _WithoutSweeper(TestOutboxOverAsyncio):
     settle_timeout = 3.0
-    target = "outbox_subject:crashing_without_sweeper"
+    target = "eventpact_contracts.outbox_subject:without_sweeper"
 
 
 def test_with_the_sweeper_off_the_loss_is_seen() -> None:

@@ -47,4 +47,8 @@ def musts(law: str, setting: Setting) -> tuple[Script, ...]:
             scripts.append(Script((Planned(cast.Priced),), (in_turn(1),), loop_gone=True, close=True))
         scripts.append(Script((Planned(cast.Paid),), (in_turn(1),), unavailable=True))
         return tuple(scripts)
+    if law == "G4" and setting.guarantees.retries:
+        # What failed comes again behind what came after it, unless the engine makes the others wait.
+        fails = Planned(cast.Placed, behaviours={"plain": Behaviour(fails=1)})
+        return (Script((fails, Planned(cast.Placed)), (in_turn(2),)),)
     return ()
