@@ -33,10 +33,12 @@ def test_the_verdicts_it_shows_are_about_the_laws_and_the_guarantees_of_today() 
     from eventpact_contracts.laws import LAWS
 
     verdicts = json.loads((ROOT / "benchmarks" / "verdicts.json").read_text(encoding="utf-8"))["dispatchers"]
-    assert [verdict["dispatcher"] for verdict in verdicts] == ["sync", "asyncio", "celery"]
+    assert [verdict["dispatcher"] for verdict in verdicts] == ["sync", "asyncio", "celery", "outbox"]
     for verdict in verdicts:
         assert [(law["id"], law["title"]) for law in verdict["laws"]] == [(law.id, law.title) for law in LAWS]
-        assert {law["outcome"] for law in verdict["laws"]} <= {"upheld", "absent, as declared"}
+        # Nobody has seen the outbox change the order, and it promises none: a hint, not a fault.
+        allowed = {"upheld", "absent, as declared"} | ({"unclaimed"} if verdict["dispatcher"] == "outbox" else set())
+        assert {law["outcome"] for law in verdict["laws"]} <= allowed
         assert all(law["observations"] for law in verdict["laws"])
     for verdict, dispatcher in zip(verdicts, (SyncEventDispatcher, AsyncioEventDispatcher), strict=False):
         declared = dispatcher.guarantees

@@ -20,7 +20,12 @@ __all__ = [
 
 def failing(setting: Setting) -> st.SearchStrategy[Script]:
     """Handlers that fail beside handlers that do not."""
-    return one_caller(behaving((*USUAL, cast.Shipped), failing_or_not(setting)), most=3)
+    return one_caller(behaving((*USUAL, cast.Shipped), failing_or_not(setting)), most=_most(setting, 3))
+
+
+def _most(setting: Setting, usual: int) -> int:
+    """How many events at once: more where each may be tried again, as all wait at the same time."""
+    return 3 * usual if setting.guarantees.retries else usual
 
 
 def raising_sink(setting: Setting) -> st.SearchStrategy[Script]:
@@ -33,7 +38,7 @@ def raising_sink(setting: Setting) -> st.SearchStrategy[Script]:
             (one, *others), (in_turn(1 + len(others)),), inside_loop=inside, sink_raises=True
         ),
         first,
-        st.lists(rest, max_size=2),
+        st.lists(rest, max_size=_most(setting, 2)),
         st.booleans() if not setting.needs_loop else st.just(True),
     )
 
@@ -57,7 +62,7 @@ def interrupted(setting: Setting) -> st.SearchStrategy[Script]:
             )
         )
 
-    return one_caller(st.one_of([event(kind) for kind in USUAL]), most=2)
+    return one_caller(st.one_of([event(kind) for kind in USUAL]), most=_most(setting, 2))
 
 
 def retried(setting: Setting) -> st.SearchStrategy[Script]:
@@ -71,4 +76,4 @@ def retried(setting: Setting) -> st.SearchStrategy[Script]:
             return planned
         return Planned(planned.kind, behaviours={**planned.behaviours, ROLES[planned.kind][0]: Behaviour(fails=ALWAYS)})
 
-    return one_caller(behaving(USUAL, lambda _: drawn).map(some_fails), most=2)
+    return one_caller(behaving(USUAL, lambda _: drawn).map(some_fails), most=_most(setting, 2))
