@@ -51,7 +51,8 @@ class Hooks:
     @property
     def setting(self) -> Setting:
         quick = self.needs_loop or self.pace < _QUICK
-        depth = _DEEPEST if self.needs_loop else min(_DEEPEST, max(10, int(_SECONDS_OF_CASCADE / self.pace)))
+        deep = self.needs_loop or not self.pace
+        depth = _DEEPEST if deep else min(_DEEPEST, max(10, int(_SECONDS_OF_CASCADE / self.pace)))
         return Setting(self.guarantees, self.needs_loop, depth, quick)
 
     def open(self) -> AbstractContextManager[EventDispatcher]:

@@ -1,4 +1,4 @@
-"""Scripts that every run plays, because they are too large to be drawn often."""
+"""Scripts that every run plays: too large to be drawn often, or what a law is about, where few are drawn."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from eventpact_contracts import cast
 from eventpact_contracts.cast import ROLES
 from eventpact_contracts.scenarios.parts import in_turn
 from eventpact_contracts.script import (
+    ALWAYS,
     AwaitReturned,
     AwaitStarted,
     Behaviour,
@@ -47,6 +48,10 @@ def musts(law: str, setting: Setting) -> tuple[Script, ...]:
             scripts.append(Script((Planned(cast.Priced),), (in_turn(1),), loop_gone=True, close=True))
         scripts.append(Script((Planned(cast.Paid),), (in_turn(1),), unavailable=True))
         return tuple(scripts)
+    if law in ("I1", "I2", "I3"):
+        # One handler of each kind fails beside one that does not, and before another event.
+        failing = {role: Behaviour(fails=ALWAYS) for role in ROLES[cast.Paid][:2]}
+        return (Script((Planned(cast.Paid, behaviours=failing), Planned(cast.Placed)), (in_turn(2),)),)
     if law == "G4" and setting.guarantees.retries:
         # What failed comes again behind what came after it, unless the engine makes the others wait.
         fails = Planned(cast.Placed, behaviours={"plain": Behaviour(fails=1)})
