@@ -16,7 +16,7 @@ from eventpact.application.commands import CreateAccountCommand, ResendCodeComma
 from eventpact.application.handlers import NotifyOwnerHandler, VerifyAccountEmailHandler
 from eventpact.application.ports import MailerService
 from eventpact.domain.account import Account, CreateAccountData
-from eventpact.domain.dispatcher import EventDispatcher, FailureSink, Handlers
+from eventpact.domain.dispatcher import EventDispatcher, FailedDelivery, FailureSink, Handlers
 from eventpact.domain.events import (
     AccountCreatedEvent,
     DomainEvent,
@@ -27,10 +27,12 @@ from eventpact.infrastructure.accounts import SqlAccountRepository, SqlVerificat
 from eventpact.infrastructure.database import Database
 from eventpact.infrastructure.failure_store import FailureStore
 from eventpact.infrastructure.mailer import FolderMailer, Messages, SmtpMailer
+from eventpact.infrastructure.metrics import Metrics, Stock
+from eventpact.infrastructure.observed_dispatcher import ObservedEventDispatcher
 from eventpact.infrastructure.outbox_dispatcher import OutboxEventDispatcher
 from eventpact.infrastructure.outbox_store import OutboxStore
 from eventpact.infrastructure.settings import Settings
-from eventpact.infrastructure.subscriptions import SubscriptionTable
+from eventpact.infrastructure.subscriptions import SubscriptionTable, log_failure
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -68,7 +70,7 @@ class Parts:
 
     Attributes:
         handlers: every event type with its handlers.
-        failures: what has failed; its ``keep`` is the failure sink.
+        failures: what has failed.
         outbox: where events are written, if the settings say so.
     """
 
@@ -80,6 +82,11 @@ class Parts:
     failures: FailureStore
     outbox: OutboxStore
 
+    def on_failure(self, failed: FailedDelivery) -> None:
+        """The failure sink: what has failed is kept, and then logged."""
+        self.failures.keep(failed)
+        log_failure(failed)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Application:
@@ -88,6 +95,7 @@ class Application:
     Attributes:
         checks: by name, what raises when something that a request needs is away.
         counts: by name, how many there are of what somebody may have to look after.
+        metrics: unless the settings are against it.
     """
 
     settings: Settings
@@ -97,6 +105,7 @@ class Application:
     resend_code: UseCase[[str], None]
     checks: Mapping[str, Callable[[], object]]
     counts: Mapping[str, Callable[[], int]]
+    metrics: Metrics | None
     database: Database
 
     async def aclose(self) -> tuple[DomainEvent, ...]:
@@ -159,7 +168,8 @@ def bootstrap(settings: Settings) -> Application:
     """Wire the application. Call it inside the event loop that is to run the handlers."""
     parts = build_parts(settings)
     engine, checks = engine_of(parts)
-    dispatcher = _dispatcher(parts, engine, relay=True)
+    metrics = _metrics(parts) if settings.metrics else None
+    dispatcher = _dispatcher(parts, engine, relay=True, metrics=metrics)
     create_account: UseCase[[CreateAccountData], Account] = CreateAccountCommand(dispatcher, parts.repository)
     resend_code: UseCase[[str], None] = ResendCodeCommand(dispatcher, parts.repository)
     counts = {"failed": parts.failures.count}
@@ -175,6 +185,7 @@ def bootstrap(settings: Settings) -> Application:
         resend_code=resend_code,
         checks={"database": parts.database.ping, **checks},
         counts=counts,
+        metrics=metrics,
         database=parts.database,
     )
 
@@ -229,20 +240,39 @@ def _celery(app: Celery, parts: Parts) -> Engine:
     )
 
 
-def _dispatcher(parts: Parts, engine: Engine, *, relay: bool) -> EventDispatcher:
+def _dispatcher(parts: Parts, engine: Engine, *, relay: bool, metrics: Metrics | None = None) -> EventDispatcher:
+    build = _outboxed(parts, engine, relay=relay) if parts.settings.uses_outbox else engine
+    if metrics is None:
+        return build(parts.handlers, parts.on_failure)
+    return ObservedEventDispatcher(
+        parts.handlers, build, metrics, on_failure=parts.on_failure, after_commit=parts.database.after_commit
+    )
+
+
+def _outboxed(parts: Parts, engine: Engine, *, relay: bool) -> Engine:
     settings = parts.settings
-    if not settings.uses_outbox:
-        return engine(parts.handlers, parts.failures.keep)
-    return OutboxEventDispatcher(
-        parts.handlers,
+    return lambda handlers, on_failure: OutboxEventDispatcher(
+        handlers,
         engine,
         parts.outbox,
-        on_failure=parts.failures.keep,
+        on_failure=on_failure,
         on_unreadable=parts.failures.keep_unreadable,
         lease=settings.outbox_lease,
         resend=settings.outbox_resend if settings.dispatcher == "celery" else None,
         relay=relay,
     )
+
+
+def _metrics(parts: Parts) -> Metrics:
+    def take_stock() -> Stock:
+        with parts.database.transaction():
+            failed = parts.failures.count()
+            if not parts.settings.uses_outbox:
+                return Stock(failed)
+            backlog = parts.outbox.backlog()
+        return Stock(failed, backlog.entries, backlog.oldest)
+
+    return Metrics(parts.handlers, take_stock, settles=parts.settings.dispatcher != "celery")
 
 
 @dataclass(frozen=True)

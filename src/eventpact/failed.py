@@ -101,9 +101,9 @@ def _replay(failure: Failure, parts: Parts) -> None:
 
     def build(handlers: Handlers) -> EventDispatcher:
         if parts.settings.dispatcher == "celery":
-            return engine_of(parts)[0](handlers, parts.failures.keep)
+            return engine_of(parts)[0](handlers, parts.on_failure)
         # The process that took the event the first time may be gone; this one stays until its handler is through.
-        return SyncEventDispatcher(handlers, on_failure=parts.failures.keep)
+        return SyncEventDispatcher(handlers, on_failure=parts.on_failure)
 
     dispatcher = replay_by_dispatcher(failure, parts.failures, table, build)
     asyncio.run(dispatcher.aclose(parts.settings.drain_timeout))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import sys
 
 from eventpact.bootstrap import build_relay
+from eventpact.infrastructure.logs import configure
 from eventpact.infrastructure.settings import Settings
 
 __all__ = ["relay"]
@@ -15,7 +15,7 @@ __all__ = ["relay"]
 
 def relay(settings: Settings) -> int:
     """Relay until a signal says stop; running handlers get their time. Returns the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    configure(settings.log_format)
     if settings.dispatcher == "celery" and settings.broker is None:
         from eventpact.infrastructure.embedded_broker import BrokerError, running_broker
 

@@ -13,6 +13,7 @@ import uvicorn
 
 from eventpact.bootstrap import build_parts
 from eventpact.infrastructure.http.main import create_app
+from eventpact.infrastructure.logs import configure
 from eventpact.infrastructure.settings import Settings
 
 __all__ = ["serve"]
@@ -29,7 +30,7 @@ def serve(settings: Settings) -> int:
     build_parts(settings).database.close()
     # uvicorn stops in good order, and then raises the signal again; the broker must be stopped after that.
     signal.signal(signal.SIGTERM, _exit)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    configure(settings.log_format)
     with contextlib.ExitStack() as stack:
         if settings.dispatcher == "celery" and settings.broker is None:
             from eventpact.infrastructure.embedded_broker import BrokerError, EmbeddedBroker
@@ -43,7 +44,12 @@ def serve(settings: Settings) -> int:
             print("an embedded broker is running; start a worker beside this server: eventpact worker", flush=True)
         server = uvicorn.Server(
             uvicorn.Config(
-                create_app(settings), host=settings.host, port=settings.port, log_level="info", server_header=False
+                create_app(settings),
+                host=settings.host,
+                port=settings.port,
+                log_config=None,  # its records go where all others do
+                log_level="info",
+                server_header=False,
             )
         )
         logging.getLogger("uvicorn.access").addFilter(_without_query)

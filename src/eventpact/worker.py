@@ -5,10 +5,13 @@ The one module-level Celery application. Handlers are built when this is importe
 
 from __future__ import annotations
 
+import logging
+
 from celery import signals
 
 from eventpact.bootstrap import build_worker
 from eventpact.infrastructure.embedded_broker import running_broker
+from eventpact.infrastructure.logs import JsonFormatter
 from eventpact.infrastructure.settings import Settings, load_settings
 
 __all__ = ["app", "run"]
@@ -24,6 +27,15 @@ def _settings() -> Settings:
 app, dispatcher, parts = build_worker(_settings())
 
 
+@signals.after_setup_logger.connect(weak=False)
+@signals.after_setup_task_logger.connect(weak=False)
+def _format_logs(logger: logging.Logger, **_: object) -> None:
+    """Celery opens the log, at the level and in the file that its command line names; as text it is Celery's, too."""
+    if parts.settings.log_format == "json":
+        for handler in logger.handlers:
+            handler.setFormatter(JsonFormatter())
+
+
 @signals.worker_process_init.connect(weak=False)
 def _forget_connections(**_: object) -> None:
     parts.database.forget()
@@ -31,7 +43,8 @@ def _forget_connections(**_: object) -> None:
 
 def run(*, concurrency: int) -> int:
     """Work until a signal says stop. Returns the exit code."""
-    app.worker_main(
-        ["worker", "--concurrency", str(concurrency), "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
-    )
+    # The banner is no log record.
+    quiet = ["--quiet"] if parts.settings.log_format == "json" else []
+    options = ["--concurrency", str(concurrency), "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
+    app.worker_main([*quiet, "worker", *options])
     return 0

@@ -27,7 +27,13 @@ def keep_unreadable(app: Celery, sink: UnreadableSink) -> None:
 
 def tell_unreadable(app: Celery, message: UnreadableMessage) -> None:
     """Hand ``message`` to the app's sink, and tell the log."""
-    _log.error("a message for %s (%s) was set aside: %s", message.name, message.message_id, message.reason)
+    _log.error(
+        "a message for %s (%s) was set aside: %s",
+        message.name,
+        message.message_id,
+        message.reason,
+        extra={"event_id": message.message_id},
+    )
     sink = _sinks.get(app)
     if sink is not None:
         sink(message)

@@ -21,6 +21,7 @@ from eventpact.infrastructure.celery_consumer import UnreadableMessage, tell_unr
 from eventpact.infrastructure.celery_message import event_message, task_name
 from eventpact.infrastructure.celery_publisher import Publisher
 from eventpact.infrastructure.celery_queues import is_amqp, queue_of, retry_queue
+from eventpact.infrastructure.logs import about
 from eventpact.infrastructure.loop_thread import LoopThread
 from eventpact.infrastructure.subscriptions import Subscription, report
 
@@ -169,6 +170,7 @@ class EventTask(Task):  # type: ignore[type-arg]
                 event.event_id,
                 subscription.key,
                 type(exception).__name__,
+                extra=about(self._event_type.__name__, event.event_id, subscription.key, self._attempts),
             )
         wait = self._wait()
         try:
@@ -176,7 +178,10 @@ class EventTask(Task):  # type: ignore[type-arg]
         except DispatchError as error:
             if self.acks_late:
                 raise Reject(f"the retry could not be published: {error}", requeue=True) from None
-            _log.error("a retry of %s %s could not be published", self._event_type.__name__, event.event_id)
+            name = self._event_type.__name__
+            _log.error(
+                "a retry of %s %s could not be published", name, event.event_id, extra=about(name, event.event_id)
+            )
             return None
         return wait
 

@@ -25,6 +25,7 @@ from eventpact.domain.dispatcher import (
     Ordering,
 )
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.logs import about
 from eventpact.infrastructure.outbox_relay import Relay
 from eventpact.infrastructure.outbox_store import OutboxStore
 from eventpact.infrastructure.subscriptions import Subscription, SubscriptionTable, report
@@ -195,6 +196,7 @@ class OutboxEventDispatcher(EventDispatcher):
                 event.event_id,
                 key,
                 type(error).__name__,
+                extra=about(type(event).__name__, event.event_id, key),
             )
 
 

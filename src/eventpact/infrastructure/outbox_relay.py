@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from eventpact.domain.dispatcher import DispatcherClosedError, DispatchError, FailedDelivery, FailureSink
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.logs import about
 from eventpact.infrastructure.outbox_store import Entry, OutboxStore
 from eventpact.infrastructure.subscriptions import SubscriptionTable, log_failure, report
 from eventpact.infrastructure.unreadable import UnreadableMessage, UnreadableSink
@@ -220,10 +221,17 @@ class Relay:
                     entry.name,
                     entry.event_id,
                     error if isinstance(error, DispatchError) else type(error).__name__,
+                    extra=about(entry.name, entry.event_id),
                 )
             return False
         except BaseException as interruption:  # noqa: BLE001 - a handler's, which was reported; nobody waits here
-            _log.warning("a handler of %s %s raised %s", entry.name, entry.event_id, type(interruption).__name__)
+            _log.warning(
+                "a handler of %s %s raised %s",
+                entry.name,
+                entry.event_id,
+                type(interruption).__name__,
+                extra=about(entry.name, entry.event_id),
+            )
         if self._resend is not None:
             with self._lock:
                 self._later[entry.entry_id] = time.monotonic() + self._resend
@@ -250,7 +258,8 @@ class Relay:
         return event if len(strange) < len(entry.pending) else None
 
     def _set_aside(self, entry: Entry, reason: str, keys: list[str] | None = None) -> bool:
-        _log.error("%s %s was set aside: %s", entry.name, entry.event_id, reason)
+        fields = about(entry.name, entry.event_id)
+        _log.error("%s %s was set aside: %s", entry.name, entry.event_id, reason, extra=fields)
         message = UnreadableMessage(reason, entry.name, str(entry.event_id), entry.payload.encode(), "application/json")
         try:
             with self._store.database.transaction():
@@ -261,7 +270,7 @@ class Relay:
                 else:
                     self._store.settle([(entry.event_id, key) for key in keys])
         except Exception as error:  # noqa: BLE001 - it stays here, and is looked at again
-            _log.error("%s %s could not be kept: %s", entry.name, entry.event_id, type(error).__name__)
+            _log.error("%s %s could not be kept: %s", entry.name, entry.event_id, type(error).__name__, extra=fields)
             with self._lock:
                 self._later[entry.entry_id] = time.monotonic() + self._lease
             return False

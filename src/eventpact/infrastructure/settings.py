@@ -12,6 +12,8 @@ from annotated_types import Ge
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from eventpact.infrastructure.logs import LogFormat
+
 __all__ = ["Settings", "SettingsError", "load_settings"]
 
 
@@ -62,6 +64,8 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="the address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 takes a free one")
     docs: bool = Field(True, description="serve /docs and /openapi.json")
+    metrics: bool = Field(True, description="serve /metrics, which tells how many events there are, to anybody")
+    log_format: LogFormat = Field("text", description="text, or json: one object a line, with fields of its own")
     code_ttl: Seconds = Field(timedelta(minutes=10), description="how long a code is valid, in seconds")
     answer_step: Seconds | None = Field(
         None,

@@ -23,6 +23,7 @@ from typing import Any
 from eventpact.domain.dispatcher import FailedDelivery, FailureSink, Handler, Handlers, RegistrationError
 from eventpact.domain.events import DomainEvent
 from eventpact.domain.wire import WireError, fields_of
+from eventpact.infrastructure.logs import about
 
 __all__ = ["Subscription", "SubscriptionTable", "check_event", "log_failure", "report", "undelivered"]
 
@@ -116,7 +117,7 @@ def _subscriptions(event_type: type[DomainEvent], handlers: Sequence[Any]) -> It
         _check_handler(event_type, handler)
         if any(handler is earlier for earlier in handlers[:position]):
             raise RegistrationError(f"{handler!r} is given twice for {event_type.__name__}; give it once")
-        name = _path(type(inspect.unwrap(handler)))  # a decorated handler keeps its name
+        name = handler_name(handler)
         seen[name] += 1
         yield Subscription(
             event_type=event_type,
@@ -155,6 +156,11 @@ def _check_handler(event_type: type[DomainEvent], handler: object) -> None:
         ) from error
 
 
+def handler_name(handler: Handler[Any]) -> str:
+    """The module and class of a handler; those of the innermost where it is decorated (``__wrapped__``)."""
+    return _path(type(inspect.unwrap(handler)))  # type: ignore[arg-type]  # what it unwraps need not be a function
+
+
 def _path(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
@@ -164,14 +170,16 @@ def log_failure(failed: FailedDelivery) -> None:
 
     The exception's own text is left out, because it may quote an address or a code.
     """
+    name, event_id, handler = type(failed.event).__name__, failed.event.event_id, handler_name(failed.handler)
     _log.error(
         "delivery of %s %s to %s failed after %d attempt(s): %s\n%s",
-        type(failed.event).__name__,
-        failed.event.event_id,
-        _path(type(failed.handler)),
+        name,
+        event_id,
+        handler,
         failed.attempts,
         type(failed.exception).__name__,
         "".join(traceback.format_tb(failed.exception.__traceback__)),
+        extra=about(name, event_id, handler, failed.attempts),
     )
 
 
@@ -186,6 +194,7 @@ def report(on_failure: FailureSink | None, failed: FailedDelivery) -> None:
             type(failed.event).__name__,
             failed.event.event_id,
             "".join(traceback.format_tb(exception.__traceback__)),
+            extra=about(type(failed.event).__name__, failed.event.event_id, handler_name(failed.handler)),
         )
         log_failure(failed)
 
@@ -195,6 +204,9 @@ def undelivered(events: Iterable[DomainEvent]) -> tuple[DomainEvent, ...]:
     once = tuple({id(event): event for event in events}.values())
     for event in once:
         _log.error(
-            "%s %s is undelivered: the dispatcher closed before it was settled", type(event).__name__, event.event_id
+            "%s %s is undelivered: the dispatcher closed before it was settled",
+            type(event).__name__,
+            event.event_id,
+            extra=about(type(event).__name__, event.event_id),
         )
     return once

@@ -25,6 +25,7 @@ from eventpact.domain.dispatcher import (
     Ordering,
 )
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.logs import about
 from eventpact.infrastructure.loop_thread import LoopThread
 from eventpact.infrastructure.subscriptions import Subscription, SubscriptionTable, report, undelivered
 
@@ -218,7 +219,13 @@ class SyncEventDispatcher(EventDispatcher):
             elif not self._abandoned and subscription is self._table[type(event)][-1]:
                 self._active[ident] = _SETTLED  # a closer that looks now must not count it as undelivered
         if cancelled or self._abandoned:
-            _log.warning("%s %s was given up while it was handled", type(event).__name__, event.event_id)
+            name = type(event).__name__
+            _log.warning(
+                "%s %s was given up while it was handled",
+                name,
+                event.event_id,
+                extra=about(name, event.event_id, subscription.key),
+            )
         else:
             report(self._on_failure, FailedDelivery(event, subscription.handler, exception, attempts=1))
 

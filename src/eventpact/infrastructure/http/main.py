@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 
 from eventpact.bootstrap import Application, bootstrap
 from eventpact.domain.account import CreateAccountData
@@ -65,6 +65,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     install(app)
     _add_account_routes(app, SignUpLimit(settings.rate_limit, settings.rate_limit_storage))
     _add_health_routes(app)
+    if settings.metrics:
+        _add_metrics_route(app)
     return app
 
 
@@ -153,6 +155,16 @@ def _add_health_routes(app: FastAPI) -> None:
                 f"what requests need is away: {away}", checks=outcomes, counts=counts
             )
         return Health(status="ok", checks=outcomes, counts=counts)
+
+
+def _add_metrics_route(app: FastAPI) -> None:
+    @app.get("/metrics", include_in_schema=False)
+    def metrics(request: Request) -> Response:
+        """For Prometheus. Answers without the database, too, with what this process has counted."""
+        application = _application(request)
+        assert application.metrics is not None
+        content, media_type = application.metrics.expose(request.headers.get("accept", ""))
+        return Response(content, headers={"Content-Type": media_type})
 
 
 def _ask(check: Any) -> str:

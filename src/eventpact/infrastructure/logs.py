@@ -1,0 +1,59 @@
+"""Log records that a machine can read: what event, handler and attempt a record is about, as fields.
+
+Standard library only. A record never holds the fields of an event, nor the text of an exception, which may quote them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import Any, Final, Literal
+
+__all__ = ["FIELDS", "JsonFormatter", "LogFormat", "about", "configure", "formatter"]
+
+LogFormat = Literal["text", "json"]
+
+FIELDS: Final = ("event", "event_id", "handler", "attempt")
+"""The attributes of a record that say what it is about; a record has those that apply."""
+
+
+def about(event: str, event_id: object, handler: str | None = None, attempt: int | None = None) -> dict[str, Any]:
+    """The ``extra`` of a record about an event, by its type's name and its id, and about a handler, by its key."""
+    fields = {"event": event, "event_id": str(event_id), "handler": handler, "attempt": attempt}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (UTC, RFC 3339), level, logger, message, those of :data:`FIELDS` that it has.
+
+    No other attribute is written: what a library adds for its own ends may hold anything.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line = {
+            "time": f"{moment}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "process": record.process,
+            **{name: getattr(record, name) for name in FIELDS if hasattr(record, name)},
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def formatter(log_format: LogFormat) -> logging.Formatter:
+    """What formats the records of a process."""
+    return (
+        JsonFormatter() if log_format == "json" else logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
+    )
+
+
+def configure(log_format: LogFormat) -> None:
+    """Log what is INFO or worse to standard error, unless this process has been told where to log."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter(log_format))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

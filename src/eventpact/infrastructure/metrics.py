@@ -1,0 +1,108 @@
+"""Metrics for Prometheus: what this process has counted, and what the database holds when it is asked.
+
+Labels are names of event types, of outcomes and of errors; nothing of an event stands in a metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
+
+from eventpact.domain.dispatcher import DispatchError
+from eventpact.domain.events import DomainEvent
+
+__all__ = ["Metrics", "Stock"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """What the database holds.
+
+    Attributes:
+        failed: deliveries, and unreadable messages, in the failure store.
+        pending: events in the outbox; None where there is no outbox.
+        oldest: the age of the oldest of them, where there is one.
+    """
+
+    failed: int
+    pending: int | None = None
+    oldest: timedelta | None = None
+
+
+class Metrics:
+    """The metrics of one application, in a registry of its own; an observer of its dispatcher.
+
+    Args:
+        event_types: those that have handlers, whose counts are told from 0 on.
+        take_stock: asks the database; it may raise ``SQLAlchemyError``.
+        settles: whether handlers run in this process. Otherwise nothing is told of what they settle, since a 0 would
+            be taken for true.
+    """
+
+    def __init__(
+        self, event_types: Iterable[type[DomainEvent]], take_stock: Callable[[], Stock], *, settles: bool
+    ) -> None:
+        self._registry = CollectorRegistry()
+        self._accepted = self._counter("eventpact_events_accepted", "Events accepted by this process.", "event")
+        self._refused = self._counter("eventpact_events_refused", "Events refused to callers.", "event", "error")
+        self._settled = self._counter(
+            "eventpact_deliveries_settled", "Deliveries that handlers in this process settled.", "event", "outcome"
+        )
+        for event_type in event_types:
+            self._accepted.labels(event_type.__name__)
+            for outcome in ("succeeded", "failed") if settles else ():
+                self._settled.labels(event_type.__name__, outcome)
+        self._registry.register(_StockCollector(take_stock))
+
+    def accepted(self, event: DomainEvent) -> None:
+        self._accepted.labels(type(event).__name__).inc()
+
+    def refused(self, event: DomainEvent, error: DispatchError) -> None:
+        self._refused.labels(type(event).__name__, type(error).__name__).inc()
+
+    def succeeded(self, event: DomainEvent) -> None:
+        self._settled.labels(type(event).__name__, "succeeded").inc()
+
+    def failed(self, event: DomainEvent) -> None:
+        self._settled.labels(type(event).__name__, "failed").inc()
+
+    def expose(self, accept: str) -> tuple[bytes, str]:
+        """All of it in the best format that an ``Accept`` header names, and the content type. May ask the database."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
+        return Counter(name, documentation, labels, registry=self._registry)
+
+
+class _StockCollector(Collector):
+    """Takes stock at each scrape; when the database is away it tells that, and nothing else."""
+
+    def __init__(self, take_stock: Callable[[], Stock]) -> None:
+        self._take_stock = take_stock
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            stock = self._take_stock()
+        except SQLAlchemyError:
+            yield _gauge("eventpact_database_up", "Whether the database answered this scrape.", 0)
+            return
+        yield _gauge("eventpact_database_up", "Whether the database answered this scrape.", 1)
+        yield _gauge("eventpact_failed_deliveries", "What is in the failure store.", stock.failed)
+        if stock.pending is not None:
+            oldest = timedelta(0) if stock.oldest is None else stock.oldest
+            yield _gauge("eventpact_outbox_pending", "Events in the outbox: accepted, not settled.", stock.pending)
+            yield _gauge(
+                "eventpact_outbox_oldest_seconds", "Age of the oldest event in the outbox.", oldest.total_seconds()
+            )
+
+
+def _gauge(name: str, documentation: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, documentation, value=value)
