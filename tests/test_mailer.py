@@ -41,11 +41,17 @@ class Inbox:
 
 @asynccontextmanager
 async def smtp_server(
-    inbox: object, *, tls: ssl.SSLContext | None = None, scheme: str = "smtp", login: str = "", **more: Any
+    inbox: object,
+    *,
+    tls: ssl.SSLContext | None = None,
+    scheme: str = "smtp",
+    login: str = "",
+    utf8: bool = True,
+    **more: Any,
 ) -> AsyncIterator[str]:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: SMTP(inbox, loop=loop, enable_SMTPUTF8=True, **more), "127.0.0.1", 0, ssl=tls
+        lambda: SMTP(inbox, loop=loop, enable_SMTPUTF8=utf8, **more), "127.0.0.1", 0, ssl=tls
     )
     try:
         yield f"{scheme}://{login}127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -106,6 +112,15 @@ async def test_a_refusal_for_good_is_permanent_and_quotes_no_address(answers: di
         with pytest.raises(MailRejectedError) as caught:
             await send(url)
     assert "ada" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["a da@example.com", "jürgen@example.com", "ada@example.com\nBcc: eve@example.com"])
+async def test_an_address_that_no_server_or_not_this_one_can_take_is_permanent_and_is_not_quoted(address: str) -> None:
+    async with smtp_server(Inbox(), utf8=False) as url:
+        mailer = SmtpMailer(url, MESSAGES, starttls=None, timeout=5)
+        with pytest.raises(MailRejectedError) as caught:
+            await mailer.send(to=address, template="sign-up-repeated", context={})
+    assert "example.com" not in str(caught.value)
 
 
 @pytest.mark.parametrize("answers", [{"rcpt": "450 busy"}, {"data": "451 later"}])

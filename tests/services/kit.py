@@ -51,7 +51,8 @@ class MailServer(LoopInThread):
 
     Attributes:
         mails: recipient and code of each mail, in the order of their coming.
-        refuse: how many times each recipient's mail is refused for now.
+        refuse: how many times each recipient's mail is refused, by default for now.
+        refusal: with what.
         gate: while it is closed, no mail is answered.
     """
 
@@ -59,6 +60,7 @@ class MailServer(LoopInThread):
         self.mails: list[tuple[str, str]] = []
         self.refuse: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
+        self.refusal = "451 try again later"
         self.waiting = 0
 
     def __enter__(self) -> Self:
@@ -93,7 +95,7 @@ class MailServer(LoopInThread):
         await self.gate.wait()
         if self.refuse[recipient] > self.refused[recipient]:
             self.refused[recipient] += 1
-            return "451 try again later"
+            return self.refusal
         content = envelope.content
         found = CODE.search(content if isinstance(content, bytes) else (content or "").encode())
         self.mails.append((recipient, found[1].decode() if found else ""))

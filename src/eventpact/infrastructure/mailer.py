@@ -118,7 +118,8 @@ class SmtpMailer:
         """Send the mail over a connection of its own.
 
         Raises:
-            MailRejectedError: the server refused this mail for good (a 5xx reply to its sender, recipient or content).
+            MailRejectedError: the server refused this mail for good (a 5xx reply to its sender, recipient or content),
+                or there can be no such recipient, or not on this server.
             aiosmtplib.SMTPException: it was not sent this time, or the server could not be talked to as is set.
             OSError: the server cannot be reached.
         """
@@ -143,6 +144,14 @@ class SmtpMailer:
             if error.code >= 500:
                 raise MailRejectedError(f"the mail server refused the mail ({error.code})") from None
             raise
+        except aiosmtplib.SMTPNotSupported as error:
+            if "SMTPUTF8" in str(error):
+                raise MailRejectedError("the mail server takes no address beyond ASCII (no SMTPUTF8)") from None
+            raise  # STARTTLS or a login, which is a matter of settings
+        except UnicodeError:
+            raise  # the name of the server, likewise
+        except ValueError:
+            raise MailRejectedError("the address of the recipient cannot stand in an SMTP command") from None
 
 
 def _codes(error: aiosmtplib.SMTPRecipientsRefused) -> str:
