@@ -119,6 +119,8 @@ _SLOW = {
     "test_contract_celery",
     "test_contract_outbox",
     "test_demo",
+    "test_failed_retry",
+    "test_flower",
     "test_gallery",
     "test_plugin",
     "test_stranger",

@@ -16,8 +16,12 @@ import sqlalchemy as sa
 from application import code_of, mails_in, running, settings_for
 from outbox_kit import until
 
+from eventpact.bootstrap import build_parts
 from eventpact.cli import main
+from eventpact.domain.dispatcher import FailedDelivery
+from eventpact.domain.events import AccountCreatedEvent
 from eventpact.infrastructure.database import Database
+from eventpact.infrastructure.settings import load_settings
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -108,32 +112,6 @@ def verify(http: httpx.Client, address: str, code: str) -> httpx.Response:
     return http.post("/accounts/verify", json={"email": address, "code": code})
 
 
-@pytest.mark.parametrize("dispatcher", ["asyncio", "sync"])
-def test_a_failed_mail_that_is_retried_arrives_once_with_a_code_that_works(
-    settings: Path, dispatcher: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("EVENTPACT_DISPATCHER", dispatcher)
-    with server() as (_, http):
-        (settings / "mail").rmdir()
-        sign_up(http, "ada@example.com")
-        until(lambda: http.get("/health/ready").json()["counts"]["failed"] == 1)
-        assert main(["failed", "list"]) == 0
-        listed = capsys.readouterr().out
-        assert "AccountCreatedEvent" in listed
-        assert "VerifyAccountEmailHandler" in listed
-        assert "ada@" not in listed
-        assert main(["failed", "show", "1"]) == 0
-        assert "ada@example.com" in capsys.readouterr().out
-        (settings / "mail").mkdir(exist_ok=True)
-        assert main(["failed", "retry", "1"]) == 0
-        until(lambda: mails_in(settings))
-        [sent] = mails_in(settings)
-        assert verify(http, "ada@example.com", code_of(sent)).status_code == 200
-        assert main(["failed", "retry", "--all"]) == 0
-        assert http.get("/health/ready").json()["counts"]["failed"] == 0
-    assert len(mails_in(settings)) == 1
-
-
 def test_what_a_killed_server_accepted_is_mailed_by_a_relay_once_it_is_taken_for_dead(settings: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(20)
@@ -170,3 +148,40 @@ def test_retry_wants_to_know_what(settings: Path, capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit) as caught:
         main(["failed", "retry"])
     assert caught.value.code == 64
+
+
+@pytest.fixture
+def failure(settings: Path) -> str:
+    """The number of a failure that is kept, though no server runs."""
+    parts = build_parts(load_settings())
+    event = AccountCreatedEvent(account_id="1", email="ada@example.com")
+    parts.failures.keep(FailedDelivery(event, parts.handlers[AccountCreatedEvent], OSError("away"), 1))
+    parts.database.close()
+    return "1"
+
+
+def test_what_is_retried_into_an_outbox_that_nobody_serves_is_accepted_and_the_person_told(
+    failure: str, settings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["failed", "retry", failure]) == 0
+    output = capsys.readouterr()
+    assert output.out == "1 is dispatched again, from the outbox\n"
+    assert output.err == "eventpact: no server with an outbox is running, nor eventpact relay; start one\n"
+    with process("relay", says="relaying"):
+        database = Database(f"sqlite:///{settings / 'eventpact.db'}")
+        until(lambda: _entries(database) == 0)
+        database.close()
+
+
+def test_a_retry_without_the_broker_that_it_needs_is_one_line_and_keeps_the_failure(
+    failure: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["failed", "retry", failure, "--dispatcher", "celery", "--no-outbox"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert (
+        main(["failed", "retry", failure, "--dispatcher", "celery", "--no-outbox", "--broker", "redis://127.0.0.1:1"])
+        == 1
+    )
+    assert "1 stays" in capsys.readouterr().err
+    assert main(["failed", "list"]) == 0
+    assert "1 attempt(s)" in capsys.readouterr().out

@@ -47,6 +47,7 @@ __all__ = [
     "build_relay",
     "build_worker",
     "engine_of",
+    "with_broker",
 ]
 
 Engine = Callable[[Handlers, FailureSink], EventDispatcher]
@@ -203,6 +204,22 @@ def build_relay(settings: Settings) -> tuple[EventDispatcher, Parts]:
     """A dispatcher that nobody dispatches to, for what is in the outbox. Call it inside the event loop."""
     parts = build_parts(settings)
     return _dispatcher(parts, engine_of(parts)[0], relay=True), parts
+
+
+def with_broker(settings: Settings) -> Settings:
+    """The settings, with the embedded broker that a server has running on this machine, where Celery has none set.
+
+    Raises:
+        CannotStartError: no server has one running.
+    """
+    if settings.dispatcher != "celery" or settings.broker is not None:
+        return settings
+    from eventpact.infrastructure.embedded_broker import BrokerError, running_broker
+
+    try:
+        return settings.model_copy(update={"broker": running_broker(settings.data_dir / "broker")})
+    except BrokerError as error:
+        raise CannotStartError(str(error)) from error
 
 
 def engine_of(parts: Parts) -> tuple[Engine, dict[str, Callable[[], Any]]]:

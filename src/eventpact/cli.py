@@ -116,21 +116,31 @@ def _add_failed(commands: argparse._SubParsersAction[_Parser]) -> None:
     failed = commands.add_parser(
         "failed",
         help="see what could not be delivered, and deliver it again",
-        description="See what could not be delivered, and deliver it again. Takes the same settings as the server.",
+        description="See what could not be delivered, and deliver it again.",
     )
     actions = failed.add_subparsers(metavar="ACTION", required=True, dest="action")
     listing = actions.add_parser("list", help="list it, addresses masked")
     show = actions.add_parser("show", help="show one with everything that is known of it, addresses included")
     show.add_argument("id", type=int, metavar="ID")
-    retry = actions.add_parser("retry", help="dispatch it again, to the handler that failed")
+    retry = actions.add_parser(
+        "retry",
+        help="dispatch it again, to the handler that failed",
+        description="Dispatch it again, to the handler that failed. Takes the same settings as the server; without an"
+        " outbox, handlers that no worker runs are run by this command, with the settings that it has.",
+    )
+    _add_settings(retry, "dispatcher", "broker", "smtp")
+    retry.add_argument(
+        "--outbox",
+        action=argparse.BooleanOptionalAction,
+        help="whether the server has an outbox, from which it delivers (default: on, except with sync)",
+    )
     which = retry.add_mutually_exclusive_group(required=True)
     which.add_argument("ids", type=int, nargs="*", default=[], metavar="ID")
     which.add_argument("--all", action="store_true", help="all that can be dispatched")
     drop = actions.add_parser("drop", help="forget one")
     drop.add_argument("id", type=int, metavar="ID")
     for action in (listing, show, retry, drop):
-        _add_settings(action, "dispatcher", "broker", "database", "smtp", "data_dir")
-        action.add_argument("--outbox", action=argparse.BooleanOptionalAction, help=argparse.SUPPRESS)
+        _add_settings(action, "database", "data_dir")
         action.set_defaults(run=_failed)
 
 
@@ -185,18 +195,13 @@ def _worker(options: argparse.Namespace) -> int:
         if getattr(options, name, None) is not None:
             os.environ[f"EVENTPACT_{name.upper()}"] = str(getattr(settings, name))
     os.environ["EVENTPACT_DISPATCHER"] = "celery"
-    from eventpact.infrastructure.embedded_broker import BrokerError
 
     def work() -> int:
         from eventpact.worker import run
 
         return run(concurrency=options.concurrency)
 
-    try:
-        return _start(work)
-    except BrokerError as error:
-        print(f"eventpact: {error}", file=sys.stderr)
-        return EX_ERROR
+    return _start(work)
 
 
 def _relay(options: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from eventpact.bootstrap import Parts, build_parts, engine_of
+from eventpact.bootstrap import Parts, build_parts, engine_of, with_broker
 from eventpact.domain.dispatcher import DispatchError, EventDispatcher, Handlers
 from eventpact.infrastructure.failure_store import Failure
 from eventpact.infrastructure.replay import ReplayError, replay_by_dispatcher, replay_by_outbox
@@ -30,7 +30,13 @@ def masked(text: str) -> str:
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
-    """Do what the command line asks for. Returns the exit code."""
+    """Do what the command line asks for. Returns the exit code.
+
+    Raises:
+        CannotStartError: a broker is needed, and none is set or running.
+    """
+    if options.action == "retry" and not settings.uses_outbox:
+        settings = with_broker(settings)
     parts = build_parts(settings)
     try:
         if options.action == "list":
@@ -82,31 +88,41 @@ def _show(failure: Failure) -> int:
 
 
 def _retry(failures: Iterable[Failure], parts: Parts) -> int:
+    replay = _replay_by_outbox if parts.settings.uses_outbox else _replay_by_dispatcher
     code = 0
     for failure in failures:
         try:
-            _replay(failure, parts)
+            print(f"{failure.failure_id} {replay(failure, parts)}")
         except (ReplayError, DispatchError) as error:
             code = _say_no(failure, str(error))
-        else:
-            print(f"{failure.failure_id} is dispatched again")
+    if parts.settings.uses_outbox and not parts.outbox.beats():
+        print("eventpact: no server with an outbox is running, nor eventpact relay; start one", file=sys.stderr)
     return code
 
 
-def _replay(failure: Failure, parts: Parts) -> None:
+def _replay_by_outbox(failure: Failure, parts: Parts) -> str:
+    replay_by_outbox(failure, parts.failures, SubscriptionTable(parts.handlers), parts.outbox)
+    return "is dispatched again, from the outbox"
+
+
+def _replay_by_dispatcher(failure: Failure, parts: Parts) -> str:
     table = SubscriptionTable(parts.handlers)
-    if parts.settings.uses_outbox:
-        replay_by_outbox(failure, parts.failures, table, parts.outbox)
-        return
+    in_worker = parts.settings.dispatcher == "celery"
 
     def build(handlers: Handlers) -> EventDispatcher:
-        if parts.settings.dispatcher == "celery":
+        if in_worker:
             return engine_of(parts)[0](handlers, parts.on_failure)
         # The process that took the event the first time may be gone; this one stays until its handler is through.
-        return SyncEventDispatcher(handlers, on_failure=parts.on_failure)
+        return SyncEventDispatcher(handlers, on_failure=parts.failures.keep)
 
     dispatcher = replay_by_dispatcher(failure, parts.failures, table, build)
     asyncio.run(dispatcher.aclose(parts.settings.drain_timeout))
+    if in_worker:
+        return "is dispatched again, to the workers"
+    again = parts.failures.get(failure.failure_id)
+    if again is not None:
+        raise ReplayError(f"it failed again: {again.error_type}: {masked(again.error)}")
+    return "is delivered"
 
 
 def _say_no(failure: Failure, reason: str) -> int:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 
-from eventpact.bootstrap import build_relay
+from eventpact.bootstrap import build_relay, with_broker
 from eventpact.infrastructure.logs import configure
 from eventpact.infrastructure.settings import Settings
 
@@ -14,17 +13,13 @@ __all__ = ["relay"]
 
 
 def relay(settings: Settings) -> int:
-    """Relay until a signal says stop; running handlers get their time. Returns the exit code."""
-    configure(settings.log_format)
-    if settings.dispatcher == "celery" and settings.broker is None:
-        from eventpact.infrastructure.embedded_broker import BrokerError, running_broker
+    """Relay until a signal says stop; running handlers get their time. Returns the exit code.
 
-        try:
-            settings = settings.model_copy(update={"broker": running_broker(settings.data_dir / "broker")})
-        except BrokerError as error:
-            print(f"eventpact: {error}", file=sys.stderr)
-            return 1
-    asyncio.run(_relay(settings))
+    Raises:
+        CannotStartError: what the relay is made of cannot be opened.
+    """
+    configure(settings.log_format)
+    asyncio.run(_relay(with_broker(settings)))
     return 0
 
 

@@ -9,22 +9,15 @@ import logging
 
 from celery import signals
 
-from eventpact.bootstrap import build_worker
-from eventpact.infrastructure.embedded_broker import running_broker
+from eventpact.bootstrap import build_worker, with_broker
 from eventpact.infrastructure.logs import JsonFormatter
-from eventpact.infrastructure.settings import Settings, load_settings
+from eventpact.infrastructure.settings import load_settings
 
 __all__ = ["app", "run"]
 
 
-def _settings() -> Settings:
-    settings = load_settings()
-    if settings.broker is None:
-        settings = settings.model_copy(update={"broker": running_broker(settings.data_dir / "broker")})
-    return settings
-
-
-app, dispatcher, parts = build_worker(_settings())
+# Whatever the settings name, a worker is for Celery.
+app, dispatcher, parts = build_worker(with_broker(load_settings(dispatcher="celery")))
 
 
 @signals.after_setup_logger.connect(weak=False)

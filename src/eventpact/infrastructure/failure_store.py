@@ -48,7 +48,7 @@ class Failure:
         handler: the key of the handler that failed.
         payload: the event's fields as JSON, or the message as it came. It may hold an address.
         error: what the handler raised, in its words, which may hold an address; why a message was not read.
-        attempts: over all replays.
+        attempts: since it is kept; what was dispatched again and failed again is kept anew.
         revision: grows whenever it fails again.
     """
 
@@ -82,7 +82,7 @@ class FailureStore:
         self._table = table
 
     def keep(self, failed: FailedDelivery) -> None:
-        """Keep a failed delivery; this is a failure sink. One that fails again after a replay is still one."""
+        """Keep a failed delivery; this is a failure sink. One that fails again while it is kept is still one."""
         now = _now()
         insert = sqlite.insert if self.database.is_sqlite else postgresql.insert
         statement = insert(failures).values(
