@@ -50,6 +50,21 @@ def test_the_verdicts_it_shows_are_about_the_laws_and_the_guarantees_of_today() 
         }
 
 
+@pytest.mark.parametrize(("broker", "column"), [("redis://127.0.0.1", 3), ("amqp://127.0.0.1", 4)])
+@pytest.mark.parametrize("role", ["web", "worker"])
+def test_its_table_of_celery_s_settings_has_each_with_what_it_is_and_why(broker: str, column: int, role: str) -> None:
+    from celery_kit import Broker
+
+    from eventpact.infrastructure.celery_app import choices
+
+    table = {row.split("`")[1]: row.split("|") for row in re.findall(r"^\| `\w.*\|$", README, re.M)}
+    for choice in choices(Broker(broker, celery_queue="eventpact"), role):  # type: ignore[arg-type]
+        row = table[choice.name]
+        assert role in row[2]
+        assert choice.name == "task_queues" or f"`{choice.value}`" == row[column].strip()
+        assert choice.reason in row[5]
+
+
 def test_every_command_that_it_names_exists() -> None:
     from eventpact.cli import build_parser
 

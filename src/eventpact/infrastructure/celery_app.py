@@ -120,7 +120,7 @@ def _for_both(settings: CelerySettings, amqp: bool, late: bool) -> tuple[Choice,
         Choice("task_time_limit", 60, "a handler that ignores that is killed"),
         Choice("broker_pool_acquire_timeout", 5, "waits for ever by default"),
         Choice("broker_connection_retry_on_startup", True, "a worker may start before its broker"),
-        Choice("worker_hijack_root_logger", False, "logging is the application's"),
+        Choice("worker_hijack_root_logger", False, "a log that is set up already is left as it is"),
     )
 
 
