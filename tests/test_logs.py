@@ -105,13 +105,17 @@ def test_server_and_worker_log_the_same_fields(tmp_path: Path, environment: dict
         server = stack.enter_context(Server(tmp_path, environment, "celery"))
         stack.enter_context(Worker(tmp_path, environment | {"EVENTPACT_SMTP": "smtp://127.0.0.1:1"}))
         assert server.sign_up(ADDRESS)[0] == 202
-        until(lambda: json.loads(server.request("GET", "/health/ready")[1])["counts"]["failed"] == 1, 20)
+        until(lambda: "raised expected" in (tmp_path / "worker.log").read_text(), 20)  # Celery's last word on it
+        assert json.loads(server.request("GET", "/health/ready")[1])["counts"]["failed"] == 1
     worker = [line for line in lines(tmp_path / "worker.log") if line["logger"] == "eventpact"]
     assert [(line["level"], line["event"], line["handler"], line["attempt"]) for line in worker] == [
         ("WARNING", "AccountCreatedEvent", HANDLER, 1),
         ("ERROR", "AccountCreatedEvent", HANDLER, 2),
     ]
-    assert len({line["event_id"] for line in worker}) == 1
+    (event_id,) = {line["event_id"] for line in worker}
+    celery = [line for line in lines(tmp_path / "worker.log") if event_id in line["message"] and line not in worker]
+    assert len(celery) >= 4  # received and ended, twice
+    assert {(line["event"], line["event_id"]) for line in celery} == {("AccountCreatedEvent", event_id)}
     messages = [line["message"] for line in lines(tmp_path / "serve.log")]
     assert any("POST /accounts " in message for message in messages)
     for log in ("worker.log", "serve.log"):

@@ -10,7 +10,8 @@ import logging
 from celery import signals
 
 from eventpact.bootstrap import build_worker, with_broker
-from eventpact.infrastructure.logs import JsonFormatter
+from eventpact.infrastructure.celery_message import PREFIX
+from eventpact.infrastructure.logs import JsonFormatter, about
 from eventpact.infrastructure.settings import load_settings
 
 __all__ = ["app", "run"]
@@ -27,6 +28,15 @@ def _format_logs(logger: logging.Logger, **_: object) -> None:
     if parts.settings.log_format == "json":
         for handler in logger.handlers:
             handler.setFormatter(JsonFormatter())
+            handler.addFilter(_about_its_event)
+
+
+def _about_its_event(record: logging.LogRecord) -> bool:
+    """Celery's own records name a task, which is an event: its id is the event's."""
+    task = getattr(record, "data", None)
+    if isinstance(task, dict) and str(task.get("name")).startswith(PREFIX):
+        vars(record).update(about(task["name"].removeprefix(PREFIX), task["id"]))
+    return True
 
 
 @signals.worker_process_init.connect(weak=False)

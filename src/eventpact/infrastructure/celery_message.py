@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from celery import Celery
 
 from eventpact.domain.events import DomainEvent
 
-__all__ = ["event_message", "task_name"]
+__all__ = ["PREFIX", "event_message", "task_name"]
+
+
+PREFIX: Final = "handle_"
+"""What the name of a task begins with; the event type's name follows."""
 
 
 def task_name(event_type: type[DomainEvent]) -> str:
     """The name of the task, and so of the message, of an event type."""
-    return f"handle_{event_type.__name__}"
+    return f"{PREFIX}{event_type.__name__}"
 
 
 def event_message(
