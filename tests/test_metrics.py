@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from eventpact.bootstrap import build_worker
 from eventpact.domain.dispatcher import DispatchError
 from eventpact.domain.events import AccountCreatedEvent
+from eventpact.infrastructure.metrics import Metrics, Stock
 
 Sample = tuple[str, tuple[str, ...]]
 ACCEPTED = ("eventpact_events_accepted_total", ("AccountCreatedEvent",))
@@ -101,6 +103,27 @@ async def test_with_the_database_away_it_answers_with_what_the_process_has_count
         with client.application.database.transaction() as connection:
             connection.exec_driver_sql("ALTER TABLE gone RENAME TO failed_deliveries")
         assert (await scrape(client))[UP] == 1
+
+
+def test_a_database_that_does_not_answer_holds_up_no_scrape_for_long() -> None:
+    thawed = threading.Event()
+    asked: list[str] = []
+
+    def take_stock() -> Stock:
+        asked.append(threading.current_thread().name)
+        assert thawed.wait(30)
+        return Stock(failed=7)
+
+    metrics = Metrics([AccountCreatedEvent], take_stock, settles=True)
+    metrics.accepted(AccountCreatedEvent(account_id="1", email="ada@example.com"))
+    for _ in range(2):
+        text = metrics.expose("")[0].decode()
+        assert "eventpact_database_up 0.0" in text
+        assert 'eventpact_events_accepted_total{event="AccountCreatedEvent"} 1.0' in text
+        assert "eventpact_failed_deliveries" not in text
+    assert len(asked) == 1  # the second did not ask again
+    thawed.set()
+    until(lambda: "eventpact_failed_deliveries 7.0" in metrics.expose("")[0].decode())
 
 
 async def test_with_celery_nothing_is_told_of_what_workers_settle(tmp_path: Path, valkey: str) -> None:

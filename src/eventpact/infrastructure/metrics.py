@@ -5,9 +5,12 @@ Labels are names of event types, of outcomes and of errors; nothing of an event 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -19,6 +22,9 @@ from eventpact.domain.dispatcher import DispatchError
 from eventpact.domain.events import DomainEvent
 
 __all__ = ["Metrics", "Stock"]
+
+_LONGEST: Final = 2.0
+"""Seconds that a scrape waits for the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +89,17 @@ class Metrics:
 
 
 class _StockCollector(Collector):
-    """Takes stock at each scrape; when the database is away it tells that, and nothing else."""
+    """Takes stock at each scrape; when the database is away, or does not answer, it tells that, and nothing else."""
 
     def __init__(self, take_stock: Callable[[], Stock]) -> None:
         self._take_stock = take_stock
+        self._lock = threading.Lock()
+        self._asked: Future[Stock] | None = None
 
     def collect(self) -> Iterator[Metric]:
         try:
-            stock = self._take_stock()
-        except SQLAlchemyError:
+            stock = self._ask().result(_LONGEST)
+        except (SQLAlchemyError, TimeoutError):
             yield _gauge("eventpact_database_up", "Whether the database answered this scrape.", 0)
             return
         yield _gauge("eventpact_database_up", "Whether the database answered this scrape.", 1)
@@ -102,6 +110,22 @@ class _StockCollector(Collector):
             yield _gauge(
                 "eventpact_outbox_oldest_seconds", "Age of the oldest event in the outbox.", oldest.total_seconds()
             )
+
+    def _ask(self) -> Future[Stock]:
+        """Ask in a thread: a frozen database may keep it for ever, but never more than one."""
+        with self._lock:
+            if self._asked is None or self._asked.done():
+                self._asked = Future()
+                threading.Thread(
+                    target=self._answer, args=(self._asked,), name="eventpact-metrics", daemon=True
+                ).start()
+            return self._asked
+
+    def _answer(self, asked: Future[Stock]) -> None:
+        try:
+            asked.set_result(self._take_stock())
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            asked.set_exception(error)
 
 
 def _gauge(name: str, documentation: str, value: float) -> Metric:
