@@ -1,6 +1,7 @@
 """Accounts and codes, on SQLite and on PostgreSQL."""
 
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy.exc import OperationalError
 
 import eventpact.bootstrap  # noqa: F401 - with it every table is known
 from eventpact.application.codes import ALPHABET, CodeMaker
@@ -215,3 +217,33 @@ def test_codes_have_eight_characters_that_are_not_mistaken_for_one_another() -> 
     assert not set(ALPHABET) & set("01OIL")
     assert len(set(made)) == 2000
     assert len(ALPHABET) ** 8 > 2**20
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_a_server_that_falls_silent_is_taken_for_gone_and_the_next_transaction_has_another_connection(
+    database: Database,
+) -> None:
+    def be_silent() -> None:
+        with database.transaction() as connection:
+            connection.exec_driver_sql("SET statement_timeout = 0")
+            connection.exec_driver_sql("SELECT pg_sleep(20)")
+
+    started = time.monotonic()
+    with pytest.raises(OperationalError):
+        be_silent()
+    assert time.monotonic() - started < 15
+    with database.transaction() as connection:
+        assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
+    database.ping()
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_a_statement_that_takes_too_long_is_ended_by_the_server(database: Database) -> None:
+    def take_long() -> None:
+        with database.transaction() as connection:
+            connection.exec_driver_sql("SELECT pg_sleep(20)")
+
+    with pytest.raises(OperationalError, match="statement timeout"):
+        take_long()

@@ -15,6 +15,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import event
 
+from eventpact.infrastructure.postgresql import STATEMENT_SECONDS, BoundedConnection
+
 __all__ = ["Database", "UtcDateTime", "metadata"]
 
 metadata = sa.MetaData()
@@ -64,6 +66,7 @@ class Database:
                 pool_pre_ping=True,
                 connect_args={"connect_timeout": 2},
             )
+            event.listen(self.engine, "do_connect", _connect_bounded)
             event.listen(self.engine, "connect", _prepare_postgresql)
         self._current: ContextVar[_Transaction | None] = ContextVar("eventpact_transaction", default=None)
 
@@ -140,9 +143,13 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
     cursor.close()
 
 
+def _connect_bounded(_: object, __: object, arguments: list[Any], options: dict[str, Any]) -> Any:
+    return BoundedConnection.connect(*arguments, **options)
+
+
 def _prepare_postgresql(connection: Any, _: object) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SET statement_timeout = 5000")
+        cursor.execute(f"SET statement_timeout = {STATEMENT_SECONDS * 1000:.0f}")
         cursor.execute("SET lock_timeout = 2000")
     connection.commit()
 
