@@ -117,7 +117,10 @@ class OutboxEventDispatcher(EventDispatcher):
         )
 
     def dispatch(self, event: DomainEvent) -> None:
-        """Write ``event`` to the outbox.
+        """Write ``event`` to the outbox, within 2 seconds.
+
+        A PostgreSQL server that falls silent in the middle of it is found out after 8 (law A5): a statement that
+        waits for others may take 5, and it takes 2 to see that a new connection is not answered either.
 
         Raises:
             TypeError: ``event`` is not a :class:`DomainEvent` (law A1).
