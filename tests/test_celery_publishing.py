@@ -164,6 +164,27 @@ def test_a_retry_that_cannot_be_published_is_reported_instead_of_lost(own_valkey
     assert [(failed.event, failed.attempts) for failed in failures] == [(event, 1)]
 
 
+def test_a_held_connection_needs_no_new_client_for_each_event(
+    own_valkey: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kombu makes one for each command, which costs more than the command does."""
+    made: list[object] = []
+    make = redis.Redis.__init__
+
+    def counting(self: object, *args: object, **kwargs: object) -> None:
+        made.append(self)
+        make(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(redis.Redis, "__init__", counting)
+    with dispatcher_on(own_valkey.url) as dispatcher:
+        dispatcher.dispatch(Counted())
+        before = len(made)
+        for _ in range(10):
+            dispatcher.dispatch(Counted())
+    assert before
+    assert len(made) == before
+
+
 def test_ping_tells_whether_the_broker_answers(own_valkey: EmbeddedBroker) -> None:
     app = app_on(own_valkey.url, role="web")
     ping(app)

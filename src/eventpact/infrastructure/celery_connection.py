@@ -6,6 +6,7 @@ import logging
 import select
 import threading
 import time
+from functools import cache
 from typing import Any, Final
 
 from celery import Celery
@@ -52,7 +53,12 @@ class BrokerConnection:
         self.used_at = time.monotonic()
         try:
             self._connection.ensure_connection(max_retries=0)  # whoever dispatches decides whether to try again
-            self.channel: Any = self._connection.channel()
+            channel: Any = self._connection.channel()
+            if not self._amqp:
+                # kombu makes a client of redis-py for each command, which takes longer than the command itself. One for
+                # each pool does the same: it only borrows the pool's connections.
+                channel.Client = cache(channel.Client)
+            self.channel = channel
             self.producer: Any = app.amqp.Producer(self.channel, auto_declare=False)
             declare_queues(app, self.channel)
         except BaseException:

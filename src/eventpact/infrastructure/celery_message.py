@@ -41,8 +41,9 @@ def event_message(
         countdown: seconds that a worker is to wait first.
     """
     amqp: Any = app.amqp
+    task_id = str(event.event_id)
     return amqp.as_task_v2(
-        str(event.event_id),
+        task_id,
         task_name(type(event)),
         (event.to_dict(),),
         {} if only is None else {"only": list(only)},
@@ -50,7 +51,7 @@ def event_message(
         countdown=countdown,
         root_id=root_id,
         parent_id=parent_id,
-        argsrepr=f"(<event {event.event_id}>,)",
+        argsrepr=f"(<event {task_id}>,)",
         kwargsrepr="{}",
         ignore_result=True,
         create_sent_event=app.conf.task_send_sent_event,
