@@ -1,6 +1,7 @@
 """What the blocking dispatcher does that the contract cannot see."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -180,3 +181,20 @@ async def test_a_closed_dispatcher_refuses_and_closing_again_returns_nothing() -
     with pytest.raises(DispatcherClosedError):
         dispatcher.dispatch(Counted())
     handler.handle.assert_not_called()
+
+
+def test_threads_that_have_ended_are_forgotten() -> None:
+    """A server may have thousands of them in its life."""
+
+    def kept() -> int:
+        gc.collect()
+        return sum(type(each).__module__ == SyncEventDispatcher.__module__ for each in gc.get_objects())
+
+    dispatcher = SyncEventDispatcher({Counted: Calls(lambda _: None)})
+    dispatcher.dispatch(Counted())
+    before = kept()
+    for _ in range(20):
+        thread = threading.Thread(target=dispatcher.dispatch, args=(Counted(),))
+        thread.start()
+        thread.join()
+    assert kept() == before
