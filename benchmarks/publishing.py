@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
-from timing import AsyncTimer, interleave_async, timed
+from timing import Timer, interleave, timed
 
 from eventpact.domain.events import AccountCreatedEvent
 
 EVENT = AccountCreatedEvent(account_id="123", email="test@example.com")
 PAYLOAD = EVENT.to_dict()
 QUEUE = "eventpact-bench"
-
-Publish = Callable[[], object]
+STOCK = "Celery send_task, stock"
 
 
 class Plain:
@@ -27,44 +28,46 @@ class Plain:
 
 
 @contextmanager
-def _raw_redis(url: str) -> Generator[Publish]:
+def _raw_redis(url: str) -> Generator[Timer]:
     import redis
 
     with redis.Redis.from_url(url) as client:
-        yield lambda: client.lpush(QUEUE, json.dumps(PAYLOAD))
+        yield timed(lambda: client.lpush(QUEUE, json.dumps(PAYLOAD)))
 
 
 @contextmanager
-def _raw_amqp(url: str) -> Generator[Publish]:
-    """Publishing with confirms, as the dispatcher does."""
+def _raw_amqp(url: str, kind: str) -> Generator[Timer]:
+    """Confirmed, as the dispatcher publishes. Its queue is a quorum queue, where those of others are classic."""
     import kombu
 
     with kombu.Connection(url, transport_options={"confirm_publish": True}) as connection:
-        channel = connection.channel()
-        channel.queue_declare(QUEUE, durable=True, auto_delete=False)
+        channel, queue, properties = connection.channel(), f"{QUEUE}-{kind}", {"delivery_mode": 2}
+        channel.queue_declare(queue, durable=True, auto_delete=False, arguments={"x-queue-type": kind})
 
         def publish() -> None:
-            message = channel.prepare_message(json.dumps(PAYLOAD), properties={"delivery_mode": 2})
-            channel.basic_publish(message, "", QUEUE)
+            message = channel.prepare_message(
+                json.dumps(PAYLOAD), content_type="application/json", content_encoding="utf-8", properties=properties
+            )
+            channel.basic_publish(message, "", queue)
 
-        yield publish
+        yield timed(publish)
 
 
 @contextmanager
-def _celery(url: str) -> Generator[Publish]:
+def _celery(url: str) -> Generator[Timer]:
     from celery import Celery
 
     app = Celery("bench-stock", broker=url, set_as_current=False)
     app.conf.task_default_queue = f"{QUEUE}-stock"
     app.conf.task_ignore_result = True
-    yield lambda: app.send_task("handle_AccountCreatedEvent", args=[EVENT.to_dict()])
+    yield timed(lambda: app.send_task("handle_AccountCreatedEvent", args=[EVENT.to_dict()]))
     app.close()
 
 
 @contextmanager
-def _celery_same_settings(url: str) -> Generator[Publish]:
+def _celery_same_settings(url: str) -> Generator[Timer]:
     app = _our_app(url, f"{QUEUE}-same")
-    yield lambda: app.send_task("handle_AccountCreatedEvent", args=[EVENT.to_dict()])
+    yield timed(lambda: app.send_task("handle_AccountCreatedEvent", args=[EVENT.to_dict()]))
     app.close()
 
 
@@ -76,31 +79,36 @@ def _our_app(url: str, queue: str) -> Any:
 
 
 @contextmanager
-def _eventpact(url: str) -> Generator[Publish]:
+def _eventpact(url: str) -> Generator[Timer]:
     from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
 
     dispatcher = CeleryEventDispatcher(_our_app(url, f"{QUEUE}-ours"), {AccountCreatedEvent: Plain()})
-    yield lambda: dispatcher.dispatch(EVENT)
+    yield timed(lambda: dispatcher.dispatch(EVENT))
     asyncio.run(dispatcher.aclose())
 
 
 @contextmanager
-def _dramatiq(url: str) -> Generator[Publish]:
+def _dramatiq(url: str) -> Generator[Timer]:
     import dramatiq
     from dramatiq.brokers.rabbitmq import RabbitmqBroker
     from dramatiq.brokers.redis import RedisBroker
 
-    broker = RedisBroker(url=url) if url.startswith("redis") else RabbitmqBroker(url=url, confirm_delivery=True)
+    broker: Any
+    if url.startswith("redis"):
+        broker = RedisBroker(url=url, namespace=QUEUE)
+    else:
+        # pika takes the path // for a virtual host without a name.
+        broker = RabbitmqBroker(url=url.removesuffix("//"), confirm_delivery=True)
 
     @dramatiq.actor(broker=broker, queue_name=f"{QUEUE}-dramatiq")
     def handle(event: dict[str, Any]) -> None: ...
 
-    yield lambda: handle.send(EVENT.to_dict())
+    yield timed(lambda: handle.send(EVENT.to_dict()))
     broker.close()
 
 
 @contextmanager
-def _huey(url: str) -> Generator[Publish]:
+def _huey(url: str) -> Generator[Timer]:
     from huey import RedisHuey
 
     queue = RedisHuey(f"{QUEUE}-huey", url=url, results=False)
@@ -108,104 +116,94 @@ def _huey(url: str) -> Generator[Publish]:
     @queue.task()
     def handle(event: dict[str, Any]) -> None: ...
 
-    yield lambda: handle(EVENT.to_dict())
+    yield timed(lambda: handle(EVENT.to_dict()))
+    queue.flush()
 
 
 @contextmanager
-def _rq(url: str) -> Generator[Publish]:
+def _rq(url: str) -> Generator[Timer]:
     import redis
     from rq import Queue
 
     with redis.Redis.from_url(url) as client:
         queue = Queue(f"{QUEUE}-rq", connection=client)
-        yield lambda: queue.enqueue("publishing.Plain", EVENT.to_dict())
+        yield timed(lambda: queue.enqueue("publishing.Plain", EVENT.to_dict()))
+        queue.delete(delete_jobs=True)
 
 
-async def _taskiq(url: str) -> AsyncTimer:
-    import time
+@contextmanager
+def _taskiq(url: str) -> Generator[Timer]:
+    broker: Any
+    if url.startswith("redis"):
+        from taskiq_redis import ListQueueBroker
 
-    from taskiq_redis import ListQueueBroker
+        broker = ListQueueBroker(url, queue_name=f"{QUEUE}-taskiq")
+    else:
+        from taskiq_aio_pika import AioPikaBroker, Exchange, Queue
 
-    broker = ListQueueBroker(url, queue_name=f"{QUEUE}-taskiq")
+        broker = AioPikaBroker(
+            url,
+            exchange=Exchange(name=f"{QUEUE}-taskiq"),
+            task_queues=[Queue(name=f"{QUEUE}-taskiq")],
+            dead_letter_queue=Queue(name=f"{QUEUE}-taskiq.dead"),
+        )
 
     @broker.task
     async def handle(event: dict[str, Any]) -> None: ...
 
-    await broker.startup()
-
-    async def timer(times: int) -> float:
+    async def perform(times: int) -> float:
         start = time.perf_counter()
         for _ in range(times):
             await handle.kiq(EVENT.to_dict())
         return time.perf_counter() - start
 
-    timer.close = broker.shutdown  # type: ignore[attr-defined]
-    return timer
+    with asyncio.Runner() as runner:
+        runner.run(broker.startup())
+        yield lambda times: runner.run(perform(times))
+        runner.run(broker.shutdown())
 
 
-REDIS = {
-    "raw LPUSH": _raw_redis,
-    "Celery send_task, stock": _celery,
+COMMON = {
+    STOCK: _celery,
     "Celery send_task, our settings": _celery_same_settings,
     "eventpact celery": _eventpact,
     "dramatiq": _dramatiq,
-    "huey": _huey,
-    "rq": _rq,
+    "taskiq": _taskiq,
 }
+REDIS = {"raw LPUSH": _raw_redis, **COMMON, "huey": _huey, "rq": _rq}
 RABBITMQ = {
-    "raw publish, confirmed": _raw_amqp,
-    "Celery send_task, stock": _celery,
-    "Celery send_task, our settings": _celery_same_settings,
-    "eventpact celery": _eventpact,
-    "dramatiq": _dramatiq,
+    "raw publish, confirmed": partial(_raw_amqp, kind="classic"),
+    "raw publish, confirmed, quorum queue": partial(_raw_amqp, kind="quorum"),
+    **COMMON,
 }
 
 
-async def _run(url: str, rounds: int) -> dict[str, Any]:
-    kind = REDIS if url.startswith("redis") else RABBITMQ
-    with ExitStack() as stack:
-        cases: dict[str, AsyncTimer] = {}
-        for name, build in kind.items():
-            timer = timed(stack.enter_context(build(url)))
-            cases[name] = _in_thread(timer)
-        taskiq = await _taskiq(url) if kind is REDIS else None
-        if taskiq is not None:
-            cases["taskiq"] = taskiq
-        try:
-            return await interleave_async(cases, base="Celery send_task, stock", rounds=rounds, seconds=0.2)
-        finally:
-            if taskiq is not None:
-                await taskiq.close()  # type: ignore[attr-defined]
-
-
-def _in_thread(timer: Callable[[int], float]) -> AsyncTimer:
-    async def run(times: int) -> float:
-        return timer(times)
-
-    return run
-
-
-def publishing(url: str, rounds: int) -> dict[str, Any]:
+def publishing(url: str, rounds: int, seconds: float) -> dict[str, Any]:
     """One event published, over the broker at ``url``."""
+    kind = REDIS if url.startswith("redis") else RABBITMQ
     try:
-        return asyncio.run(_run(url, rounds))
+        with ExitStack() as stack:
+            cases = {name: stack.enter_context(build(url)) for name, build in kind.items()}
+            return interleave(cases, base=STOCK, rounds=rounds, seconds=seconds, budget=60.0)
     finally:
-        _sweep(url)
+        sweep(url)
 
 
-def _sweep(url: str) -> None:
+def sweep(url: str) -> None:
+    """Delete whatever bears our name in the broker at ``url``."""
     if url.startswith("redis"):
         import redis
 
         with redis.Redis.from_url(url) as client:
-            for key in client.scan_iter(match="*eventpact-bench*"):
-                client.delete(key)
-            for key in client.scan_iter(match="rq:*"):
+            for key in client.scan_iter(match=f"*{QUEUE}*", count=1000):
                 client.delete(key)
         return
     import kombu
 
+    ours = [f"{name}{end}" for name in ("ours", "same", "worked1", "worked2", "taskiq") for end in ("", ".dead")]
+    theirs = ["classic", "quorum", "stock", "dramatiq", "dramatiq.DQ", "dramatiq.XQ"]
     with kombu.Connection(url) as connection:
         channel = connection.channel()
-        for name in ("", "-stock", "-same", "-ours", "-dramatiq", "-dramatiq.DQ", "-dramatiq.XQ"):
-            channel.queue_delete(f"{QUEUE}{name}")
+        for name in ours + theirs:
+            channel.queue_delete(f"{QUEUE}-{name}")
+            channel.exchange_delete(f"{QUEUE}-{name}")  # some libraries declare one for each queue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
 import platform
@@ -10,56 +9,61 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 Timer = Callable[[int], float]
 """Performs a case so many times, and returns the seconds that it took."""
-AsyncTimer = Callable[[int], Awaitable[float]]
 
 
-def timed(operation: Callable[[], object]) -> Timer:
+def timed(operation: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> Timer:
     """A timer of an operation that is over when it returns."""
 
     def timer(times: int) -> float:
-        start = time.perf_counter()
+        start = clock()
         for _ in range(times):
             operation()
-        return time.perf_counter() - start
+        return clock() - start
 
     return timer
 
 
-def interleave(cases: Mapping[str, Timer], *, base: str, rounds: int, seconds: float = 0.05) -> dict[str, Any]:
-    """Time all cases, each in every round, in an order drawn anew for each round.
+LEAST = 3
+"""Rounds that there are however long they take."""
+
+
+def shuffled(names: Iterable[str], rounds: int, budget: float) -> Iterator[list[str]]:
+    """The names, in an order drawn anew for each round; no further round once ``budget`` seconds are spent."""
+    began, order = time.monotonic(), list(names)
+    for number in range(rounds):
+        if number >= LEAST and time.monotonic() - began > budget:
+            return
+        random.Random(number).shuffle(order)
+        yield order
+
+
+def interleave(
+    cases: Mapping[str, Timer], *, base: str, rounds: int, seconds: float, budget: float = 30.0
+) -> dict[str, Any]:
+    """Time all cases, each in every round.
 
     Args:
         base: the case that the others are compared with, in the same round.
         seconds: about how long one case takes in one round.
+        budget: seconds that the rounds may take together.
     """
-
-    async def run() -> dict[str, Any]:
-        return await interleave_async(
-            {name: _as_async(timer) for name, timer in cases.items()}, base=base, rounds=rounds, seconds=seconds
-        )
-
-    return asyncio.run(run())
-
-
-async def interleave_async(
-    cases: Mapping[str, AsyncTimer], *, base: str, rounds: int, seconds: float = 0.05
-) -> dict[str, Any]:
-    """:func:`interleave` for cases that are awaited."""
-    times = {name: await _calibrate(timer, seconds) for name, timer in cases.items()}
+    times = {name: _calibrate(timer, seconds) for name, timer in cases.items()}
     rows: dict[str, list[float]] = {name: [] for name in cases}
-    order = list(cases)
-    for number in range(rounds):
-        random.Random(number).shuffle(order)
+    processor: dict[str, list[float]] = {name: [] for name in cases}
+    for order in shuffled(cases, rounds, budget):
         for name in order:
             gc.collect()
-            rows[name].append(await cases[name](times[name]) / times[name])
-    return {"base": base, "rounds": rounds, "cases": {name: _summary(rows[name], rows[base]) for name in cases}}
+            began = time.process_time()
+            rows[name].append(cases[name](times[name]) / times[name])
+            processor[name].append((time.process_time() - began) / times[name])
+    found = {name: _summary(rows[name], rows[base]) | _processor_of(processor[name]) for name in cases}
+    return {"base": base, "rounds": len(rows[base]), "cases": found}
 
 
 def machine(*packages: str) -> dict[str, Any]:
@@ -76,35 +80,55 @@ def machine(*packages: str) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 1),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "packages": versions,
     }
 
 
-def _as_async(timer: Timer) -> AsyncTimer:
-    async def run(times: int) -> float:
-        return timer(times)
-
-    return run
-
-
-async def _calibrate(timer: AsyncTimer, seconds: float) -> int:
+def _calibrate(timer: Timer, seconds: float) -> int:
     times = 1
-    while (taken := await timer(times)) < seconds / 10 and times < 10_000_000:
+    while (taken := timer(times)) < seconds / 10 and times < 10_000_000:
         times *= 4
+    # Not by a moment in which the machine was busy, or there would be too few to make a mean of.
+    taken = min(taken, timer(times), timer(times))
     return max(1, int(times * seconds / max(taken, 1e-9)))
 
 
-def _summary(values: list[float], base: list[float]) -> dict[str, float]:
-    ratios = sorted(value / reference for value, reference in zip(values, base, strict=True))
-    low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+def _summary(values: list[float], base: list[float]) -> dict[str, Any]:
     return {
         "nanoseconds": round(statistics.median(values) * 1e9, 1),
         "minimum_nanoseconds": round(min(values) * 1e9, 1),
-        "ratio": round(statistics.median(ratios), 3),
-        "ratio_quartile_low": round(low, 3),
-        "ratio_quartile_high": round(high, 3),
+        **ratio(values, base),
+        "by_round": [round(value * 1e9, 1) for value in values],
     }
+
+
+def _processor_of(values: list[float]) -> dict[str, Any]:
+    """What of that was work of this process, not waiting."""
+    nanoseconds = [round(value * 1e9, 1) for value in values]
+    return {"processor_nanoseconds": statistics.median(nanoseconds), "processor_by_round": nanoseconds}
+
+
+def ratio(values: Sequence[float], base: Sequence[float]) -> dict[str, float]:
+    """What the values are of those of the same rounds: the median of the quotients, and their quartiles."""
+    low, middle, high = quartiles([value / reference for value, reference in zip(values, base, strict=True)])
+    return {"ratio": round(middle, 3), "ratio_quartile_low": round(low, 3), "ratio_quartile_high": round(high, 3)}
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """The lower quartile, the median and the upper quartile."""
+    if len(values) == 1:
+        return (values[0],) * 3
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, middle, high
+
+
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    """Median, 95th and 99th percentile of response times, in milliseconds."""
+    ordered = sorted(seconds)
+    at = {"median": 0.5, "p95": 0.95, "p99": 0.99}
+    return {name: round(ordered[round(share * (len(ordered) - 1))] * 1e3, 3) for name, share in at.items()}
 
 
 def _processor() -> str:
@@ -122,11 +146,12 @@ def table(result: Mapping[str, Any]) -> str:
     lines = [f"{'':{width}}  {'median':>12}  ratio to {result['base']} (quartiles)"]
     for name, case in rows:
         spread = f"{case['ratio_quartile_low']:.2f}-{case['ratio_quartile_high']:.2f}"
-        lines.append(f"{name:{width}}  {_nice(case['nanoseconds']):>12}  {case['ratio']:.2f} ({spread})")
+        lines.append(f"{name:{width}}  {nice(case['nanoseconds']):>12}  {case['ratio']:.2f} ({spread})")
     return "\n".join(lines)
 
 
-def _nice(nanoseconds: float) -> str:
+def nice(nanoseconds: float) -> str:
+    """A time as people say it."""
     for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
         if nanoseconds >= size:
             return f"{nanoseconds / size:.2f} {unit}"

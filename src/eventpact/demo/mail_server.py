@@ -22,11 +22,11 @@ class MailServer:
     :meth:`release`.
 
     Args:
-        delay: seconds that it takes to accept a mail.
+        delay: seconds that it takes to accept a mail; an attribute, which may be changed meanwhile.
     """
 
     def __init__(self, delay: float) -> None:
-        self._delay = delay
+        self.delay = delay
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="mail-server")
         self._released = asyncio.Event()
@@ -130,7 +130,7 @@ class MailServer:
                 self._refused[recipient] += 1
                 self._changed.notify_all()
             return "451 try again later"
-        await asyncio.sleep(self._delay)  # what a mail server takes, which is what is to be shown
+        await asyncio.sleep(self.delay)  # what a mail server takes, which is what is to be shown
         found = _CODE.search(body)
         with self._changed:
             self.mails.append((recipient, found[1].decode() if found else None))
