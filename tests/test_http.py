@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from application import Client, code_of, running, settings_for
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.http.limits import SignUpLimit
+from eventpact.infrastructure.mailer import FolderMailer
 from eventpact.infrastructure.settings import Settings
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 
@@ -121,6 +123,31 @@ async def test_sign_ups_of_one_client_are_limited_and_told_when_to_come_back(tmp
         assert Counter(answer.status_code for answer in answers) == {202: 20, 429: 5}
         refused = next(answer for answer in answers if answer.status_code == 429)
         assert 0 < int(refused.headers["Retry-After"]) <= 60
+
+
+async def test_a_full_server_says_so_at_once_and_does_what_it_has_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, held = threading.Event(), []
+
+    async def wait(mailer: FolderMailer, *, to: str, template: str, context: object) -> None:
+        held.append(to)
+        await asyncio.to_thread(gate.wait, 30)
+
+    monkeypatch.setattr(FolderMailer, "send", wait)
+    async with running(settings_for(tmp_path, dispatcher="sync", max_in_flight=3)) as client:
+        taken = [asyncio.create_task(client.sign_up(f"ada{number}@example.com")) for number in range(3)]
+        try:
+            await until(lambda: len(held) == 3)
+            for ask in (client.sign_up, client.resend, lambda: client.verify("22222222")):
+                answer = await ask()
+                assert_problem(answer, 503)
+                assert int(answer.headers["Retry-After"]) > 0
+            assert (await client.http.get("/health/live")).status_code == 200
+        finally:
+            gate.set()
+        assert [(await answer).status_code for answer in taken] == [202, 202, 202]
+        assert (await client.sign_up()).status_code == 202
 
 
 @pytest.mark.parametrize("given", ["2001:db8::1", "2001:db8::ffff:2%eth0", "::ffff:192.0.2.1", "192.0.2.1", "unknown"])

@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request, Response
 
 from eventpact.bootstrap import Application, bootstrap
 from eventpact.domain.account import CreateAccountData
-from eventpact.infrastructure.http.limits import BodyLimit, EvenPace, SignUpLimit
+from eventpact.infrastructure.http.limits import BodyLimit, EvenPace, InFlightLimit, SignUpLimit
 from eventpact.infrastructure.http.models import (
     Accepted,
     AccountBody,
@@ -61,6 +61,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     if settings.answers_at:
         app.add_middleware(EvenPace, step=settings.answers_at)
+    app.add_middleware(InFlightLimit, most=settings.max_in_flight)
     app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
     install(app)
     _add_account_routes(app, SignUpLimit(settings.rate_limit, settings.rate_limit_storage))
