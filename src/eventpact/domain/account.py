@@ -22,11 +22,11 @@ _FORBIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _SPELLED_OTHERWISE: Final = frozenset("\u00df\u1e9e\u03c2")
 
 # Of a name, by code point: which characters there are depends on the Python that is asked, and each would have rules
-# of its own. Controls, line ends, bidirectional and other invisible formatting, private use; not the joiners, which
-# names in several scripts are written with, nor the variation selectors of names in Han characters.
+# of its own. Controls, line ends, bidirectional and other invisible formatting, tags; not the joiners, which names in
+# several scripts are written with, nor the variation selectors of names in Han characters.
 _UNSEEN: Final = (
-    "\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ue000-\uf8ff\ufeff"
-    "\ufff0-\ufffb\ufffe\uffff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U0010ffff"
+    "\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ufff0-\ufffb\ufffe\uffff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
 )
 _JOINERS: Final = "\u200c\u200d"
 _SPACES: Final = " \xa0\u1680\u2000-\u200a\u202f\u205f\u3000"
