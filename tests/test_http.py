@@ -90,33 +90,6 @@ async def test_a_code_expires(tmp_path: Path) -> None:
         assert (await client.verify(code_of(client.mails()[0]))).status_code == 400
 
 
-async def test_fifty_concurrent_sign_ups_of_one_address_make_one_account_and_one_mail(client: Client) -> None:
-    answers = await asyncio.gather(*(client.sign_up(name=f"Ada {number}") for number in range(50)))
-    assert Counter(answer.status_code for answer in answers) == {202: 50}
-    assert len(client.mails()) == 1
-    with client.application.database.transaction() as connection:
-        assert connection.exec_driver_sql("SELECT count(*) FROM accounts").scalar_one() == 1
-
-
-async def test_fifty_concurrent_redemptions_of_one_code_succeed_once(tmp_path: Path) -> None:
-    async with running(settings_for(tmp_path, dispatcher="sync")) as client:
-        await client.sign_up()
-        code = code_of(client.mails()[0])
-        answers = await asyncio.gather(*(client.verify(code) for _ in range(50)))
-        assert Counter(answer.status_code for answer in answers) == {200: 1, 400: 49}
-
-
-async def test_fifty_concurrent_wrong_guesses_count_five_and_the_right_one_comes_too_late(client: Client) -> None:
-    await client.sign_up()
-    code = code_of(client.mails()[0])
-    wrong = "22222222" if code != "22222222" else "33333333"
-    answers = await asyncio.gather(*(client.verify(wrong) for _ in range(50)))
-    assert Counter(answer.status_code for answer in answers) == {400: 50}
-    with client.application.database.transaction() as connection:
-        assert connection.exec_driver_sql("SELECT attempts FROM verification_codes").scalar_one() == 5
-    assert (await client.verify(code)).status_code == 400
-
-
 async def test_sign_ups_of_one_client_are_limited_and_told_when_to_come_back(tmp_path: Path) -> None:
     async with running(settings_for(tmp_path, dispatcher="sync", rate_limit="20/minute")) as client:
         answers = await asyncio.gather(*(client.sign_up(f"ada{number}@example.com") for number in range(25)))
