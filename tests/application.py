@@ -58,6 +58,15 @@ def code_of(mail: EmailMessage) -> str:
     return found[1]
 
 
+def assert_problem(answer: httpx.Response, *statuses: int) -> None:
+    assert answer.status_code in statuses, answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == answer.status_code
+    assert problem["title"]
+    assert problem["detail"]
+
+
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Client]:
     """The whole application, from its start to its end, without a socket."""
