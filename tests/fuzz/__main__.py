@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import random
 import shutil
@@ -18,10 +19,6 @@ from fuzz.counts import Counts, count, table
 
 HERE: Final = Path(__file__).resolve().parent
 
-# Schemathesis draws --max-examples for each of three operations, and as many stateful scenarios of about five steps;
-# with fewer requests than were asked for, the run fails.
-_REQUESTS_AN_EXAMPLE: Final = 5
-
 _UNLIMITED: Final = {
     "EVENTPACT_RATE_LIMIT": "1000000/minute",  # else nearly every answer were 429, which the second run is about
     "EVENTPACT_RESEND_INTERVAL": "0",  # so that every mail that must come is known
@@ -33,48 +30,57 @@ _LIMITED: Final = {"EVENTPACT_RATE_LIMIT": "20/minute", "EVENTPACT_RESEND_INTERV
 def main() -> int:
     """Returns 0 if every check of every request passed, and there were as many requests as asked for."""
     options = _options()
-    options.reports.mkdir(parents=True, exist_ok=True)
     print(f"reports are in {options.reports}", flush=True)
     columns: dict[str, Counts] = {}
     faults: list[str] = []
     for dispatcher in options.dispatcher or ["sync", "asyncio", "celery"]:
-        again = f"tox -e fuzz -- --dispatcher {dispatcher} --requests {options.requests} --seed {options.seed}"
-        for name, environment, more in (
-            (dispatcher, _UNLIMITED, ["--max-examples", str(-(-options.requests // _REQUESTS_AN_EXAMPLE))]),
-            (f"{dispatcher}, limited", _LIMITED, ["--max-examples", "50", "--include-operation-id", "createAccount"]),
-        ):
-            print(f"\n=== {name}: the same again with: {again}\n", flush=True)
-            reports = options.reports / name.replace(", ", "-")
-            code = _fuzz(dispatcher, environment, reports, ["--seed", str(options.seed), *more])
-            columns[name] = counts = count(reports / "events.ndjson")
-            wanted = options.requests if environment is _UNLIMITED else 1
-            faults += [f"{name}: {fault}" for fault in _faults(code, counts, wanted, environment is _LIMITED)]
+        columns[dispatcher] = counts = Counts()
+        for seed in itertools.count(options.seed):  # each round with a server and a seed of its own
+            more = ["--max-examples", str(options.examples)]
+            faults += _round(dispatcher, _UNLIMITED, options, seed, counts, more)
+            if counts.requests >= options.requests or faults:
+                break
+        if not counts.statuses["POST /accounts/verify", 200]:
+            faults.append(f"{dispatcher}: no code was ever redeemed")
+        columns[f"{dispatcher}, limited"] = limited = Counts()
+        more = ["--max-examples", "50", "--include-operation-id", "createAccount"]
+        faults += _round(dispatcher, _LIMITED, options, options.seed, limited, more)
+        if not limited.statuses["POST /accounts", 429]:
+            faults.append(f"{dispatcher}: the limit was never reached")
     print(table(columns))
     for fault in faults:
         print(f"FAILED {fault}")
     return 1 if faults else 0
 
 
+def _round(
+    dispatcher: str,
+    environment: dict[str, str],
+    options: argparse.Namespace,
+    seed: int,
+    counts: Counts,
+    more: list[str],
+) -> list[str]:
+    """One run of Schemathesis, added to ``counts``. Returns what was wrong."""
+    limited = environment is _LIMITED
+    name = f"{dispatcher}-limited-{seed}" if limited else f"{dispatcher}-{seed}"
+    again = f"tox -e fuzz -- --dispatcher {dispatcher} --examples {options.examples} --requests 1 --seed {seed}"
+    print(f"\n=== {name}: the same again with: {again}\n", flush=True)
+    code = _fuzz(dispatcher, environment, options.reports / name, ["--seed", str(seed), *more])
+    failed = counts.failures.total()
+    count(counts, options.reports / name / "events.ndjson")
+    failed = counts.failures.total() - failed
+    return [f"{name}: {failed} checks failed, Schemathesis ended with {code}: {again}"] if code or failed else []
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("--dispatcher", action="append", choices=("sync", "asyncio", "celery"), help="default: all")
     parser.add_argument("--requests", type=int, default=20_000, help="at least so many a dispatcher (20000)")
+    parser.add_argument("--examples", type=int, default=800, help="of each operation in a round (800)")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32), help="default: a new one")
     parser.add_argument("--reports", type=Path, default=Path("fuzz-reports"), help="where JUnit, HTML and NDJSON go")
     return parser.parse_args()
-
-
-def _faults(code: int, counts: Counts, wanted: int, limited: bool) -> list[str]:
-    faults = [f"Schemathesis ended with {code}"] if code else []
-    if counts.failures:
-        faults.append(f"{counts.failures.total()} checks failed")
-    if counts.requests < wanted:
-        faults.append(f"only {counts.requests} of {wanted} requests")
-    if limited and not counts.statuses["POST /accounts", 429]:
-        faults.append("the limit was never reached")
-    if not limited and not counts.statuses["POST /accounts/verify", 200]:
-        faults.append("no code was ever redeemed")
-    return faults
 
 
 def _fuzz(dispatcher: str, environment: dict[str, str], reports: Path, more: list[str]) -> int:

@@ -16,28 +16,27 @@ PHASES: Final = ("examples", "coverage", "fuzzing", "stateful")
 
 @dataclass(frozen=True)
 class Counts:
-    """Requests by phase and by mode, answers by operation and status, checks by name."""
+    """Requests by phase and by mode, answers by operation and status, checks by name, links that were followed."""
 
     phases: Counter[str] = field(default_factory=Counter)
     modes: Counter[str] = field(default_factory=Counter)
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
     checks: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
+    links: Counter[str] = field(default_factory=Counter)
 
     @property
     def requests(self) -> int:
         return self.phases.total()
 
 
-def count(events: Path) -> Counts:
-    """The counts of one run's NDJSON report."""
-    counts = Counts()
+def count(counts: Counts, events: Path) -> None:
+    """Add the counts of one run's NDJSON report."""
     with events.open(encoding="utf-8") as lines:
         for line in lines:
             scenario = json.loads(line).get("ScenarioFinished")
             if scenario:
                 _add(counts, scenario["phase"], scenario["recorder"])
-    return counts
 
 
 def _add(counts: Counts, phase: str, recorder: Mapping[str, Mapping[str, object]]) -> None:
@@ -48,6 +47,9 @@ def _add(counts: Counts, phase: str, recorder: Mapping[str, Mapping[str, object]
         counts.phases[phase] += 1
         counts.modes[case["meta"]["generation"]["mode"]] += 1
         counts.statuses[f"{case['method']} {case['path']}", response["status_code"] if response else 0] += 1
+    for case in cases.values():
+        if case["is_transition_applied"]:  # type: ignore[index]
+            counts.links[case["transition"]["id"].rpartition(" -> ")[0]] += 1  # type: ignore[index]
     for checks in recorder.get("checks", {}).values():
         for check in checks:  # type: ignore[attr-defined]
             (counts.checks if check["status"] == "success" else counts.failures)[check["name"]] += 1
@@ -66,6 +68,8 @@ def table(columns: Mapping[str, Counts]) -> str:
         for where, status in statuses
     ]
     refused = [sum(n for (_, status), n in each.statuses.items() if status == 405) for each in columns.values()]
+    links = sorted({link for counts in columns.values() for link in counts.links})
+    rows += [(f"link: {link}", *(f"{each.links[link]:,}" for each in columns.values())) for link in links]
     rows += [("other methods: 405", *(f"{n:,}" for n in refused))]
     rows += [
         (f"{name}: failed", *(f"{each.failures[name]:,} of {_ran(each, name):,}" for each in columns.values()))

@@ -81,6 +81,13 @@ class People:
         chance = zlib.crc32(f"{made_up}{address}{person.attempts}".encode())
         return made_up if chance % 4 == 0 else live.lower() if chance % 4 == 1 else live
 
+    def replace(self, address: str) -> str:
+        """This address, or one that is nearly the same and new where this one is verified, so that no code is left."""
+        person = self._find(address)
+        local_part, _, domain = address.rpartition("@")
+        other = f"{len(self._people)}{local_part}"
+        return f"{other}@{domain}" if person and person.verified and len(other) <= 64 else address
+
     def is_live(self, address: object, code: object) -> bool:
         """Whether this code must verify this address."""
         person = self._find(address)
