@@ -19,6 +19,8 @@ from eventpact.infrastructure.unreadable import UnreadableMessage
 __all__ = ["Failure", "FailureStore"]
 
 _LONGEST_ERROR: Final = 2_000
+_PATIENCE: Final = 5.0
+"""Seconds to wait for a busy SQLite: a failed delivery that is not kept is lost but for a line in the log."""
 
 failures = sa.Table(
     "failed_deliveries",
@@ -104,7 +106,7 @@ class FailureStore:
             "last_failed_at": now,
             "revision": failures.c.revision + 1,
         }
-        with self.database.transaction() as connection:
+        with self.database.transaction(_PATIENCE) as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=["event_id", "handler"], set_=again))
 
     def keep_unreadable(self, message: UnreadableMessage) -> None:
