@@ -1,13 +1,9 @@
 """What has failed is kept, and leaves only when it was accepted again or dropped."""
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 from outbox_kit import Background, Counted, Recorder, until
-from sqlalchemy.exc import SQLAlchemyError
 
 from eventpact.domain.dispatcher import DispatchError, FailedDelivery
 from eventpact.infrastructure.database import Database
@@ -47,35 +43,6 @@ def test_a_delivery_that_fails_again_is_still_one_failure(database: Database) ->
     [failure] = store.all()
     assert (failure.attempts, failure.error_type, failure.revision) == (5, "KeyError", 2)
     assert failure.last_failed_at >= failure.first_failed_at
-
-
-@pytest.mark.parametrize("whose", ["a thread of this process", "another process"])
-def test_keeping_a_failure_waits_longer_for_a_busy_sqlite_than_whatever_can_be_refused(
-    tmp_path: Path, whose: str
-) -> None:
-    ours, theirs = (Database(f"sqlite:///{tmp_path / 'test.db'}") for _ in range(2))
-    ours.migrate()
-    busy, free = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with (ours if whose == "a thread of this process" else theirs).transaction():
-            busy.set()
-            free.wait(30)
-
-    with ThreadPoolExecutor(2) as pool:
-        holding = pool.submit(hold)
-        assert busy.wait(10)
-        keeping = pool.submit(kept, ours, Recorder())
-        try:
-            with pytest.raises(SQLAlchemyError), ours.transaction():
-                pytest.fail("two may write at once")
-        finally:
-            free.set()
-        holding.result()
-        store, _ = keeping.result()
-    assert store.count() == 1
-    for database in (ours, theirs):
-        database.close()
 
 
 def test_an_unreadable_message_is_kept_and_cannot_be_replayed(database: Database) -> None:

@@ -19,12 +19,15 @@ from sqlalchemy import event
 
 from eventpact.infrastructure.postgresql import STATEMENT_SECONDS, BoundedConnection
 
-__all__ = ["Database", "UtcDateTime", "metadata"]
+__all__ = ["PATIENT", "Database", "UtcDateTime", "metadata"]
 
 metadata = sa.MetaData()
 
 _WAIT: Final = 1.5
 """Seconds that a thread waits for SQLite's one writer: less than the 2 that a dispatch may take."""
+
+PATIENT: Final = 5.0
+"""The same for what nobody can be told to send again: it has been accepted, and would fail or be lost."""
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):

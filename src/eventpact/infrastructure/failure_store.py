@@ -12,15 +12,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from eventpact.domain.dispatcher import FailedDelivery
-from eventpact.infrastructure.database import Database, UtcDateTime, metadata
+from eventpact.infrastructure.database import PATIENT, Database, UtcDateTime, metadata
 from eventpact.infrastructure.subscriptions import SubscriptionTable
 from eventpact.infrastructure.unreadable import UnreadableMessage
 
 __all__ = ["Failure", "FailureStore"]
 
 _LONGEST_ERROR: Final = 2_000
-_PATIENCE: Final = 5.0
-"""Seconds to wait for a busy SQLite: a failed delivery that is not kept is lost but for a line in the log."""
 
 failures = sa.Table(
     "failed_deliveries",
@@ -106,7 +104,7 @@ class FailureStore:
             "last_failed_at": now,
             "revision": failures.c.revision + 1,
         }
-        with self.database.transaction(_PATIENCE) as connection:
+        with self.database.transaction(PATIENT) as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=["event_id", "handler"], set_=again))
 
     def keep_unreadable(self, message: UnreadableMessage) -> None:
