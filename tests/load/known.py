@@ -27,7 +27,7 @@ from load.tables import table
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m load.known", description=__doc__)
-    parser.add_argument("--samples", type=int, default=200, help="of each kind (200)")
+    parser.add_argument("--samples", type=int, default=100, help="of each kind (100)")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     parser.add_argument("--dispatcher", default="asyncio", choices=("sync", "asyncio"))
     options = parser.parse_args()
