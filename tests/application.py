@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import email
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.policy import default
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -57,11 +58,35 @@ def code_of(mail: EmailMessage) -> str:
     return found[1]
 
 
+def assert_problem(answer: httpx.Response, *statuses: int) -> None:
+    assert answer.status_code in statuses, answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == answer.status_code
+    assert problem["title"]
+    assert problem["detail"]
+
+
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Client]:
     """The whole application, from its start to its end, without a socket."""
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        hooks = {"response": [_must_be_declared(app.openapi())]}
+        async with httpx.AsyncClient(transport=transport, base_url="http://test", event_hooks=hooks) as http:
             yield Client(http, app.state.application, settings.data_dir)
+
+
+def _must_be_declared(schema: dict[str, Any]) -> Callable[[httpx.Response], Awaitable[None]]:
+    """Whatever a test does, it gets no answer that the schema does not tell of."""
+
+    async def check(answer: httpx.Response) -> None:
+        operation = schema["paths"].get(answer.request.url.path, {}).get(answer.request.method.lower())
+        if operation is not None:
+            declared = operation["responses"].get(str(answer.status_code))
+            assert declared is not None, f"{answer.status_code} is not declared"
+            assert answer.headers["Content-Type"] in declared["content"]
+            assert {"Retry-After", "Allow"} & declared.get("headers", {}).keys() <= {*map(str.title, answer.headers)}
+
+    return check

@@ -121,6 +121,7 @@ _SLOW = {
     "test_demo",
     "test_failed_retry",
     "test_flower",
+    "test_fuzz",
     "test_gallery",
     "test_plugin",
     "test_stranger",

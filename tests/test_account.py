@@ -1,10 +1,12 @@
 """What an address and a name may be."""
 
+import re
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from eventpact.domain.account import CreateAccountData, InvalidAccountError, normalize_email
+from eventpact.domain.account import NAME_PATTERN, CreateAccountData, InvalidAccountError, normalize_email
 
 
 @pytest.mark.parametrize(
@@ -84,13 +86,61 @@ def test_whatever_is_accepted_is_safe_in_a_header_and_stays_as_it_is(text: str) 
         assert normalize_email(normal) == normal
 
 
-@pytest.mark.parametrize("name", ["Ada", "José", "عمر", "李小龍", "O\u2019Brien", "🦄", "क्\u200dष", "a" * 100])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Ada",
+        "José",
+        "عمر",
+        "李小龍",
+        "O\u2019Brien",
+        "🦄",
+        "\U0001fae8",
+        "\u845b\U000e0100",
+        "क्\u200dष",
+        "a" * 100,
+        "\u0958" * 100,
+    ],
+)
 def test_names_of_all_scripts_are_accepted(name: str) -> None:
     assert CreateAccountData(email="ada@example.com", display_name=f" {name} ").display_name == name
 
 
-@pytest.mark.parametrize("name", ["", "  ", "a\nb", "a\x00", "a\x7f", "\u202eadA", "\u2028", "\ud800", "a" * 101])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "  ",
+        "a\nb",
+        "Ada\n",
+        "\x1fAda",
+        "a\x00",
+        "a\x7f",
+        "\u202eadA",
+        "\u2028",
+        "\U000e0041a",
+        "\ufeff",
+        "a\u00ad",
+        "\ud800",
+        "\u200d",
+        "a" * 101,
+    ],
+)
 def test_names_with_controls_or_without_anything_are_refused(name: str) -> None:
     with pytest.raises(InvalidAccountError) as caught:
         CreateAccountData(email="ada@example.com", display_name=name)
     assert caught.value.field == "display_name"
+
+
+@given(st.text(max_size=100))
+@example("\u200d")
+@example("Ada\n")
+@example("\u3000\u200c ")
+def test_the_pattern_of_a_name_tells_exactly_which_are_accepted(name: str) -> None:
+    try:
+        CreateAccountData(email="ada@example.com", display_name=name)
+    except InvalidAccountError:
+        accepted = False
+    else:
+        accepted = True
+    assert accepted == bool(re.fullmatch(NAME_PATTERN.strip("^$"), name))

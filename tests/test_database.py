@@ -1,5 +1,6 @@
 """Accounts and codes, on SQLite and on PostgreSQL."""
 
+import hmac
 import threading
 import time
 import uuid
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -173,6 +175,25 @@ def test_of_concurrent_redemptions_of_one_code_one_succeeds(codes: SqlVerificati
     code = codes.issue("1", uuid.uuid4(), START) or ""
     with ThreadPoolExecutor(16) as pool:
         assert sum(bool(done) for done in pool.map(lambda _: codes.redeem("ada@example.com", code), range(50))) == 1
+
+
+def test_a_code_is_compared_in_constant_time_also_where_there_is_none(
+    codes: SqlVerificationCodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[tuple[str, str]] = []
+
+    def compare(kept: str, given: str) -> bool:
+        compared.append((kept, given))
+        return hmac.compare_digest(kept, given)
+
+    code = codes.issue("1", uuid.uuid4(), START) or ""
+    # Only what the module looks up is replaced; the comparison is the real one.
+    monkeypatch.setattr("eventpact.infrastructure.accounts.hmac", SimpleNamespace(compare_digest=compare))
+    assert codes.redeem("unknown@example.com", code) is None
+    assert codes.redeem("ada@example.com", "22222222") is None
+    assert codes.redeem("ada@example.com", code) is not None
+    assert codes.redeem("ada@example.com", code) is None
+    assert [len(kept) == len(given) == 64 for kept, given in compared] == [True] * 4
 
 
 def test_redeeming_a_code_and_issuing_it_again_do_not_wait_for_each_other(

@@ -3,17 +3,18 @@
 import asyncio
 import logging
 import socket
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import httpx
 import pytest
-from application import Client, code_of, running, settings_for
+from application import Client, assert_problem, code_of, running, settings_for
 
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.http.limits import SignUpLimit
+from eventpact.infrastructure.mailer import FolderMailer
 from eventpact.infrastructure.settings import Settings
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 
@@ -88,39 +89,46 @@ async def test_a_code_expires(tmp_path: Path) -> None:
         assert (await client.verify(code_of(client.mails()[0]))).status_code == 400
 
 
-async def test_fifty_concurrent_sign_ups_of_one_address_make_one_account_and_one_mail(client: Client) -> None:
-    answers = await asyncio.gather(*(client.sign_up(name=f"Ada {number}") for number in range(50)))
-    assert Counter(answer.status_code for answer in answers) == {202: 50}
-    assert len(client.mails()) == 1
-    with client.application.database.transaction() as connection:
-        assert connection.exec_driver_sql("SELECT count(*) FROM accounts").scalar_one() == 1
-
-
-async def test_fifty_concurrent_redemptions_of_one_code_succeed_once(tmp_path: Path) -> None:
-    async with running(settings_for(tmp_path, dispatcher="sync")) as client:
-        await client.sign_up()
-        code = code_of(client.mails()[0])
-        answers = await asyncio.gather(*(client.verify(code) for _ in range(50)))
-        assert Counter(answer.status_code for answer in answers) == {200: 1, 400: 49}
-
-
-async def test_fifty_concurrent_wrong_guesses_count_five_and_the_right_one_comes_too_late(client: Client) -> None:
-    await client.sign_up()
-    code = code_of(client.mails()[0])
-    wrong = "22222222" if code != "22222222" else "33333333"
-    answers = await asyncio.gather(*(client.verify(wrong) for _ in range(50)))
-    assert Counter(answer.status_code for answer in answers) == {400: 50}
-    with client.application.database.transaction() as connection:
-        assert connection.exec_driver_sql("SELECT attempts FROM verification_codes").scalar_one() == 5
-    assert (await client.verify(code)).status_code == 400
-
-
 async def test_sign_ups_of_one_client_are_limited_and_told_when_to_come_back(tmp_path: Path) -> None:
     async with running(settings_for(tmp_path, dispatcher="sync", rate_limit="20/minute")) as client:
         answers = await asyncio.gather(*(client.sign_up(f"ada{number}@example.com") for number in range(25)))
         assert Counter(answer.status_code for answer in answers) == {202: 20, 429: 5}
         refused = next(answer for answer in answers if answer.status_code == 429)
         assert 0 < int(refused.headers["Retry-After"]) <= 60
+
+
+async def test_a_full_server_says_so_at_once_and_does_what_it_has_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, held = threading.Event(), []
+
+    async def wait(mailer: FolderMailer, *, to: str, template: str, context: object) -> None:
+        held.append(to)
+        await asyncio.to_thread(gate.wait, 30)
+
+    monkeypatch.setattr(FolderMailer, "send", wait)
+    async with running(settings_for(tmp_path, dispatcher="sync", max_in_flight=3)) as client:
+        taken = [asyncio.create_task(client.sign_up(f"ada{number}@example.com")) for number in range(3)]
+        try:
+            await until(lambda: len(held) == 3)
+            for ask in (client.sign_up, client.resend, lambda: client.verify("22222222")):
+                answer = await ask()
+                assert_problem(answer, 503)
+                assert int(answer.headers["Retry-After"]) > 0
+            assert (await client.http.get("/health/live")).status_code == 200
+        finally:
+            gate.set()
+        assert [(await answer).status_code for answer in taken] == [202, 202, 202]
+        assert (await client.sign_up()).status_code == 202
+
+
+async def test_the_limit_cannot_be_talked_out_of(tmp_path: Path) -> None:
+    async with running(settings_for(tmp_path, dispatcher="sync", rate_limit="1/minute")) as client:
+        await client.sign_up()
+        for name in ("X-Forwarded-For", "X-Real-IP", "Forwarded", "X-Client-IP"):
+            headers = {name: "for=203.0.113.9" if name == "Forwarded" else "203.0.113.9"}
+            body = {"email": "eve@example.com", "display_name": "Eve"}
+            assert (await client.http.post("/accounts", json=body, headers=headers)).status_code == 429
 
 
 @pytest.mark.parametrize("given", ["2001:db8::1", "2001:db8::ffff:2%eth0", "::ffff:192.0.2.1", "192.0.2.1", "unknown"])
@@ -143,8 +151,9 @@ async def test_several_servers_count_sign_ups_together_in_redis(tmp_path: Path, 
         )
 
     async with running(settings("one")) as one, running(settings("two")) as two:
-        answers = [await client.sign_up(f"a{n}@example.com") for n in range(3) for client in (one, two)]
-    assert [answer.status_code for answer in answers] == [202, 202, 202, 429, 429, 429]
+        sign_ups = [client.sign_up(f"a{n}@example.com") for n in range(10) for client in (one, two)]
+        answers = await asyncio.gather(*sign_ups)
+    assert Counter(answer.status_code for answer in answers) == {202: 3, 429: 17}
 
 
 async def test_what_cannot_be_counted_is_refused_in_time(tmp_path: Path) -> None:
@@ -158,27 +167,6 @@ async def test_what_cannot_be_counted_is_refused_in_time(tmp_path: Path) -> None
             assert_problem(answer, 503)
             assert answer.headers["Retry-After"]
             assert not client.mails()
-
-
-async def test_a_body_that_is_too_large_is_told_so_whether_or_not_its_length_was_announced(client: Client) -> None:
-    async def chunks() -> AsyncIterator[bytes]:
-        for _ in range(17):
-            yield b" " * 1024
-
-    for content in (b" " * 16 * 1024 + b"{", chunks()):
-        answer = await client.http.post("/accounts", content=content, headers={"Content-Type": "application/json"})
-        assert_problem(answer, 413)
-    fits = b'{"email": "ada@example.com", "display_name": "Ada"}'.ljust(16 * 1024)
-    answer = await client.http.post("/accounts", content=fits, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 202
-
-
-@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
-async def test_only_json_is_taken(client: Client, media_type: str) -> None:
-    content = b'{"email": "ada@example.com", "display_name": "Ada"}'
-    headers = {"Content-Type": media_type} if media_type else {}
-    assert_problem(await client.http.post("/accounts", content=content, headers=headers), 422)
-    assert not client.mails()
 
 
 async def test_the_time_of_an_answer_does_not_tell_whether_an_address_is_known(tmp_path: Path) -> None:
@@ -196,51 +184,6 @@ async def test_the_time_of_an_answer_does_not_tell_whether_an_address_is_known(t
             began = loop.time()
             await ask()
             assert loop.time() - began >= step
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b"null",
-        b"\xff\xfe",
-        b"[" * 8000,
-        b'{"email": "ada@example.com"}',
-        b'{"email": "ada@example.com", "display_name": ""}',
-        b'{"email": "ada@example.com", "display_name": "a\\u0000b"}',
-        b'{"email": "ada@example.com", "display_name": "a\\nb"}',
-        b'{"email": "ada@example.com", "display_name": "\\ud800"}',
-        b'{"email": "ada@example.com", "display_name": NaN}',
-        b'{"email": "ada@example.com", "display_name": 1e999}',
-        b'{"email": "ada@example.com", "display_name": ' + b"9" * 5000 + b"}",
-        b'{"email": "ada@example.com", "display_name": "Ada", "extra": 1}',
-        b'{"email": "ada@example.com", "display_name": "Ada", "\\ud800": 1}',
-        b'{"email": "ada\\u0000@example.com", "display_name": "Ada"}',
-        b'{"email": "\\ud800@example.com", "display_name": "Ada"}',
-        b'{"email": "ada@example.com\\r\\nBcc: eve@example.com", "display_name": "Ada"}',
-        b'{"email": "ada@example.com", "display_name": "' + b"a" * 101 + b'"}',
-        b'{"email": "' + b"a" * 250 + b'@example.com", "display_name": "Ada"}',
-        b'{"email": "ada@example.com", "display_name": "' + b"a" * 20_000 + b'"}',
-    ],
-)
-async def test_bad_input_gets_a_problem_and_leaves_nothing_behind(client: Client, body: bytes) -> None:
-    answer = await client.http.post("/accounts", content=body, headers={"Content-Type": "application/json"})
-    assert_problem(answer, 400, 413, 422)
-    assert not client.mails()
-    assert "ada" not in answer.text
-    with client.application.database.transaction() as connection:
-        assert connection.exec_driver_sql("SELECT count(*) FROM accounts").scalar_one() == 0
-
-
-def assert_problem(answer: httpx.Response, *statuses: int) -> None:
-    assert answer.status_code in statuses, answer.text
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    problem = answer.json()
-    assert problem["status"] == answer.status_code
-    assert problem["title"]
-    assert problem["detail"]
 
 
 @pytest.mark.parametrize(
@@ -331,27 +274,6 @@ async def test_ready_asks_the_database(client: Client) -> None:
     assert answer.json()["checks"] == {"database": "OperationalError"}
     assert (await client.http.get("/health/live")).status_code == 200
     assert_problem(await client.sign_up(), 503)
-
-
-async def test_the_schema_declares_every_error_as_a_problem_and_says_what_follows_a_sign_up(client: Client) -> None:
-    schema = (await client.http.get("/openapi.json")).json()
-    operations = {path: next(iter(methods.values())) for path, methods in schema["paths"].items()}
-    assert {path: set(operation["responses"]) for path, operation in operations.items()} == {
-        "/accounts": {"202", "400", "405", "413", "422", "429", "500", "503"},
-        "/accounts/verify": {"200", "400", "405", "413", "422", "500", "503"},
-        "/accounts/verification-codes": {"202", "400", "405", "413", "422", "500", "503"},
-        "/health/live": {"200", "405", "500"},
-        "/health/ready": {"200", "405", "500", "503"},
-    }
-    for operation in operations.values():
-        assert operation["summary"]
-        assert operation["description"]
-        for status, response in operation["responses"].items():
-            if int(status) >= 400:
-                assert response["content"]["application/problem+json"]["example"]["status"] == int(status)
-            if status in {"429", "503"}:
-                assert "Retry-After" in response["headers"]
-    assert set(operations["/accounts"]["responses"]["202"]["links"]) == {"verifyAccount", "requestCode"}
 
 
 async def test_the_docs_can_be_switched_off(tmp_path: Path) -> None:

@@ -92,6 +92,12 @@ def test_production_answers_at_even_times_unless_it_is_set_otherwise() -> None:
     assert load_settings(**GOOD, answer_step=0).answers_at == 0
 
 
+def test_what_is_not_set_is_strict() -> None:
+    assert load_settings().code_ttl == timedelta(minutes=10)
+    assert load_settings().resend_interval == timedelta(seconds=60)
+    assert load_settings().rate_limit == "20/minute"
+
+
 @pytest.mark.parametrize("missing", ["secret", "database", "smtp"])
 def test_production_refuses_to_start_without(missing: str) -> None:
     with pytest.raises(SettingsError, match=f"^EVENTPACT_{missing.upper()} must be set in production"):

@@ -13,7 +13,7 @@ ALPHABET: Final = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
 """What is not mistaken for one another when it is read aloud or copied: no 0, O, 1, I, L."""
 
 LENGTH: Final = 8
-"""39 bits; OWASP ASVS 5.0, 6.6.3 asks for 20 where attempts are limited."""
+"""39 bits; OWASP ASVS 5.0 asks for 20 (6.5.4), and for a limit on attempts (6.6.3)."""
 
 
 class CodeMaker:

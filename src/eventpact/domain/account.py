@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Account", "CreateAccountData", "InvalidAccountError", "normalize_email"]
+__all__ = ["NAME_PATTERN", "Account", "CreateAccountData", "InvalidAccountError", "normalize_email"]
 
 _MAX_ADDRESS: Final = 254  # RFC 5321, 4.5.3.1.3: a path is at most 256 octets, with its angle brackets
 _MAX_LOCAL_PART: Final = 64  # RFC 5321, 4.5.3.1.1
@@ -14,12 +15,26 @@ _MAX_NAME: Final = 100
 # RFC 5322, 3.2.3 (atext) and the dot; quoted local parts are refused, as nearly every sign-up form does.
 _ATEXT: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~.")
 
-# Controls, invisible formatting (bidirectional overrides), surrogates, private and unassigned characters, line ends.
+# Of a domain: controls, invisible formatting, surrogates, private and unassigned characters, line ends.
 _FORBIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_JOINERS: Final = "\u200c\u200d"  # names in several scripts are written with them
 # Python's codec knows the first edition of international domains, which spells these otherwise than the one in use:
 # mail to one domain would go to another.
 _SPELLED_OTHERWISE: Final = frozenset("\u00df\u1e9e\u03c2")
+
+# Of a name, by code point: which characters there are depends on the Python that is asked, and each would have rules
+# of its own. Controls, line ends, bidirectional and other invisible formatting, tags; not the joiners, which names in
+# several scripts are written with, nor the variation selectors of names in Han characters.
+_UNSEEN: Final = (
+    "\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ufff0-\ufffb\ufffe\uffff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
+)
+_JOINERS: Final = "\u200c\u200d"
+_SPACES: Final = " \xa0\u1680\u2000-\u200a\u202f\u205f\u3000"
+_REFUSED: Final = re.compile(f"[{_UNSEEN}\ud800-\udfff]")
+_SEEN: Final = re.compile(f"[^{_JOINERS}{_SPACES}]")
+
+NAME_PATTERN: Final = f"^[^{_UNSEEN}]*[^{_UNSEEN}{_JOINERS}{_SPACES}][^{_UNSEEN}]*$"
+"""What a name is, for those who can read a regular expression; lone surrogates, which no JSON has, are refused, too."""
 
 
 class InvalidAccountError(ValueError):
@@ -116,11 +131,12 @@ def _domain(domain: str) -> str:
 
 
 def _name(name: str) -> str:
-    name = unicodedata.normalize("NFC", name).strip()
-    if not name:
+    # Looked at as it is given: what is stripped first would be accepted without having been seen.
+    if _REFUSED.search(name):
+        raise InvalidAccountError("display_name", "a name may have no control characters")
+    if not _SEEN.search(name):
         raise InvalidAccountError("display_name", "a name has at least one character that is not a space")
+    name = name.strip()
     if len(name) > _MAX_NAME:
         raise InvalidAccountError("display_name", f"a name may have {_MAX_NAME} characters at most")
-    if any(unicodedata.category(character) in _FORBIDDEN and character not in _JOINERS for character in name):
-        raise InvalidAccountError("display_name", "a name may have no control characters")
     return name

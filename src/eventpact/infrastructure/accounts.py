@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from eventpact.application.codes import CodeMaker
 from eventpact.application.ports import EmailTakenError
 from eventpact.domain.account import Account
-from eventpact.infrastructure.database import Database, UtcDateTime, metadata
+from eventpact.infrastructure.database import PATIENT, Database, UtcDateTime, metadata
 
 __all__ = ["SqlAccountRepository", "SqlVerificationCodes"]
 
@@ -134,7 +134,7 @@ class SqlVerificationCodes:
             "attempts": 0,
             "redeemed_at": None,
         }
-        with self._database.transaction() as connection:
+        with self._database.transaction(PATIENT) as connection:
             # Locking the account makes two deliveries of one owner take turns.
             verified = connection.execute(
                 sa.select(accounts.c.verified).where(accounts.c.account_id == account_id).with_for_update()

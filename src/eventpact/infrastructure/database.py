@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from alembic import command
@@ -17,9 +19,15 @@ from sqlalchemy import event
 
 from eventpact.infrastructure.postgresql import STATEMENT_SECONDS, BoundedConnection
 
-__all__ = ["Database", "UtcDateTime", "metadata"]
+__all__ = ["PATIENT", "Database", "UtcDateTime", "metadata"]
 
 metadata = sa.MetaData()
+
+_WAIT: Final = 1.5
+"""Seconds that a thread waits for SQLite's one writer: less than the 2 that a dispatch may take."""
+
+PATIENT: Final = 5.0
+"""The same for what nobody can be told to send again: it has been accepted, and would fail or be lost."""
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
@@ -54,10 +62,9 @@ class Database:
         if self.is_sqlite:
             if self._url.database:
                 Path(self._url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # A thread that finds the file locked waits this long: less than the 2 seconds that a dispatch may take.
-            self.engine = sa.create_engine(self._url, connect_args={"timeout": 1.5}, pool_size=20, pool_timeout=2)
+            self.engine = sa.create_engine(self._url, connect_args={"timeout": _WAIT}, pool_size=20, pool_timeout=2)
             event.listen(self.engine, "connect", _prepare_sqlite)
-            event.listen(self.engine, "begin", _begin_immediate)
+            event.listen(self.engine, "begin", self._begin_immediate)
         else:
             self.engine = sa.create_engine(
                 self._url,
@@ -69,10 +76,15 @@ class Database:
             event.listen(self.engine, "do_connect", _connect_bounded)
             event.listen(self.engine, "connect", _prepare_postgresql)
         self._current: ContextVar[_Transaction | None] = ContextVar("eventpact_transaction", default=None)
+        self._deadline: ContextVar[float | None] = ContextVar("eventpact_deadline", default=None)
+        self._writer = threading.Lock()
 
     @contextmanager
-    def transaction(self) -> Generator[sa.Connection]:
+    def transaction(self, wait: float = _WAIT) -> Generator[sa.Connection]:
         """A connection inside a transaction: the caller's if it is in one already, else one that ends with this.
+
+        Args:
+            wait: seconds to wait for SQLite's one writer.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
@@ -81,7 +93,7 @@ class Database:
         if current is not None:
             yield current.connection
             return
-        with self.engine.begin() as connection:
+        with self._turn(wait), self.engine.begin() as connection:
             transaction = _Transaction(connection)
             token = self._current.set(transaction)
             try:
@@ -90,6 +102,34 @@ class Database:
                 self._current.reset(token)
         for callback in transaction.after_commit:
             callback()
+
+    @contextmanager
+    def _turn(self, wait: float) -> Generator[None]:
+        """In SQLite, one thread of this process after another.
+
+        Its own way is to look again and again, in which many threads that write keep a few from ever getting a turn.
+        """
+        if not self.is_sqlite:
+            yield
+            return
+        deadline = time.monotonic() + wait
+        if not self._writer.acquire(timeout=wait):
+            raise sa.exc.TimeoutError(f"other threads have been writing for {wait:g} s")
+        try:
+            token = self._deadline.set(deadline)
+            try:
+                yield
+            finally:
+                self._deadline.reset(token)
+        finally:
+            self._writer.release()
+
+    def _begin_immediate(self, connection: sa.Connection) -> None:
+        # Another process may hold the file for what is left of the wait.
+        deadline = self._deadline.get() or time.monotonic() + _WAIT
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={max(0, int((deadline - time.monotonic()) * 1000))}")
+        # A transaction that reads first and writes later would fail at once, not wait, when another wrote meanwhile.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def after_commit(self, callback: Callable[[], object]) -> None:
         """Call ``callback``, which must not raise, once the transaction is committed; not if it is rolled back.
@@ -129,6 +169,7 @@ class Database:
     def forget(self) -> None:
         """Leave the connections of the parent process alone, in a forked child."""
         self.engine.dispose(close=False)
+        self._writer = threading.Lock()  # a thread that was not forked may have held the other one
 
     def close(self) -> None:
         """Close every connection."""
@@ -152,8 +193,3 @@ def _prepare_postgresql(connection: Any, _: object) -> None:
         cursor.execute(f"SET statement_timeout = {STATEMENT_SECONDS * 1000:.0f}")
         cursor.execute("SET lock_timeout = 2000")
     connection.commit()
-
-
-def _begin_immediate(connection: sa.Connection) -> None:
-    # A transaction that reads first and writes later would fail at once, not wait, when another one wrote meanwhile.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from eventpact.domain.dispatcher import FailedDelivery
-from eventpact.infrastructure.database import Database, UtcDateTime, metadata
+from eventpact.infrastructure.database import PATIENT, Database, UtcDateTime, metadata
 from eventpact.infrastructure.subscriptions import SubscriptionTable
 from eventpact.infrastructure.unreadable import UnreadableMessage
 
@@ -104,7 +104,7 @@ class FailureStore:
             "last_failed_at": now,
             "revision": failures.c.revision + 1,
         }
-        with self.database.transaction() as connection:
+        with self.database.transaction(PATIENT) as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=["event_id", "handler"], set_=again))
 
     def keep_unreadable(self, message: UnreadableMessage) -> None:

@@ -77,6 +77,9 @@ class Settings(BaseSettings):
     rate_limit_storage: str = Field(
         "memory://", repr=False, description="memory:// for one process, redis://… for several"
     )
+    max_in_flight: int = Field(
+        100, gt=0, description="requests about accounts that are served at once; one more is answered 503"
+    )
     retries: int = Field(3, ge=0, le=20, description="how often Celery tries a failed delivery again")
     retry_backoff: float = Field(2.0, gt=0, description="seconds before the first retry; doubled for each further one")
     max_pending: int = Field(10_000, gt=0, description="deliveries that asyncio keeps pending before it refuses")

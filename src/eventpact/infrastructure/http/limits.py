@@ -13,10 +13,10 @@ from limits.storage import storage_from_string
 from limits.strategies import MovingWindowRateLimiter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from eventpact.infrastructure.http.problems import problem
+from eventpact.infrastructure.http.problems import problem, unavailable
 from eventpact.infrastructure.settings import SettingsError
 
-__all__ = ["BodyLimit", "EvenPace", "SignUpLimit"]
+__all__ = ["BodyLimit", "EvenPace", "InFlightLimit", "SignUpLimit"]
 
 
 class BodyLimit:
@@ -67,7 +67,7 @@ class EvenPace:
         self._step = step
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith("/accounts"):
+        if not _is_about_accounts(scope):
             await self._app(scope, receive, send)
             return
         began = time.monotonic()
@@ -78,6 +78,33 @@ class EvenPace:
             await send(message)
 
         await self._app(scope, receive, paced)
+
+
+class InFlightLimit:
+    """Answers 503 to what comes while ``most`` requests about accounts are being served, so that none waits for long.
+
+    They are served by a pool of threads, whose queue has no end of its own.
+    """
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app = app
+        self._most = most
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not _is_about_accounts(scope):
+            await self._app(scope, receive, send)
+            return
+        if self._in_flight >= self._most:
+            await unavailable("the server is busy; nothing was done, send the same request again later")(
+                scope, receive, send
+            )
+            return
+        self._in_flight += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._in_flight -= 1
 
 
 class SignUpLimit:
@@ -113,6 +140,10 @@ class SignUpLimit:
             return None
         reset = self._limiter.get_window_stats(self._rate, "sign-up", client).reset_time
         return max(1, math.ceil(reset - time.time()))
+
+
+def _is_about_accounts(scope: Scope) -> bool:
+    return scope["type"] == "http" and str(scope["path"]).startswith("/accounts")
 
 
 def _client(host: str) -> str:

@@ -11,17 +11,17 @@ from fastapi import FastAPI, Request, Response
 
 from eventpact.bootstrap import Application, bootstrap
 from eventpact.domain.account import CreateAccountData
-from eventpact.infrastructure.http.limits import BodyLimit, EvenPace, SignUpLimit
+from eventpact.infrastructure.http.limits import BodyLimit, EvenPace, InFlightLimit, SignUpLimit
 from eventpact.infrastructure.http.models import (
     Accepted,
     AccountBody,
     CodeRequest,
     Health,
-    Problem,
     Redemption,
     SignUp,
 )
-from eventpact.infrastructure.http.problems import PROBLEMS, install, problem, title, unavailable
+from eventpact.infrastructure.http.problems import install, problem, unavailable
+from eventpact.infrastructure.http.schema import Api, problem_of, problems, success
 from eventpact.infrastructure.settings import Settings, load_settings
 
 __all__ = ["create_app"]
@@ -48,19 +48,25 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         finally:
             await app.state.application.aclose()
 
-    app = FastAPI(
+    app = Api(
         title="eventpact",
         version=version("eventpact"),
-        description="Accounts, and the verification of their e-mail addresses.",
+        description="Accounts, and the verification of their e-mail addresses. Every error is a problem (RFC 9457).",
+        license_info={"name": "MIT", "identifier": "MIT"},
+        openapi_tags=[
+            {"name": "accounts", "description": "Sign up, and prove to read the mail of an address."},
+            {"name": "health", "description": "What those who run the server ask it."},
+        ],
         lifespan=lifespan,
         docs_url="/docs" if settings.docs else None,
         redoc_url=None,
         openapi_url="/openapi.json" if settings.docs else None,
         redirect_slashes=False,
-        responses=_problems(405, 500),
+        responses=problems(405, 413, 500),
     )
     if settings.answers_at:
         app.add_middleware(EvenPace, step=settings.answers_at)
+    app.add_middleware(InFlightLimit, most=settings.max_in_flight)
     app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
     install(app)
     _add_account_routes(app, SignUpLimit(settings.rate_limit, settings.rate_limit_storage))
@@ -81,8 +87,8 @@ def _add_account_routes(app: FastAPI, limit: SignUpLimit) -> None:
         status_code=202,
         operation_id="createAccount",
         summary="Sign up",
-        responses=_problems(400, 413, 422, 429, 503)
-        | {202: {"description": "Accepted", "links": {**_link("verifyAccount"), **_link("requestCode")}}},
+        tags=["accounts"],
+        responses=problems(400, 422, 429, 503) | success(202, "Accepted", "verify", "requestCode", "signUpAgain"),
     )
     def create_account(body: SignUp, request: Request) -> Accepted:
         """Create an account and mail a verification code to its owner.
@@ -105,8 +111,10 @@ def _add_account_routes(app: FastAPI, limit: SignUpLimit) -> None:
         "/accounts/verify",
         operation_id="verifyAccount",
         summary="Verify an address",
-        responses=_problems(400, 413, 422, 503)
-        | {400: _problem(400, "the code is wrong, used or expired, or the body cannot be read; ask for another code")},
+        tags=["accounts"],
+        responses=problems(422, 503)
+        | success(200, "Verified", "verifyAgain", "requestCode", "signUpAgain")
+        | {400: problem_of(400, "the code is wrong, used or expired, or the body cannot be read", "requestCode")},
     )
     def verify_account(body: Redemption, request: Request) -> AccountBody:
         """Redeem a verification code. A code works once, for a limited time, and for few attempts."""
@@ -123,7 +131,8 @@ def _add_account_routes(app: FastAPI, limit: SignUpLimit) -> None:
         status_code=202,
         operation_id="requestCode",
         summary="Ask for another code",
-        responses=_problems(400, 413, 422, 503) | {202: {"description": "Accepted", "links": _link("verifyAccount")}},
+        tags=["accounts"],
+        responses=problems(400, 422, 503) | success(202, "Accepted", "verify"),
     )
     def request_code(body: CodeRequest, request: Request) -> Accepted:
         """Mail another code, which voids the one before; at most one a minute. The answer is always the same."""
@@ -132,7 +141,7 @@ def _add_account_routes(app: FastAPI, limit: SignUpLimit) -> None:
 
 
 def _add_health_routes(app: FastAPI) -> None:
-    @app.get("/health/live", operation_id="live", summary="Is the process alive?")
+    @app.get("/health/live", operation_id="live", summary="Is the process alive?", tags=["health"])
     async def live() -> Health:
         """Always ok while the process can answer."""
         return Health(status="ok")
@@ -141,7 +150,8 @@ def _add_health_routes(app: FastAPI) -> None:
         "/health/ready",
         operation_id="ready",
         summary="Can requests be served?",
-        responses=_problems(503),
+        tags=["health"],
+        responses=problems(503),
     )
     def ready(request: Request) -> Health:
         """Asks the database, and the broker if there is one; counts what waits and what has failed."""
@@ -173,28 +183,3 @@ def _ask(check: Any) -> str:
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told
         return type(error).__name__
     return "ok"
-
-
-_RETRY_AFTER = {"Retry-After": {"description": "after how many seconds to try again", "schema": {"type": "integer"}}}
-_HEADERS = {
-    405: {"Allow": {"description": "the methods that this address takes", "schema": {"type": "string"}}},
-    429: _RETRY_AFTER,
-    503: _RETRY_AFTER,
-}
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: _problem(status, PROBLEMS[status]) for status in statuses}
-
-
-def _problem(status: int, description: str) -> dict[str, Any]:
-    example = {"type": "about:blank", "title": title(status), "status": status, "detail": description}
-    return {
-        "description": description,
-        "headers": _HEADERS.get(status, {}),
-        "content": {"application/problem+json": {"schema": Problem.model_json_schema(), "example": example}},
-    }
-
-
-def _link(operation: str) -> dict[str, Any]:
-    return {operation: {"operationId": operation, "requestBody": {"email": "$request.body#/email"}}}

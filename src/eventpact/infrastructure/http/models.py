@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from eventpact.domain.account import CreateAccountData, normalize_email
+from eventpact.domain.account import NAME_PATTERN, CreateAccountData, normalize_email
 
 __all__ = ["Accepted", "AccountBody", "CodeRequest", "Health", "Problem", "Redemption", "SignUp"]
 
@@ -20,7 +20,7 @@ Email = Annotated[
     Field(
         min_length=6,
         max_length=254,
-        description="an e-mail address; its domain may be international",
+        description="an e-mail address; an international domain is kept in punycode",
         examples=["ada@example.com"],
         json_schema_extra={"format": "email"},
     ),
@@ -38,7 +38,13 @@ class SignUp(_Request):
     email: Email
     display_name: Annotated[
         str,
-        Field(min_length=1, max_length=100, description="what to call its owner", examples=["Ada"]),
+        Field(
+            min_length=1,
+            max_length=100,
+            description="what to call its owner: no controls, and at least one character that is not a space",
+            examples=["Ada"],
+            json_schema_extra={"pattern": NAME_PATTERN},
+        ),
         AfterValidator(_display_name),
     ]
 
@@ -65,41 +71,70 @@ class CodeRequest(_Request):
     email: Email
 
 
-class Accepted(BaseModel):
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Accepted(_Answer):
     """The request was accepted; whether a mail goes out is not told."""
 
-    status: Annotated[str, Field(examples=["accepted"])] = "accepted"
+    status: Annotated[Literal["accepted"], Field(description="the same for every address")] = "accepted"
 
 
-class AccountBody(BaseModel):
+class AccountBody(_Answer):
     """A verified account."""
 
-    account_id: Annotated[str, Field(examples=["0b8fdc43-6a2d-4c0c-9d1f-5f0b4bb2a0a8"])]
-    email: Annotated[str, Field(examples=["ada@example.com"])]
-    display_name: Annotated[str, Field(examples=["Ada"])]
-    verified: bool
+    account_id: Annotated[
+        str,
+        Field(
+            description="identifies the account",
+            examples=["0b8fdc43-6a2d-4c0c-9d1f-5f0b4bb2a0a8"],
+            json_schema_extra={"format": "uuid"},
+        ),
+    ]
+    email: Annotated[
+        str, Field(description="its address, the domain in punycode", max_length=254, examples=["ada@example.com"])
+    ]
+    display_name: Annotated[str, Field(description="what to call its owner", max_length=100, examples=["Ada"])]
+    verified: Annotated[bool, Field(description="whether its owner has proven to read mail to it", examples=[True])]
 
 
-class Health(BaseModel):
+class Health(_Answer):
     """What was asked, and how it answered."""
 
-    status: Annotated[str, Field(examples=["ok"])]
-    checks: dict[str, str] = {}
+    status: Annotated[Literal["ok"], Field(description="ok, or the answer is a problem")]
+    checks: Annotated[
+        dict[str, str],
+        Field(description="each part that requests need: ok, or the kind of its error", examples=[{"database": "ok"}]),
+    ] = {}
     counts: Annotated[
-        dict[str, int], Field(description="how much waits in the outbox, and how many deliveries have failed")
+        dict[str, int],
+        Field(
+            description="how much waits in the outbox, and how many deliveries have failed", examples=[{"failed": 0}]
+        ),
     ] = {}
 
 
-class Problem(BaseModel):
-    """RFC 9457."""
+class FieldError(_Answer):
+    """One thing that was wrong with a request."""
 
-    type: str = "about:blank"
+    type: Annotated[str, Field(description="the kind of error", examples=["value_error"])]
+    loc: Annotated[
+        list[str | int], Field(description="where: body, then field or position", examples=[["body", "email"]])
+    ]
+    msg: Annotated[str, Field(description="the error in words", examples=["the part after the @ is no domain name"])]
+
+
+class Problem(_Answer):
+    """RFC 9457. It never repeats what was sent."""
+
+    type: Annotated[str, Field(description="a problem that its status tells enough of", examples=["about:blank"])]
     title: Annotated[str, Field(description="the status in words", examples=["Unprocessable Content"])]
-    status: Annotated[int, Field(description="the status of the answer", examples=[422])]
+    status: Annotated[int, Field(ge=400, le=599, description="the status of the answer", examples=[422])]
     detail: Annotated[str, Field(description="what was wrong, and what to do", examples=["the request is malformed"])]
-    errors: Annotated[
-        list[dict[str, Any]] | None, Field(description="what was wrong where: type, loc and msg of each error")
-    ] = None
-    checks: Annotated[dict[str, str] | None, Field(description="what was asked, and how it answered")] = None
-    counts: Annotated[dict[str, int] | None, Field(description="what waits, and what has failed")] = None
-    error_id: Annotated[str | None, Field(description="finds a server error in the log")] = None
+    errors: Annotated[list[FieldError], Field(description="what was wrong where", max_length=20, default_factory=list)]
+    checks: Annotated[dict[str, str], Field(description="what was asked, and how it answered", default_factory=dict)]
+    counts: Annotated[dict[str, int], Field(description="what waits, and what has failed", default_factory=dict)]
+    error_id: Annotated[
+        str, Field(description="finds a server error in the log", pattern="^[0-9a-f]{32}$", default_factory=str)
+    ]

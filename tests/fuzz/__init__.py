@@ -1,0 +1,1 @@
+"""The HTTP API against requests that are made up from its own schema."""
