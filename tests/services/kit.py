@@ -102,18 +102,28 @@ class MailServer(LoopInThread):
         return "250 ok"
 
 
+_PORTS: Final = {"amqp": 5672, "redis": 6379, "postgresql": 5432}
+
+
 class Proxy(LoopInThread):
-    """Passes TCP connections on to a server, until it is told to cut them."""
+    """Passes TCP connections on to a server, until it is told to cut them, or to let nothing through.
+
+    Attributes:
+        delay: seconds that whatever passes is held up.
+    """
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._parts = parts
-        self._target = (parts.hostname or "127.0.0.1", parts.port or {"amqp": 5672, "redis": 6379}[parts.scheme])
+        self._target = (parts.hostname or "127.0.0.1", parts.port or _PORTS[parts.scheme])
         self._port = 0
         self._writers: set[asyncio.StreamWriter] = set()
+        self.delay = 0.0
 
     def __enter__(self) -> Self:
         super().__enter__()
+        self._passing = asyncio.Event()
+        self._passing.set()
         self.open()
         return self
 
@@ -140,23 +150,33 @@ class Proxy(LoopInThread):
 
         self.run(close())
 
+    def stall(self) -> None:
+        """Accept connections, and let nothing through on any of them, as a black hole does."""
+        self.loop.call_soon_threadsafe(self._passing.clear)
+
+    def resume(self) -> None:
+        """Let through what was held up, and all that follows."""
+        self.loop.call_soon_threadsafe(self._passing.set)
+
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(*self._target)
         self._writers |= {writer, back}
         try:
-            await asyncio.gather(_pump(reader, back), _pump(there, writer))
+            await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
         finally:
             self._writers -= {writer, back}
             for each in (writer, back):
                 each.close()
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(ConnectionError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                await self._passing.wait()
+                if self.delay:
+                    await asyncio.sleep(self.delay)
+                writer.write(data)
+                await writer.drain()
+        writer.close()
 
 
 @contextmanager

@@ -25,7 +25,13 @@ class DemoError(Exception):
 
 
 class Process:
-    """``eventpact`` with some arguments, in a process group of its own, for the time of a ``with`` block."""
+    """``eventpact`` with some arguments, in a process group of its own, for the time of a ``with`` block.
+
+    Attributes:
+        module: what is run, by the name of its module.
+    """
+
+    module = "eventpact"
 
     def __init__(self, folder: Path, environment: dict[str, str], *arguments: str) -> None:
         self._arguments = arguments
@@ -36,7 +42,7 @@ class Process:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - ourselves
-                [sys.executable, "-m", "eventpact", *self._arguments],
+                [sys.executable, "-m", self.module, *self._arguments],
                 env=os.environ | self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
