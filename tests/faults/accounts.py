@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
+from typing import Final
 
 import sqlalchemy as sa
 
 from eventpact.infrastructure.accounts import accounts
 from eventpact.infrastructure.failure_store import failures
 from eventpact.infrastructure.outbox_store import outbox
+
+_ADDRESS: Final = re.compile(r"[\w.]+@[\w.]+")
 
 __all__ = ["Answer", "Balance", "Evidence", "Ledger"]
 
@@ -36,6 +39,10 @@ class Evidence:
 
     def __init__(self, url: str) -> None:
         self._engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+
+    def connect(self) -> sa.Connection:
+        """To do a fault to it."""
+        return self._engine.connect()
 
     def accounts(self) -> set[str]:
         """The addresses that have an account."""
@@ -60,7 +67,7 @@ class Evidence:
         """The addresses whose event is in the outbox."""
         with self._engine.connect() as connection:
             payloads = list(connection.execute(sa.select(outbox.c.payload)).scalars())
-        return {json.loads(payload).get("email", "") for payload in payloads}
+        return {address for payload in payloads for address in _ADDRESS.findall(payload)}
 
 
 @dataclass(frozen=True)
@@ -123,8 +130,3 @@ class Ledger:
             duplicated=mailed.total() - len(mailed),
             phantoms=len(refused & kept),
         )
-
-
-def database_url(folder: Path) -> str:
-    """The embedded database's."""
-    return f"sqlite:///{folder / 'eventpact.db'}"

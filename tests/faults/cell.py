@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from faults.accounts import Answer, Balance
+from faults.accounts import Balance
 from faults.columns import Column
 from faults.fault import Fault
 from faults.world import FaultError, Options, World, opened
@@ -105,7 +105,7 @@ def run_cell(
                 say(f"{fault.name} {column.name}: {world.round + 1} of {rounds}")
                 recoveries.append(_recovered(world, fault.play(world)))
             _quiet(world)
-            balance = world.ledger.balance(world.mail.mails, world.evidence.failed())
+            balance = world.ledger.balance(world.mail.mails, world.kept())
             wrong = _wrong_codes(world)
             longest = world.longest_dispatch()
     except FaultError as error:
@@ -128,9 +128,7 @@ def run_cell(
 
 def _recovered(world: World, since: float) -> float | None:
     """Seconds until all that was accepted was delivered or kept; None if that did not come about."""
-    if world.column.outbox:
-        world.ledger.resolve(world.evidence.accounts())
-    accepted = world.ledger.of(Answer.ACCEPTED) - world.given_up
+    accepted = world.accepted() - world.given_up - world.poisoned
 
     def settled() -> bool:
         mailed = {address for address, _ in world.mail.mails}

@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(chosen: list[Place], options: argparse.Namespace) -> int:
     how = Options(
         freeze=options.freeze,
+        patience=options.patience,
         sweeper=options.sweeper,
         rabbitmq=service("EVENTPACT_TEST_RABBITMQ", 5672),
         postgres=service("EVENTPACT_TEST_POSTGRES", 5432),
@@ -112,6 +113,9 @@ def _parser() -> argparse.ArgumentParser:
         default=20.0,
         metavar="SECONDS",
         help="how long a broker is frozen or cut off (default: 20)",
+    )
+    parser.add_argument(
+        "--patience", type=float, default=60.0, metavar="SECONDS", help="what recovery may take (default: 60)"
     )
     parser.add_argument("--jobs", type=_natural, default=1, metavar="N", help="how many cells at a time (default: 1)")
     parser.add_argument(

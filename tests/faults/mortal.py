@@ -106,6 +106,12 @@ class MortalWorker(Mortal, Worker):
             log.seek(self._read)  # what a former one wrote does not count
             return " ready." in log.read()
 
+    def deaths(self) -> int:
+        """How many children died of SIGKILL, by the worker's own log since it was started."""
+        with self._log.open(errors="replace") as log:
+            log.seek(self._read)
+            return log.read().count("exited with 'signal 9 (SIGKILL)'")
+
     def children(self) -> list[int]:
         """The processes in which handlers run."""
         return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]

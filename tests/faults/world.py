@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import kombu
 from services.kit import Proxy, own_queue
 
 from eventpact.infrastructure.embedded_broker import EmbeddedBroker
-from faults.accounts import Answer, Evidence, Ledger, database_url
+from faults.accounts import Answer, Evidence, Ledger
 from faults.columns import Column
 from faults.mail import FaultyMailServer
 from faults.mortal import MortalServer, MortalWorker
@@ -119,6 +120,29 @@ class World:
             answer = _meaning(status, body)
         self.ledger.write(address, answer, time.monotonic() - started)
 
+    def accepted(self) -> set[str]:
+        """Whose sign-up was accepted, as far as is known."""
+        if self.column.outbox:
+            self.ledger.resolve(self.evidence.accounts())
+        return self.ledger.of(Answer.ACCEPTED)
+
+    def kept(self) -> set[str]:
+        """Whose mail is kept as failed: in the failure store, or in the dead-letter queue of RabbitMQ."""
+        return self.evidence.failed() | self._dead_letters()
+
+    def is_kept(self, addresses: set[str]) -> bool:
+        return self.accepted() & addresses <= self.kept()
+
+    def _dead_letters(self) -> set[str]:
+        if self.column.broker != "amqp" or not self.poisoned:
+            return set()
+        found = set()
+        with kombu.Connection(self.broker.url) as connection:
+            channel = connection.channel()
+            while (message := channel.basic_get(f"{self.queue}.dead")) is not None:
+                found |= {address for address in self.poisoned if address.encode() in bytes(message.body)}
+        return found  # closing the channel puts them back
+
     def hold_mail(self) -> None:
         """Let no mail through, unless the one who signs up would wait for it."""
         if not self.column.guarantees.blocks_caller:
@@ -214,7 +238,7 @@ def opened(
             queue = stack.enter_context(own_queue(url))
             broker = stack.enter_context(Proxy(url))
             environment |= {"EVENTPACT_BROKER": broker.url, "EVENTPACT_CELERY_QUEUE": queue}
-        url, database = database_url(folder), None
+        url, database = f"sqlite:///{folder / 'eventpact.db'}", None
         if postgres:
             assert options.postgres is not None
             url, database = _postgres(options.postgres, environment, stack)

@@ -27,7 +27,6 @@ def poison(world: World) -> float:
     """The handler of one event kills its process each time, which is started again each time; others sign up."""
     started_at = time.monotonic()
     world.poisoned.update(world.sign_up(1, name="poison"))
-    mortal = world.worker if world.column.has_worker else world.server
 
     def settled() -> bool:
         if not world.server.is_running():
@@ -43,7 +42,7 @@ def poison(world: World) -> float:
     patience = world.options.patience if world.column.promises else 10.0
     world.comes_about(settled, patience)
     if world.column.has_worker:
-        world.kills += mortal.deaths()
+        world.kills += world.worker.deaths()
     return started_at
 
 
