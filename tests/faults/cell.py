@@ -98,7 +98,8 @@ def run_cell(
             column,
             options,
             f"{seed} {column.name} {fault.name}",
-            own_broker=own_broker if fault.breaks_broker else None,
+            own_broker=own_broker,
+            breaks_broker=fault.breaks_broker,
             postgres=fault.postgres,
         ) as world:
             for world.round in range(rounds):
@@ -128,15 +129,9 @@ def run_cell(
 
 def _recovered(world: World, since: float) -> float | None:
     """Seconds until all that was accepted was delivered or kept; None if that did not come about."""
-    accepted = world.accepted() - world.given_up - world.poisoned
-
-    def settled() -> bool:
-        mailed = {address for address, _ in world.mail.mails}
-        return accepted <= mailed or accepted <= mailed | world.evidence.failed()
-
     patience = world.options.patience if world.column.promises else _GRACE
-    if not world.comes_about(settled, patience):
-        world.given_up |= accepted
+    if not world.comes_about(world.is_settled, patience):
+        world.given_up |= world.accepted()
         return None
     return max(0.0, time.monotonic() - since)
 

@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from services.kit import steady_port
+
 from eventpact.demo.processes import Process, Server, Worker
 
 __all__ = ["Mortal", "MortalServer", "MortalWorker"]
@@ -84,7 +86,8 @@ class MortalServer(Mortal, Server):
     role = "serve"
 
     def __init__(self, folder: Path, environment: dict[str, str], dispatcher: str) -> None:
-        super().__init__(folder, environment, dispatcher)
+        self.port = steady_port()
+        Process.__init__(self, folder, environment, "serve", "--dispatcher", dispatcher, "--port", str(self.port))
         self.folder, self._left = folder, []
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Final, Self
 from uuid import uuid4
 
 import kombu
+from services.kit import steady_port
 
 from faults.world import FaultError
 
@@ -33,7 +33,7 @@ class RabbitNode:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._name = f"eventpact-{uuid4().hex[:12]}@localhost"
-        self._port, self._distribution = _free_port(), _free_port()
+        self._port, self._distribution = steady_port(), steady_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -111,10 +111,3 @@ class RabbitNode:
         except OSError:
             return False
         return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import tempfile
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import kombu
-from services.kit import Proxy, own_queue
+from services.kit import Proxy, own_queue, steady_port
 
 from eventpact.infrastructure.embedded_broker import EmbeddedBroker
 from faults.accounts import Answer, Evidence, Ledger
@@ -126,6 +127,12 @@ class World:
             self.ledger.resolve(self.evidence.accounts())
         return self.ledger.of(Answer.ACCEPTED)
 
+    def is_settled(self) -> bool:
+        """Whether all that was accepted is delivered or kept, but for what was given up, or kills whoever handles it."""
+        wanted = self.accepted() - self.given_up - self.poisoned
+        left = wanted - {address for address, _ in self.mail.mails}
+        return not left or left <= self.evidence.failed()
+
     def kept(self) -> set[str]:
         """Whose mail is kept as failed: in the failure store, or in the dead-letter queue of RabbitMQ."""
         return self.evidence.failed() | self._dead_letters()
@@ -197,12 +204,19 @@ def _meaning(status: int, body: bytes) -> Answer:
 
 @contextmanager
 def opened(
-    column: Column, options: Options, seed: str, *, own_broker: Any = None, postgres: bool = False
+    column: Column,
+    options: Options,
+    seed: str,
+    *,
+    own_broker: Any = None,
+    breaks_broker: bool = False,
+    postgres: bool = False,
 ) -> Generator[World]:
     """A world of this column, with the server and the worker running.
 
     Args:
-        own_broker: makes a broker in a folder, where the fault is to kill it.
+        own_broker: makes a RabbitMQ in a folder, where the fault is to kill it.
+        breaks_broker: whether it is.
         postgres: keep the data in PostgreSQL, behind a proxy.
     """
     with tempfile.TemporaryDirectory(prefix="eventpact-faults-") as name, ExitStack() as stack:
@@ -225,19 +239,20 @@ def opened(
             "EVENTPACT_OUTBOX_RESEND": "5",
             "FAULTS_FOLDER": name,
             "FAULTS_SWEEPER": "on" if options.sweeper else "off",
-            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")])),
         }
         own, broker, queue = None, Proxy("redis://127.0.0.1:1"), ""
         if column.broker:
             if column.broker == "redis":
-                own = stack.enter_context(EmbeddedBroker(folder / "broker"))
-            elif own_broker is not None:
+                own = stack.enter_context(EmbeddedBroker(folder / "broker", steady_port()))
+            elif breaks_broker:
                 own = stack.enter_context(own_broker(folder / "broker"))
             url = own.url if own is not None else options.rabbitmq
             assert url is not None
             queue = stack.enter_context(own_queue(url))
             broker = stack.enter_context(Proxy(url))
-            environment |= {"EVENTPACT_BROKER": broker.url, "EVENTPACT_CELERY_QUEUE": queue}
+            # What is killed is reached directly: a proxy would take connections while it is away.
+            environment |= {"EVENTPACT_BROKER": url if breaks_broker else broker.url, "EVENTPACT_CELERY_QUEUE": queue}
         url, database = f"sqlite:///{folder / 'eventpact.db'}", None
         if postgres:
             assert options.postgres is not None

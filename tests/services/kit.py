@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -102,6 +104,18 @@ class MailServer(LoopInThread):
         return "250 ok"
 
 
+def steady_port() -> int:
+    """A free port that no outgoing connection is given, so that a server which was away can have it again."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError("there is no free port between 20000 and 32000")
+
+
 _PORTS: Final = {"amqp": 5672, "redis": 6379, "postgresql": 5432}
 
 
@@ -116,7 +130,7 @@ class Proxy(LoopInThread):
         parts = urlsplit(url)
         self._parts = parts
         self._target = (parts.hostname or "127.0.0.1", parts.port or _PORTS[parts.scheme])
-        self._port = 0
+        self._port = steady_port()
         self._writers: set[asyncio.StreamWriter] = set()
         self.delay = 0.0
 
@@ -138,7 +152,6 @@ class Proxy(LoopInThread):
 
     def open(self) -> None:
         self._server = self.run(asyncio.start_server(self._pass_on, "127.0.0.1", self._port))
-        self._port = self._server.sockets[0].getsockname()[1]
 
     def cut(self) -> None:
         """Refuse new connections, and end the others."""
@@ -159,7 +172,11 @@ class Proxy(LoopInThread):
         self.loop.call_soon_threadsafe(self._passing.set)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(*self._target)
+        try:
+            there, back = await asyncio.open_connection(*self._target)
+        except OSError:
+            writer.transport.abort()  # the server is away, which its clients are to see
+            return
         self._writers |= {writer, back}
         try:
             await asyncio.gather(self._pump(reader, back), self._pump(there, writer))

@@ -22,7 +22,10 @@ def _off(world: World, seconds: int) -> float:
     changed_at = time.monotonic()
     world.mail.release()
     world.sign_up(3)
+    world.comes_about(world.is_settled, world.options.patience if world.column.promises else 6.0)
     del world.environment["FAULTS_CLOCK"]
+    part.stop()
+    part.start()
     return changed_at
 
 
