@@ -128,7 +128,7 @@ class World:
         return self.ledger.of(Answer.ACCEPTED)
 
     def is_settled(self) -> bool:
-        """Whether all that was accepted is delivered or kept, but for what was given up, or kills whoever handles it."""
+        """Whether all that was accepted is delivered or kept, but for what was given up and for poison."""
         wanted = self.accepted() - self.given_up - self.poisoned
         left = wanted - {address for address, _ in self.mail.mails}
         return not left or left <= self.evidence.failed()
