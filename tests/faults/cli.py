@@ -58,6 +58,7 @@ def _run(chosen: list[Place], options: argparse.Namespace) -> int:
     how = Options(
         freeze=options.freeze,
         patience=options.patience,
+        logs=options.logs,
         sweeper=options.sweeper,
         rabbitmq=service("EVENTPACT_TEST_RABBITMQ", 5672),
         postgres=service("EVENTPACT_TEST_POSTGRES", 5432),
@@ -121,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--minutes", type=float, default=90.0, metavar="N", help="begin no further cell after that (default: 90)"
     )
+    parser.add_argument("--logs", type=Path, metavar="DIR", help="keep the logs of servers, workers and brokers")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found")
     parser.add_argument(
         "--no-sweeper", action="store_false", dest="sweeper", help="break the outbox, to see that its loss is found"

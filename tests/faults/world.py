@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import tempfile
 import threading
 import time
@@ -37,6 +38,7 @@ class Options:
     Attributes:
         freeze: seconds that a broker is frozen, cut off or in a black hole.
         patience: seconds that a column that promises has to recover.
+        logs: where the logs of each cell are kept; nowhere if None.
         sweeper: False switches off the part of the outbox that makes its promise true.
         rabbitmq: the URL of a RabbitMQ that is never harmed; None where there is none.
         postgres: likewise.
@@ -45,6 +47,7 @@ class Options:
     freeze: float = 20.0
     patience: float = 60.0
     sweeper: bool = True
+    logs: Path | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     rabbitmq: str | None = None
     postgres: str | None = None
@@ -278,9 +281,16 @@ def opened(
         stack.enter_context(server)
         if column.has_worker:
             stack.enter_context(worker)
-        yield world
-        for part in (worker, server):  # what is judged is on record; a drain would only take time
-            part.kill()
+        try:
+            yield world
+        finally:
+            for part in (worker, server):  # what is judged is on record; a drain would only take time
+                part.kill()
+            if options.logs is not None:
+                kept = options.logs / seed.replace(" ", "-")
+                kept.mkdir(parents=True, exist_ok=True)
+                for log in folder.glob("**/*.log"):
+                    shutil.copy(log, kept)
 
 
 def _postgres(service: str, environment: dict[str, str], stack: ExitStack) -> tuple[str, Proxy]:

@@ -35,7 +35,7 @@ def _freeze(world: World, frozen: bool) -> None:
 def kill(world: World) -> float:
     """The broker is killed while handlers run and events wait, people sign up, and it is started again."""
     world.mail.hold()
-    world.sign_up(world.random.randint(2, 6))
+    world.sign_up(world.random.randint(6, 10))  # more than the worker's children hold
     world.until(lambda: world.mail.waiting, "a handler at the mail server")
     world.own.kill()
     world.kills += 1
