@@ -58,6 +58,10 @@ class RabbitNode:
         self._folder.mkdir(parents=True, exist_ok=True)
         plugins = self._folder / "enabled_plugins"
         plugins.write_text("[].")
+        # Not those of the machine, which may be for another node.
+        config, environment = self._folder / "rabbitmq.conf", self._folder / "rabbitmq-env.conf"
+        config.write_text(f"listeners.tcp.1 = 127.0.0.1:{self._port}\n")
+        environment.touch()
         with (self._folder / "node.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [script],
@@ -65,8 +69,8 @@ class RabbitNode:
                 | {
                     "HOME": str(self._folder),  # the cookie
                     "RABBITMQ_NODENAME": self._name,
-                    "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-                    "RABBITMQ_NODE_PORT": str(self._port),
+                    "RABBITMQ_CONFIG_FILE": str(config),
+                    "RABBITMQ_CONF_ENV_FILE": str(environment),
                     "RABBITMQ_DIST_PORT": str(self._distribution),
                     "RABBITMQ_MNESIA_BASE": str(self._folder / "mnesia"),
                     "RABBITMQ_LOG_BASE": str(self._folder / "log"),
