@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from eventpact.demo.processes import DemoError
 from faults.accounts import Balance
 from faults.columns import Column
 from faults.fault import Fault
@@ -109,7 +110,7 @@ def run_cell(
             balance = world.ledger.balance(world.mail.mails, world.kept())
             wrong = _wrong_codes(world)
             longest = world.longest_dispatch()
-    except FaultError as error:
+    except (FaultError, DemoError, OSError) as error:
         reason = str(error)
     return Cell(
         fault.name,

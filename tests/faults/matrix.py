@@ -84,6 +84,7 @@ def run(
         kills: over all cells that count, at least.
         seconds: after which no further cell is begun.
     """
+    chosen = sorted(chosen, key=lambda place: not place.counts)  # what was asked for first, should time run out
     rounds = ceil(kills / max(1, sum(place.counts for place in chosen)))
     deadline = time.monotonic() + seconds
 

@@ -19,6 +19,7 @@ class Mortal(Process):
     """A process that dies when it is told to."""
 
     module = "faults.child"
+    start_seconds = 60.0  # several cells may start at once
     folder: Path
     role: str
     _left: list[int]

@@ -150,7 +150,8 @@ class World:
         with kombu.Connection(self.broker.url) as connection:
             channel = connection.channel()
             while (message := channel.basic_get(f"{self.queue}.dead")) is not None:
-                found |= {address for address in self.poisoned if address.encode() in bytes(message.body)}
+                body = message.body if isinstance(message.body, str) else bytes(message.body).decode()
+                found |= {address for address in self.poisoned if address in body}
         return found  # closing the channel puts them back
 
     def hold_mail(self) -> None:
