@@ -22,7 +22,7 @@ def _needs_a_place(column: Column) -> str:
     return "" if column.broker or column.outbox else "no message is written anywhere"
 
 
-@fault("poison-handler", kills=True)
+@fault("poison-handler")
 def poison(world: World) -> float:
     """The handler of one event kills its process each time, which is started again each time; others sign up."""
     started_at = time.monotonic()
