@@ -159,7 +159,7 @@ class World:
         if not self.column.guarantees.blocks_caller:
             self.mail.hold()
 
-    def until(self, condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+    def until(self, condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
         """Wait for what other processes bring about.
 
         Raises:
@@ -190,7 +190,7 @@ class World:
 
     def killed(self, part: MortalServer | MortalWorker, step: str) -> None:
         """Wait until ``part`` has killed itself at a step, and count it."""
-        if not part.ended(20.0):
+        if not part.ended(60.0):
             part.disarm()
             raise FaultError(f"the step {step!r} was not reached")
         self.kills += 1
@@ -232,7 +232,6 @@ def opened(
             "TMPDIR": name,
             "EVENTPACT_SMTP": mail.url,
             "EVENTPACT_SMTP_STARTTLS": "false",
-            "EVENTPACT_SMTP_TIMEOUT": "4",
             "EVENTPACT_RATE_LIMIT": "100000/minute",
             "EVENTPACT_RETRIES": "3",
             "EVENTPACT_RETRY_BACKOFF": "0.4",
