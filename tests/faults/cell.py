@@ -111,7 +111,8 @@ def run_cell(
             wrong = _wrong_codes(world)
             longest = world.longest_dispatch()
     except (FaultError, DemoError, OSError) as error:
-        reason = str(error)
+        lines = str(error).strip().splitlines() or [""]
+        reason = f"{type(error).__name__}: {lines[0]} {lines[-1] if len(lines) > 1 else ''}".strip()
     return Cell(
         fault.name,
         column.name,

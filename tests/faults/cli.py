@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 
 from faults.cell import Cell
 from faults.matrix import Place, UnavailableError, places, run, service
-from faults.report import table, totals, write_json
+from faults.report import read_json, table, totals, write_json
 from faults.world import Options
 
 __all__ = ["main"]
@@ -64,7 +64,9 @@ def _run(chosen: list[Place], options: argparse.Namespace) -> int:
         postgres=service("EVENTPACT_TEST_POSTGRES", 5432),
     )
     started = time.monotonic()
-    done: list[Cell] = []
+    done = read_json(options.json, seed=options.seed) if options.resume and options.json is not None else []
+    finished = {(cell.column, cell.fault) for cell in done}
+    chosen = [place for place in chosen if (place.column.name, place.fault.name) not in finished]
 
     def say(text: str) -> None:
         print(f"{time.monotonic() - started:6.0f} s  {text}", file=sys.stderr, flush=True)
@@ -122,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--minutes", type=float, default=90.0, metavar="N", help="begin no further cell after that (default: 90)"
     )
+    parser.add_argument("--resume", action="store_true", help="only what the FILE of --json lacks, with the same seed")
     parser.add_argument("--logs", type=Path, metavar="DIR", help="keep the logs of servers, workers and brokers")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found")
     parser.add_argument(

