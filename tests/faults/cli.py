@@ -11,7 +11,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
-from faults.cell import Cell
 from faults.matrix import Place, UnavailableError, places, run, service
 from faults.report import read_json, table, totals, write_json
 from faults.world import Options
