@@ -73,7 +73,7 @@ def _install() -> None:
         _replace(timed, "dispatch", functools.partial(_timed, timed.__name__))
     if os.environ.get("FAULTS_SWEEPER") == "off":
         # What another process left is never taken over, and what was published is never published again.
-        OutboxStore.claim = lambda *_: []  # type: ignore[method-assign]
+        OutboxStore.claim = lambda *_, **__: []  # type: ignore[method-assign]
         OutboxStore.still_here = lambda *_: []  # type: ignore[method-assign]
 
 
