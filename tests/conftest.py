@@ -120,6 +120,7 @@ _SLOW = {
     "test_contract_outbox",
     "test_demo",
     "test_failed_retry",
+    "test_fault_matrix",
     "test_flower",
     "test_fuzz",
     "test_gallery",

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
+import time_machine
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.exc import OperationalError
@@ -268,3 +269,14 @@ def test_a_statement_that_takes_too_long_is_ended_by_the_server(database: Databa
 
     with pytest.raises(OperationalError, match="statement timeout"):
         take_long()
+
+
+def test_a_code_that_a_machine_with_a_wrong_clock_issues_is_as_good_as_any(
+    database: Database, repository: SqlAccountRepository
+) -> None:
+    codes = SqlVerificationCodes(database, CodeMaker(b"x" * 32), timedelta(minutes=10))
+    repository.add(ADA)
+    with time_machine.travel(datetime.now(UTC) - timedelta(minutes=11)):
+        code = codes.issue(ADA.account_id, uuid.uuid4(), datetime.now(UTC))
+    assert code is not None
+    assert codes.redeem(ADA.email, code) is not None

@@ -17,6 +17,7 @@ from eventpact.domain.dispatcher import Delivery, DispatcherClosedError, Dispatc
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.database import Database
 from eventpact.infrastructure.outbox_dispatcher import OutboxEventDispatcher
+from eventpact.infrastructure.outbox_relay import DEATHS, NeverSettledError
 from eventpact.infrastructure.outbox_store import OutboxStore
 from eventpact.infrastructure.subscriptions import SubscriptionTable
 from eventpact.infrastructure.unreadable import UnreadableMessage
@@ -287,3 +288,51 @@ def test_a_cascade_settles(database: Database, background: Background) -> None:
     until(lambda: len(numbers) == 51)
     until(lambda: entries(database) == 0)
     assert numbers == list(range(51))
+
+
+def test_an_event_with_which_relay_after_relay_dies_is_kept_as_failed_and_those_beside_it_are_delivered(
+    database: Database, background: Background
+) -> None:
+    handler, failures = Recorder(), list[FailedDelivery]()
+    store = OutboxStore(database)
+    poison, others = Counted(number=-1), [Counted(number=number) for number in range(3)]
+    (key,) = [each.key for each in SubscriptionTable({Counted: handler})[Counted]]
+    for event in (poison, *others):
+        store.append(event, [key], "first")
+    for death in range(DEATHS - 1):  # each of these relays takes what the one before left, and is never heard of again
+        relay = f"relay-{death}"
+        store.register(relay)
+        taken = store.claim(relay, 10, tried=False) + store.claim(relay, 1, tried=True)
+        assert (len(taken), taken[0].event_id) == (1 if death else 4, poison.event_id)
+        store.bury(relay)
+    background.outbox({Counted: handler}, database, on_failure=failures.append)
+    until(lambda: entries(database) == 0)
+    assert [(failed.event, failed.attempts) for failed in failures] == [(poison, DEATHS)]
+    assert isinstance(failures[0].exception, NeverSettledError)
+    assert sorted(handler.numbers) == [0, 1, 2]
+
+
+def test_a_relay_that_ends_in_good_order_has_not_died_with_what_it_leaves(database: Database) -> None:
+    store = OutboxStore(database)
+    store.register("first")
+    store.append(Counted(number=1), ["key"], "first")
+    store.leave("first")
+    store.register("second")
+    assert [entry.tries for entry in store.claim("second", 1, tried=False)] == [0]
+
+
+def test_a_worker_that_dies_each_time_it_begins_an_event_is_not_given_it_for_ever(
+    database: Database, background: Background
+) -> None:
+    handler, failures = Recorder(), list[FailedDelivery]()
+    event = Counted(number=-1)
+    outbox = background.outbox(
+        {Counted: handler}, database, "sync", on_failure=failures.append, relay=False, resend=timedelta(seconds=60)
+    )
+    outbox.dispatch(event)
+    (key,) = [each.key for each in SubscriptionTable({Counted: handler})[Counted]]
+    for _ in range(DEATHS + 1):
+        assert outbox._begin(event, key)  # and it is never heard of again
+    assert not outbox._begin(event, key)
+    assert [failed.attempts for failed in failures] == [DEATHS + 2]
+    assert entries(database) == 0

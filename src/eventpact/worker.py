@@ -6,6 +6,7 @@ The one module-level Celery application. Handlers are built when this is importe
 from __future__ import annotations
 
 import logging
+import os
 
 from celery import signals
 
@@ -48,6 +49,8 @@ def run(*, concurrency: int) -> int:
     """Work until a signal says stop. Returns the exit code."""
     # The banner is no log record.
     quiet = ["--quiet"] if parts.settings.log_format == "json" else []
+    # Two workers of one name cannot live on one RabbitMQ; by default all of a machine have the same.
+    name = ["--hostname", f"eventpact-{os.getpid()}@%h"]
     options = ["--concurrency", str(concurrency), "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
-    app.worker_main([*quiet, "worker", *options])
+    app.worker_main([*quiet, "worker", *name, *options])
     return 0

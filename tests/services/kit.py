@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -102,18 +104,40 @@ class MailServer(LoopInThread):
         return "250 ok"
 
 
+def steady_port() -> int:
+    """A free port that no outgoing connection is given, so that a server which was away can have it again."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError("there is no free port between 20000 and 32000")
+
+
+_PORTS: Final = {"amqp": 5672, "redis": 6379, "postgresql": 5432}
+
+
 class Proxy(LoopInThread):
-    """Passes TCP connections on to a server, until it is told to cut them."""
+    """Passes TCP connections on to a server, until it is told to cut them, or to let nothing through.
+
+    Attributes:
+        delay: seconds that whatever passes is held up.
+    """
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._parts = parts
-        self._target = (parts.hostname or "127.0.0.1", parts.port or {"amqp": 5672, "redis": 6379}[parts.scheme])
-        self._port = 0
+        self._target = (parts.hostname or "127.0.0.1", parts.port or _PORTS[parts.scheme])
+        self._port = steady_port()
         self._writers: set[asyncio.StreamWriter] = set()
+        self.delay = 0.0
 
     def __enter__(self) -> Self:
         super().__enter__()
+        self._passing = asyncio.Event()
+        self._passing.set()
         self.open()
         return self
 
@@ -128,7 +152,6 @@ class Proxy(LoopInThread):
 
     def open(self) -> None:
         self._server = self.run(asyncio.start_server(self._pass_on, "127.0.0.1", self._port))
-        self._port = self._server.sockets[0].getsockname()[1]
 
     def cut(self) -> None:
         """Refuse new connections, and end the others."""
@@ -140,23 +163,37 @@ class Proxy(LoopInThread):
 
         self.run(close())
 
+    def stall(self) -> None:
+        """Accept connections, and let nothing through on any of them, as a black hole does."""
+        self.loop.call_soon_threadsafe(self._passing.clear)
+
+    def resume(self) -> None:
+        """Let through what was held up, and all that follows."""
+        self.loop.call_soon_threadsafe(self._passing.set)
+
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(*self._target)
+        try:
+            there, back = await asyncio.open_connection(*self._target)
+        except OSError:
+            writer.transport.abort()  # the server is away, which its clients are to see
+            return
         self._writers |= {writer, back}
         try:
-            await asyncio.gather(_pump(reader, back), _pump(there, writer))
+            await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
         finally:
             self._writers -= {writer, back}
             for each in (writer, back):
                 each.close()
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(ConnectionError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                await self._passing.wait()
+                if self.delay:
+                    await asyncio.sleep(self.delay)
+                writer.write(data)
+                await writer.drain()
+        writer.close()
 
 
 @contextmanager

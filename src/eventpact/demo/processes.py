@@ -16,7 +16,6 @@ from typing import Final, Self
 
 __all__ = ["DemoError", "Process", "Server", "Worker"]
 
-_START_SECONDS: Final = 20.0
 _STOP_SECONDS: Final = 15.0
 
 
@@ -25,7 +24,15 @@ class DemoError(Exception):
 
 
 class Process:
-    """``eventpact`` with some arguments, in a process group of its own, for the time of a ``with`` block."""
+    """``eventpact`` with some arguments, in a process group of its own, for the time of a ``with`` block.
+
+    Attributes:
+        module: what is run, by the name of its module.
+        start_seconds: how long it may take to come up.
+    """
+
+    module = "eventpact"
+    start_seconds = 20.0
 
     def __init__(self, folder: Path, environment: dict[str, str], *arguments: str) -> None:
         self._arguments = arguments
@@ -36,14 +43,14 @@ class Process:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - ourselves
-                [sys.executable, "-m", "eventpact", *self._arguments],
+                [sys.executable, "-m", self.module, *self._arguments],
                 env=os.environ | self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 process_group=0,
             )
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + self.start_seconds
         while not self.is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 end = self._log.read_text(errors="replace")[-2000:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -41,10 +41,6 @@ codes = sa.Table(
 )
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 def _account(row: Any) -> Account | None:
     return (
         None
@@ -57,29 +53,35 @@ _ACCOUNT = (accounts.c.account_id, accounts.c.email, accounts.c.display_name, ac
 
 
 class SqlAccountRepository:
-    """The :class:`~eventpact.application.ports.AccountRepository` in a database."""
+    """The :class:`~eventpact.application.ports.AccountRepository` in a database.
 
-    def __init__(self, database: Database, resend_interval: timedelta, clock: Callable[[], datetime] = _now) -> None:
+    Args:
+        clock: the database's where none is given.
+    """
+
+    def __init__(
+        self, database: Database, resend_interval: timedelta, clock: Callable[[], datetime] | None = None
+    ) -> None:
         self._database = database
         self._interval = resend_interval
-        self._clock = clock
+        self._clock = clock or database.now
 
     def add(self, account: Account) -> None:
         # A conflict is an answer here, not an error: an error would end the transaction that this may be part of.
         insert = postgresql.insert if not self._database.is_sqlite else sqlite.insert
-        statement = (
-            insert(accounts)
-            .values(
-                account_id=account.account_id,
-                email=account.email,
-                display_name=account.display_name,
-                verified=account.verified,
-                mail_reserved_at=self._clock(),
-            )
-            .on_conflict_do_nothing(index_elements=[accounts.c.email])
-            .returning(accounts.c.account_id)
-        )
         with self._database.transaction() as connection:
+            statement = (
+                insert(accounts)
+                .values(
+                    account_id=account.account_id,
+                    email=account.email,
+                    display_name=account.display_name,
+                    verified=account.verified,
+                    mail_reserved_at=self._clock(),
+                )
+                .on_conflict_do_nothing(index_elements=[accounts.c.email])
+                .returning(accounts.c.account_id)
+            )
             if connection.execute(statement).one_or_none() is None:
                 raise EmailTakenError("an account with this address exists")
 
@@ -89,11 +91,11 @@ class SqlAccountRepository:
         return _account(row)
 
     def reserve_mail(self, account_id: str) -> bool:
-        now = self._clock()
-        free = sa.or_(accounts.c.mail_reserved_at.is_(None), accounts.c.mail_reserved_at <= now - self._interval)
-        statement = sa.update(accounts).where(accounts.c.account_id == account_id, free).values(mail_reserved_at=now)
         with self._database.transaction() as connection:
-            return connection.execute(statement).rowcount == 1
+            now = self._clock()
+            free = sa.or_(accounts.c.mail_reserved_at.is_(None), accounts.c.mail_reserved_at <= now - self._interval)
+            statement = sa.update(accounts).where(accounts.c.account_id == account_id, free)
+            return connection.execute(statement.values(mail_reserved_at=now)).rowcount == 1
 
     def release_mail(self, account_id: str) -> None:
         statement = sa.update(accounts).where(accounts.c.account_id == account_id).values(mail_reserved_at=None)
@@ -107,6 +109,8 @@ class SqlVerificationCodes:
     Args:
         ttl: how long a code is valid, from when it was last issued.
         max_attempts: how often a code may be tried before it is void.
+        clock: the database's where none is given: one machine issues a code and another redeems it, and a code must not
+            be void on arrival because their clocks differ.
     """
 
     def __init__(
@@ -115,26 +119,25 @@ class SqlVerificationCodes:
         maker: CodeMaker,
         ttl: timedelta,
         max_attempts: int = 5,
-        clock: Callable[[], datetime] = _now,
+        clock: Callable[[], datetime] | None = None,
     ) -> None:
         self._database = database
         self._maker = maker
         self._ttl = ttl
         self._max_attempts = max_attempts
-        self._clock = clock
+        self._clock = clock or database.now
 
     def issue(self, account_id: str, event_id: UUID, requested_at: datetime) -> str | None:
         code = self._maker.code(event_id)
-        now = self._clock()
-        fresh = {
-            "event_id": event_id,
-            "requested_at": requested_at,
-            "digest": self._maker.digest(account_id, code),
-            "expires_at": now + self._ttl,
-            "attempts": 0,
-            "redeemed_at": None,
-        }
         with self._database.transaction(PATIENT) as connection:
+            fresh = {
+                "event_id": event_id,
+                "requested_at": requested_at,
+                "digest": self._maker.digest(account_id, code),
+                "expires_at": self._clock() + self._ttl,
+                "attempts": 0,
+                "redeemed_at": None,
+            }
             # Locking the account makes two deliveries of one owner take turns.
             verified = connection.execute(
                 sa.select(accounts.c.verified).where(accounts.c.account_id == account_id).with_for_update()
@@ -156,8 +159,8 @@ class SqlVerificationCodes:
         return code
 
     def redeem(self, email: str, code: str) -> Account | None:
-        now = self._clock()
         with self._database.transaction() as connection:
+            now = self._clock()
             # The account is locked first, as issuing a code does: in the other order the two would wait for each other.
             account = connection.execute(
                 sa.select(*_ACCOUNT).where(accounts.c.email == email).with_for_update()

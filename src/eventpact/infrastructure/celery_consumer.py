@@ -59,6 +59,19 @@ class KeepingConsumer(Consumer):
             declare_queues(self.app, own.channel())
         return connection
 
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Close the connection that broke, whatever that raises, and go on, so that the worker connects again.
+
+        With messages of Redis in hand, kombu puts them back over the very connection that it closes, and what that
+        raises is no connection error, so that the worker would end. The visibility time-out restores them.
+        """
+        if self.connection is not None:
+            try:
+                self.connection.close()
+            except Exception as error:  # noqa: BLE001 - it is given up either way
+                _log.warning("closing the broken connection to the broker raised %s", type(error).__name__)
+        super().on_connection_error_after_connected(exc)
+
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """Celery's, which an envelope of another shape would end, and the worker with it."""
         receive = super().create_task_handler(*args, **kwargs)

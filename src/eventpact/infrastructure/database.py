@@ -142,6 +142,20 @@ class Database:
         else:
             current.after_commit.append(callback)
 
+    def now(self) -> datetime:
+        """What time it is, by the one clock that all processes share: the database's.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
+        """
+        moment: datetime
+        with self.transaction() as connection:
+            if not self.is_sqlite:
+                moment = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+                return moment.astimezone(UTC)
+            text = connection.execute(sa.select(sa.func.strftime("%Y-%m-%dT%H:%M:%f", "now"))).scalar_one()
+            return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
     def migrate(self) -> None:
         """Bring the schema to the newest revision.
 

@@ -26,7 +26,7 @@ from eventpact.domain.dispatcher import (
 )
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.logs import about
-from eventpact.infrastructure.outbox_relay import Relay
+from eventpact.infrastructure.outbox_relay import DEATHS, NeverSettledError, Relay
 from eventpact.infrastructure.outbox_store import OutboxStore
 from eventpact.infrastructure.subscriptions import Subscription, SubscriptionTable, report
 from eventpact.infrastructure.unreadable import UnreadableSink
@@ -47,6 +47,8 @@ class OutboxEventDispatcher(EventDispatcher):
     Accepted means written. In a transaction of the store's database (``Database.transaction``) it is written with
     whatever else that does, or not at all; elsewhere in a transaction of its own. What a process leaves unsettled when
     it ends, in whatever way, another relay delivers; only handlers that had not settled the event are called again.
+
+    An event with which processes die again and again is kept as failed.
 
     Not promised: that a handler is called once when a process dies while it runs, or stands still longer than
     ``lease``. Dispatching an event again while it is in the outbox changes nothing.
@@ -187,7 +189,14 @@ class OutboxEventDispatcher(EventDispatcher):
 
     def _begin(self, event: DomainEvent, key: str) -> bool:
         """Whether to call a handler, in a process that does not know what is settled."""
-        return self._store.is_pending(event.event_id, key)
+        tries = self._store.begin(event.event_id, key)
+        if tries <= DEATHS + (self._inner.guarantees.retries + 1) * len(self._keys[type(event)]):
+            return tries > 0
+        for subscription in self._table.route(event):
+            if subscription.key == key:
+                report(self._on_failure, FailedDelivery(event, subscription.handler, NeverSettledError(tries), tries))
+        self._settle(event, key)
+        return False
 
     def _settle(self, event: DomainEvent, key: str) -> None:
         try:

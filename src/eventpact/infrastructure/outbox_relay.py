@@ -22,13 +22,23 @@ from eventpact.infrastructure.outbox_store import Entry, OutboxStore
 from eventpact.infrastructure.subscriptions import SubscriptionTable, log_failure, report
 from eventpact.infrastructure.unreadable import UnreadableMessage, UnreadableSink
 
-__all__ = ["Relay"]
+__all__ = ["DEATHS", "NeverSettledError", "Relay"]
 
 _log = logging.getLogger("eventpact")
+
+DEATHS: Final = 5
+"""How many processes may die with an event before it is kept as failed."""
 
 _BATCH: Final = 200
 _FIRST_WAIT: Final = 0.1
 _LONGEST_WAIT: Final = 10.0
+
+
+class NeverSettledError(Exception):
+    """Whoever handled the event ended before it was settled, each time; perhaps the handler kills its process."""
+
+    def __init__(self, tries: int) -> None:
+        super().__init__(f"the process that handled it ended {tries} times; does the handler kill it?")
 
 
 @dataclass(slots=True)
@@ -94,6 +104,8 @@ class Relay:
         self._held: dict[UUID, _Held] = {}
         # Entries of this relay that are to be looked at again, and when (on the monotonic clock).
         self._later: dict[UUID, float] = {}
+        # An event with which a relay has died before; there is one of them at a time, so that it is known which it is.
+        self._suspect: UUID | None = None
         self._outcomes = _Outcomes()
         # Other relays: their count when it last changed, and for how long it has been watched since.
         self._silent: dict[str, tuple[int, float]] = {}
@@ -206,7 +218,12 @@ class Relay:
         if event is None:
             event = self._read(entry)
             if event is None:
+                with self._lock:
+                    self._clear(entry.event_id)
                 return True
+        if self._resend is None and entry.tries >= DEATHS:
+            self._give_up(entry, event)
+            return True
         fresh = self._hold(entry) if self._resend is None else set()
         try:
             self._dispatch(event)
@@ -276,6 +293,22 @@ class Relay:
             return False
         return True
 
+    def _give_up(self, entry: Entry, event: DomainEvent) -> None:
+        self._hold(entry)
+        for subscription in self._table.route(event):
+            if subscription.key in entry.pending:
+                error = NeverSettledError(entry.tries)
+                self.failed(FailedDelivery(event, subscription.handler, error, entry.tries), subscription.key)
+
+    def _claim(self, relay_id: str, room: int) -> tuple[list[Entry], list[Entry]]:
+        """What is taken: entries to be dispatched together, and one at most with which processes have died."""
+        if self._resend is not None:
+            return self._store.claim(relay_id, room), []
+        return (
+            self._store.claim(relay_id, room, tried=False),
+            self._store.claim(relay_id, 1, tried=True) if self._suspect is None else [],
+        )
+
     def _look(self) -> None:
         """Bury relays that are silent, take what belongs to nobody, and look again at what was put off."""
         with self._lock:
@@ -288,7 +321,7 @@ class Relay:
         try:
             with self._store.database.transaction():  # one, since on SQLite each keeps all others from writing
                 self._watch()
-                entries = self._store.claim(relay_id, room) if room > 0 else []
+                entries, suspects = self._claim(relay_id, room) if room > 0 else ([], [])
                 again = self._store.still_here(relay_id, due) if due else []
         except SQLAlchemyError as error:
             self._watched_at = None
@@ -299,7 +332,9 @@ class Relay:
                 return  # this relay was taken for dead meanwhile, so they are anybody's
             for entry_id in due:
                 self._later.pop(entry_id, None)
-            for entry in entries:
+            if suspects:
+                self._suspect = suspects[0].event_id
+            for entry in (*entries, *suspects):
                 if entry.sent and self._resend is not None:
                     self._later[entry.entry_id] = time.monotonic() + self._resend
                 else:
@@ -363,6 +398,7 @@ class Relay:
             self._relay_id = relay_id
             self._inbox.clear()
             self._later.clear()
+            self._suspect = None
             for event_id, held in list(self._held.items()):
                 self._release(event_id, set(held.waiting))
             self._look_now = True
@@ -403,7 +439,7 @@ class Relay:
         for failed, _ in self._outcomes.failed:  # the database is away; it will be delivered, and fail, again
             log_failure(failed)
         if self._relay_id is not None:
-            self._store.bury(self._relay_id)
+            self._store.leave(self._relay_id)
 
     # -- with the lock held -------------------------------------------------------------------------------------------
 
@@ -415,9 +451,17 @@ class Relay:
         held.waiting -= keys
         if not held.unsettled:
             del self._held[event_id]
+            self._clear(event_id)
             if len(self._held) + len(self._inbox) == self._capacity - 1:
                 self._look_now = True
                 self._to_relay.notify()
+
+    def _clear(self, event_id: UUID) -> None:
+        """It was not this one; the next may be taken."""
+        if event_id == self._suspect:
+            self._suspect = None
+            self._look_now = True
+            self._to_relay.notify()
 
     def _hold(self, entry: Entry) -> set[str]:
         with self._lock:

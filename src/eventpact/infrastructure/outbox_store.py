@@ -28,6 +28,7 @@ outbox = sa.Table(
     sa.Column("claimed_by", sa.String(32), index=True),
     sa.Column("sent", sa.Boolean, nullable=False),
     sa.Column("appended_at", UtcDateTime, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
 )
 
 relays = sa.Table(
@@ -48,6 +49,7 @@ class Entry:
         payload: the event's fields, as JSON.
         pending: the keys of the handlers that have not settled it.
         sent: whether an engine that outlives this process has accepted it before.
+        tries: how many relays have died with it.
     """
 
     entry_id: UUID
@@ -56,6 +58,7 @@ class Entry:
     payload: str
     pending: tuple[str, ...]
     sent: bool
+    tries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +93,27 @@ class OutboxStore:
         """Take over an event for one handler, whatever becomes of its others."""
         self._insert(Entry(uuid4(), event_id, name, payload, (key,), sent=False), None)
 
-    def claim(self, relay_id: str, limit: int) -> list[Entry]:
-        """Give the relay the oldest entries that belong to no living one."""
+    def claim(self, relay_id: str, limit: int, *, tried: bool | None = None) -> list[Entry]:
+        """Give the relay the oldest entries that belong to no living one.
+
+        Args:
+            tried: only those with which a relay has died before, or with which none has. Given at all, it is counted
+                that one died, where one did.
+        """
         orphaned = sa.or_(outbox.c.claimed_by.is_(None), outbox.c.claimed_by.not_in(sa.select(relays.c.relay_id)))
         oldest = sa.select(outbox).where(orphaned).order_by(outbox.c.appended_at).limit(limit)
+        died = sa.case((outbox.c.claimed_by.is_(None), 0), else_=1) if tried is not None else 0
+        if tried is not None:
+            oldest = oldest.where(outbox.c.tries > 0 if tried else outbox.c.tries == 0)
         with self.database.transaction() as connection:
             rows = connection.execute(oldest.with_for_update(skip_locked=True)).all()
             if rows:
                 mine = outbox.c.entry_id.in_([row.entry_id for row in rows])
-                connection.execute(sa.update(outbox).where(mine).values(claimed_by=relay_id))
-        return [_entry(row) for row in rows]
+                connection.execute(
+                    sa.update(outbox).where(mine).values(tries=outbox.c.tries + died, claimed_by=relay_id)
+                )
+        counted = tried is not None
+        return [_entry(row, deaths=int(counted and row.claimed_by is not None)) for row in rows]
 
     def mark_sent(self, entry_ids: Collection[UUID]) -> None:
         """Another engine has accepted these, so whoever claims them next need not hurry to dispatch them."""
@@ -112,11 +126,16 @@ class OutboxStore:
         with self.database.transaction() as connection:
             return [_entry(row) for row in connection.execute(statement)]
 
-    def is_pending(self, event_id: UUID, key: str) -> bool:
-        """Whether this delivery has not been settled."""
-        statement = sa.select(outbox.c.pending).where(outbox.c.event_id == event_id)
+    def begin(self, event_id: UUID, key: str) -> int:
+        """A handler is about to be called: how often one was for this event, with this time; 0 if it has settled it."""
+        mine = outbox.c.event_id == event_id
         with self.database.transaction() as connection:
-            return any(key in json.loads(pending) for pending in connection.execute(statement).scalars())
+            pending = connection.execute(sa.select(outbox.c.pending).where(mine).with_for_update()).scalars()
+            if not any(key in json.loads(each) for each in pending):
+                return 0
+            again = sa.update(outbox).where(mine).values(tries=outbox.c.tries + 1).returning(outbox.c.tries)
+            tries: list[int] = list(connection.execute(again).scalars())
+        return max(tries)
 
     def settle(self, deliveries: Collection[tuple[UUID, str]]) -> None:
         """Strike these handlers off their events; an event without one is gone. Doing it again changes nothing."""
@@ -171,6 +190,12 @@ class OutboxStore:
         with self.database.transaction() as connection:
             connection.execute(statement)
 
+    def leave(self, relay_id: str) -> None:
+        """A relay ends in good order: what belonged to it is free to be claimed, and it has not died with it."""
+        with self.database.transaction() as connection:
+            connection.execute(sa.update(outbox).where(outbox.c.claimed_by == relay_id).values(claimed_by=None))
+            self.bury(relay_id)
+
     def backlog(self) -> Backlog:
         """How much is here, and how old it is."""
         with self.database.transaction() as connection:
@@ -200,8 +225,9 @@ class OutboxStore:
             return connection.execute(statement).one_or_none() is not None
 
 
-def _entry(row: Any) -> Entry:
-    return Entry(row.entry_id, row.event_id, row.name, row.payload, tuple(json.loads(row.pending)), row.sent)
+def _entry(row: Any, deaths: int = 0) -> Entry:
+    pending = tuple(json.loads(row.pending))
+    return Entry(row.entry_id, row.event_id, row.name, row.payload, pending, row.sent, row.tries + deaths)
 
 
 def _now() -> datetime:
