@@ -185,6 +185,35 @@ def test_a_held_connection_needs_no_new_client_for_each_event(
     assert len(made) == before
 
 
+def test_a_retry_waits_for_a_broker_that_is_slow_to_confirm_it(own_valkey: EmbeddedBroker) -> None:
+    """A caller cannot wait that long; a worker can, and to give up would make an attempt too many."""
+    failures: list[FailedDelivery] = []
+    thaw = threading.Timer(1.5, os.kill, (own_valkey.pid, signal.SIGCONT))
+
+    class Freezer(Recorder):
+        def handle(self, event: Counted) -> None:
+            super().handle(event)
+            if len(self.events) == 1:
+                os.kill(own_valkey.pid, signal.SIGSTOP)
+                thaw.start()
+                raise ValueError
+
+    app = app_on(own_valkey.url)
+    handler = Freezer()
+    dispatcher = CeleryEventDispatcher(app, {Counted: handler}, on_failure=failures.append, backoff=0.1)
+    with worker_of(app):
+        try:
+            dispatcher.dispatch(Counted(number=1))
+            until(lambda: len(handler.events) == 2)
+        finally:
+            thaw.join()
+        dispatcher.dispatch(Counted(number=2))
+        until(lambda: len(handler.events) == 3)
+    asyncio.run(dispatcher.aclose())
+    assert [event.number for event in handler.events] == [1, 1, 2]
+    assert failures == []
+
+
 def test_ping_tells_whether_the_broker_answers(own_valkey: EmbeddedBroker) -> None:
     app = app_on(own_valkey.url, role="web")
     ping(app)

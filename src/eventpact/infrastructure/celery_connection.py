@@ -22,33 +22,38 @@ _log = logging.getLogger("eventpact")
 STEP: Final = 0.8
 """Seconds that connecting may take, and as much again publishing: together less than the 2 of law A5."""
 
-_REDIS_LIMITS: Final = {
-    "socket_timeout": STEP,
-    "socket_connect_timeout": STEP,
-    "retry_on_timeout": False,
-    "max_retries": 0,
-    "health_check_interval": 0,  # asking a held connection whether it lives may take as long as using it
-}
-_AMQP_LIMITS: Final = {
-    "read_timeout": STEP,
-    "write_timeout": STEP,
-    "max_retries": 0,
-    "confirm_publish": True,  # without it, publishing to a frozen broker seems to succeed
-}
+
+def _limits(step: float, *, amqp: bool) -> dict[str, Any]:
+    if amqp:
+        return {
+            "read_timeout": step,
+            "write_timeout": step,
+            "max_retries": 0,
+            "confirm_publish": True,  # without it, publishing to a frozen broker seems to succeed
+        }
+    return {
+        "socket_timeout": step,
+        "socket_connect_timeout": step,
+        "retry_on_timeout": False,
+        "max_retries": 0,
+        "health_check_interval": 0,  # asking a held connection whether it lives may take as long as using it
+    }
 
 
 class BrokerConnection:
     """An open connection, its channel and a producer. Not to be used by two threads at once.
 
+    Args:
+        step: seconds that one answer of the broker may take.
+
     Attributes:
         used_at: when it was last given back, on the monotonic clock.
     """
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, step: float) -> None:
         self._amqp = is_amqp(app)
         self._connection: Connection = app.connection_for_write(
-            connect_timeout=STEP,
-            transport_options=_AMQP_LIMITS if self._amqp else _REDIS_LIMITS,
+            connect_timeout=step, transport_options=_limits(step, amqp=self._amqp)
         )
         self.used_at = time.monotonic()
         try:
@@ -95,8 +100,9 @@ class BrokerConnection:
 class Connector:
     """Makes connections by a deadline. In threads, because name resolution and handshakes have none of their own."""
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, step: float = STEP) -> None:
         self._app = app
+        self._step = step
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
 
@@ -104,16 +110,16 @@ class Connector:
         """A new connection.
 
         Raises:
-            DispatchError: there is none within :data:`STEP`; the message begins with ``what``.
+            DispatchError: there is none within ``step`` seconds; the message begins with ``what``.
         """
-        attempt = _Attempt(self._app)
+        attempt = _Attempt(self._app, self._step)
         thread = threading.Thread(target=self._run, args=(attempt,), name="eventpact-connect", daemon=True)
         with self._lock:
             self._threads.add(thread)
         thread.start()
         made = attempt.result()
         if made is None:
-            raise DispatchError(f"{what} was refused: the broker did not answer within {STEP} s; is it running?")
+            raise DispatchError(f"{what} was refused: the broker did not answer within {self._step} s; is it running?")
         if isinstance(made, BaseException):
             raise DispatchError(
                 f"{what} was refused: the broker cannot be reached ({type(made).__name__}); is it running?"
@@ -137,8 +143,9 @@ class Connector:
 
 
 class _Attempt:
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, step: float) -> None:
         self._app = app
+        self._step = step
         self._lock = threading.Lock()
         self._done = threading.Event()
         self._abandoned = False
@@ -147,7 +154,7 @@ class _Attempt:
     def run(self) -> None:
         outcome: BrokerConnection | BaseException
         try:
-            outcome = BrokerConnection(self._app)
+            outcome = BrokerConnection(self._app, self._step)
         except Exception as error:  # noqa: BLE001 - raised again in the thread that waits
             outcome = error
         with self._lock:
@@ -158,7 +165,7 @@ class _Attempt:
             outcome.close()
 
     def result(self) -> BrokerConnection | BaseException | None:
-        self._done.wait(STEP)
+        self._done.wait(self._step)
         with self._lock:
             self._abandoned = self._outcome is None
             return self._outcome

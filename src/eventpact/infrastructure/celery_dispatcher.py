@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Final
 
 from celery import Celery
 
@@ -26,6 +27,10 @@ from eventpact.infrastructure.loop_thread import LoopThread
 from eventpact.infrastructure.subscriptions import SubscriptionTable
 
 __all__ = ["CeleryEventDispatcher"]
+
+_RETRY_STEP: Final = 5.0
+"""Seconds that a worker waits for its broker to confirm a retry: nobody waits for the worker, and to take a retry for
+lost which is not would be an attempt too many."""
 
 
 class CeleryEventDispatcher(EventDispatcher):
@@ -69,6 +74,7 @@ class CeleryEventDispatcher(EventDispatcher):
         self._retries = retries
         self._queue = queue_of(celery_app)
         self._publisher = Publisher(celery_app)
+        self._retry_publisher = Publisher(celery_app, _RETRY_STEP)
         self._loop = LoopThread()
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
@@ -80,7 +86,7 @@ class CeleryEventDispatcher(EventDispatcher):
             task = EventTask(
                 event_type,
                 route,
-                publisher=self._publisher,
+                publisher=self._retry_publisher,
                 loop=self._loop,
                 on_failure=on_failure,
                 retries=retries,
@@ -144,4 +150,5 @@ class CeleryEventDispatcher(EventDispatcher):
         with self._lock:
             self._idle.wait_for(lambda: self._publishing == 0, timeout)
         self._publisher.close()
+        self._retry_publisher.close()
         self._loop.close()

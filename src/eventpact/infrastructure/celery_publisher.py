@@ -35,19 +35,23 @@ class Publisher:
 
     The connections are its own, not those of the app's pools, which wait without end by default, and on a worker must.
     A forked child opens its own.
+
+    Args:
+        step: seconds that connecting may take, and as much again publishing.
     """
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, step: float = STEP) -> None:
         self._app = app
+        self._step = step
         self._lock = threading.Lock()
         self._pid = os.getpid()
-        self._connector = Connector(app)
+        self._connector = Connector(app, step)
         self._idle: deque[BrokerConnection] = deque()
         self._inherited: list[BrokerConnection] = []
         self._closed = False
         self._limits: dict[str, Any] = (
             # Unroutable is told only of mandatory messages: a queue may have been deleted.
-            {"mandatory": True, "timeout": STEP, "confirm_timeout": STEP} if is_amqp(app) else {}
+            {"mandatory": True, "timeout": step, "confirm_timeout": step} if is_amqp(app) else {}
         )
 
     def publish(self, name: str, message: Any, queue: Queue, **properties: Any) -> None:
@@ -142,7 +146,7 @@ class Publisher:
             # Closing the sockets of the process that forked this one would end its conversations.
             self._inherited += self._idle
             self._lock, self._pid, self._idle = threading.Lock(), os.getpid(), deque()
-            self._connector = Connector(self._app)
+            self._connector = Connector(self._app, self._step)
 
 
 def _broken(connection: BrokerConnection) -> tuple[type[BaseException], ...]:
