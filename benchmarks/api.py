@@ -27,7 +27,7 @@ from timing import percentiles, quartiles, ratio, shuffled
 from eventpact.demo.mail_server import MailServer
 
 BASE = "BackgroundTasks"
-BUDGET = 50.0
+BUDGET = 40.0
 """Seconds that the rounds of one delay may take together."""
 QUIET = 10.0
 """Seconds without a mail after which no more will come; longer than the waits between Celery's first attempts."""
