@@ -184,7 +184,7 @@ def publishing(url: str, rounds: int, seconds: float) -> dict[str, Any]:
     try:
         with ExitStack() as stack:
             cases = {name: stack.enter_context(build(url)) for name, build in kind.items()}
-            return interleave(cases, base=STOCK, rounds=rounds, seconds=seconds, budget=60.0)
+            return interleave(cases, base=STOCK, rounds=rounds, seconds=seconds, budget=45.0)
     finally:
         sweep(url)
 
