@@ -145,7 +145,8 @@ async def _drive(dispatcher: str, port: int, seconds: float) -> tuple[list[Step]
     steps = []
     for clients in CLIENTS:
         step = Step(dispatcher, clients)
-        limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
+        # Given up sooner than by the server, after 5 s, lest a request meets a connection that is being closed.
+        limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients, keepalive_expiry=1)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", limits=limits, timeout=30) as client:
             began = time.monotonic()
             work = (_client(client, step, names, accepted, began + seconds) for _ in range(clients))
