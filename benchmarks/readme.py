@@ -16,6 +16,8 @@ from typing import Any
 import tables
 from celery_settings import celery_settings
 
+from eventpact.infrastructure.settings import Settings
+
 HERE = Path(__file__).resolve().parent
 RESULTS = ("in_process", "publishing_redis", "publishing_rabbitmq", "end_to_end", "api")
 
@@ -38,6 +40,7 @@ def blocks() -> dict[Path, dict[str, str]]:
     return {
         HERE.parent / "README.md": {
             "laws": tables.laws(verdicts),
+            "trade-offs": tables.trade_offs(verdicts, results["api"], Settings.model_fields["retries"].default),
             "in-process": tables.compared("one event, one handler", in_process["blocking"], in_process["tasks"]),
             "publishing-redis": tables.publishing("one event to Redis", redis["publishing"]),
             "publishing-rabbitmq": tables.publishing("one event to RabbitMQ", rabbitmq["publishing"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from timing import nice, ratio
@@ -37,6 +37,54 @@ def laws(verdicts: Result) -> str:
 
 def _outcome(row: Result) -> str:
     return {"absent, as declared": "absent, as declared,"}.get(row["outcome"], row["outcome"])
+
+
+def trade_offs(verdicts: Result, api: Result, retries: int) -> str:
+    """What each dispatcher gives and takes: what the suite saw of its guarantees, and what the API took with it."""
+    declared = {verdict["dispatcher"]: verdict["guarantees"] for verdict in verdicts["dispatchers"]}
+    names = ("sync", "asyncio", "celery")
+    delays = sorted(api["delays_ms"], key=int)
+
+    def each(label: str, cell: Callable[[str], str]) -> list[str]:
+        return [label, *map(cell, names)]
+
+    def response(name: str) -> str:
+        medians = (api["delays_ms"][delay][name]["response_ms"]["median"] for delay in delays)
+        return ", ".join(f"{median:.0f}" for median in medians) + " ms"
+
+    def survives(name: str) -> str:
+        alone = declared[name]["delivery"].replace("_", " ")
+        on_rabbitmq = "; on RabbitMQ at least once" if name == "celery" else ""
+        return f"{alone}{on_rabbitmq}; with the outbox {declared['outbox']['delivery'].replace('_', ' ')}"
+
+    return markdown(
+        ["", *(f"`{name}`" for name in names)],
+        [
+            each("the caller waits for the handlers (G1)", lambda name: _yes(declared[name]["blocks_caller"])),
+            each(f"a sign-up's response, at a mail server that takes {', '.join(delays)} ms", response),
+            each(
+                "a failed delivery is tried again (G2)",
+                lambda name: (
+                    f"yes, {retries} times by default, after waits that grow"
+                    if declared[name]["retries"]
+                    else "no: it is reported at once"
+                ),
+            ),
+            each("an accepted event, when a process is killed (G3)", survives),
+            each("one handler sees events in order (G4)", lambda name: _yes(declared[name]["ordering"] == "fifo")),
+            ["needs", "nothing", "an event loop", "a broker and a worker process"],
+            [
+                "debugging",
+                "one stack trace from request to handler",
+                "a task's own stack trace",
+                "another process; its logs carry the event's id, the handler and the attempt",
+            ],
+        ],
+    )
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
 
 
 def compared(title: str, *results: Result) -> str:
