@@ -180,6 +180,8 @@ class Proxy(LoopInThread):
         self._writers |= {writer, back}
         try:
             await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
+        except asyncio.CancelledError:
+            return  # the proxy ends; a cancelled task would be told as an error in Python 3.11
         finally:
             self._writers -= {writer, back}
             for each in (writer, back):
