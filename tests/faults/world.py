@@ -134,7 +134,7 @@ class World:
         """Whether all that was accepted is delivered or kept, but for what was given up and for poison."""
         wanted = self.accepted() - self.given_up - self.poisoned
         left = wanted - {address for address, _ in self.mail.mails}
-        return not left or left <= self.evidence.failed()
+        return not left or left <= self.kept()
 
     def kept(self) -> set[str]:
         """Whose mail is kept as failed: in the failure store, or in the dead-letter queue of RabbitMQ."""
@@ -144,14 +144,15 @@ class World:
         return self.accepted() & addresses <= self.kept()
 
     def _dead_letters(self) -> set[str]:
-        if self.column.broker != "amqp" or not self.poisoned:
+        if self.column.broker != "amqp":
             return set()
-        found = set()
+        found: set[str] = set()
+        wanted = self.ledger.of(Answer.ACCEPTED)
         with kombu.Connection(self.broker.url) as connection:
             channel = connection.channel()
             while (message := channel.basic_get(f"{self.queue}.dead")) is not None:
                 body = message.body if isinstance(message.body, str) else bytes(message.body).decode()
-                found |= {address for address in self.poisoned if address in body}
+                found |= {address for address in wanted if address in body}
         return found  # closing the channel puts them back
 
     def hold_mail(self) -> None:

@@ -86,6 +86,19 @@ def test_only_what_failed_is_tried_again_and_no_worker_is_held_up_meanwhile(rabb
     assert count(rabbitmq_service, queue) == count(rabbitmq_service, f"{queue}.dead") == 0
 
 
+def test_a_failed_delivery_that_its_sink_does_not_take_is_kept_in_the_dead_letter_queue(
+    rabbitmq_service: str, queue: str
+) -> None:
+    def away(_: FailedDelivery) -> None:
+        raise OSError("the database is away")
+
+    app = app_for(rabbitmq_service, queue)
+    handlers: Handlers = {Counted: Recorder(failures=99)}
+    with dispatching(app, handlers, on_failure=away, retries=0) as dispatcher, worker_of(app):
+        dispatcher.dispatch(Counted())
+        until(lambda: count(rabbitmq_service, f"{queue}.dead") == 1)
+
+
 def test_a_queue_that_was_deleted_is_declared_anew_and_nothing_is_lost(rabbitmq_service: str, queue: str) -> None:
     with dispatching(app_for(rabbitmq_service, queue, "web"), {Counted: Recorder()}) as dispatcher:
         dispatcher.dispatch(Counted())

@@ -86,7 +86,7 @@ class EventTask(Task):  # type: ignore[type-arg]
 
         Raises:
             Retry: a message for the handlers that failed has been published.
-            Reject: the message cannot be understood, or that retry could not be published.
+            Reject: the message cannot be understood, that retry could not be published, or the sink did not take it.
             FailedDeliveryError: deliveries have failed for good, and were reported.
         """
         event, subscriptions = self._decode(args, kwargs)
@@ -100,11 +100,16 @@ class EventTask(Task):  # type: ignore[type-arg]
         again = [failure for failure in failures if self._may_try_again(failure.exception)]
         waited = self._publish_retry(event, again) if again else None
         failed = [failure for failure in failures if waited is None or failure not in again]
-        for failure in failed:
+        taken = [
             report(
                 self._on_failure,
                 FailedDelivery(event, failure.subscription.handler, failure.exception, attempts=self._attempts),
             )
+            for failure in failed
+        ]
+        if not all(taken):
+            # Acknowledged, it would be nowhere; rejected, it is in the dead-letter queue where there is one.
+            raise Reject("the failure sink did not take it", requeue=False)
         if waited is not None:
             raise Retry(f"{len(again)} handler(s) failed", when=waited)  # type: ignore[arg-type]  # a float is a Real
         raise FailedDeliveryError(

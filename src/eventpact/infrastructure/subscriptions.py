@@ -183,8 +183,12 @@ def log_failure(failed: FailedDelivery) -> None:
     )
 
 
-def report(on_failure: FailureSink | None, failed: FailedDelivery) -> None:
-    """Hand ``failed`` to the failure sink, or to the log where there is none. A sink that raises is logged (law I4)."""
+def report(on_failure: FailureSink | None, failed: FailedDelivery) -> bool:
+    """Hand ``failed`` to the failure sink, or to the log where there is none. A sink that raises is logged (law I4).
+
+    Returns:
+        Whether the sink took it.
+    """
     try:
         (log_failure if on_failure is None else on_failure)(failed)
     except Exception as exception:  # noqa: BLE001 - the sink is not trusted (law I4)
@@ -197,6 +201,8 @@ def report(on_failure: FailureSink | None, failed: FailedDelivery) -> None:
             extra=about(type(failed.event).__name__, failed.event.event_id, handler_name(failed.handler)),
         )
         log_failure(failed)
+        return False
+    return True
 
 
 def undelivered(events: Iterable[DomainEvent]) -> tuple[DomainEvent, ...]:
