@@ -75,7 +75,7 @@ def _run(chosen: list[Place], options: argparse.Namespace) -> int:
     ):
         done.append(cell)
         if options.json is not None:  # what was found is not lost if this is interrupted
-            write_json(options.json, done, how, seed=options.seed, seconds=time.monotonic() - started)
+            write_json(options.json, done, how, seed=options.seed)
     print(table(done))
     print(
         f"\nseed {options.seed}, frozen and cut off for {how.freeze:.0f} s, {time.monotonic() - started:.0f} s in all"

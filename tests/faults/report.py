@@ -90,11 +90,11 @@ def totals(cells: Sequence[Cell], command: str) -> str:
     return "\n".join(lines)
 
 
-def write_json(path: Path, cells: Sequence[Cell], options: Options, *, seed: int, seconds: float) -> None:
+def write_json(path: Path, cells: Sequence[Cell], options: Options, *, seed: int) -> None:
     """Everything that was found, and with what."""
     document = {
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(seconds),
+        "cell_seconds": round(sum(cell.seconds for cell in cells)),
         "seed": seed,
         "freeze_seconds": options.freeze,
         "python": platform.python_version(),
