@@ -132,6 +132,23 @@ def test_a_connection_that_is_cut_is_replaced_and_a_broker_that_is_away_refuses(
             assert count(rabbitmq_service, queue) == 3
 
 
+def test_a_held_connection_on_which_the_broker_falls_silent_or_slow_is_given_up_in_time(
+    rabbitmq_service: str, queue: str
+) -> None:
+    """Giving it up takes no time: to part in good order would take as many answers as the broker does not give."""
+    with Proxy(rabbitmq_service) as proxy:
+        app = app_for(proxy.url, queue, "web")
+        with dispatching(app, {Counted: Recorder()}) as dispatcher:
+            dispatcher.dispatch(Counted())
+            proxy.stall()
+            assert isinstance(refused(dispatcher), DispatchUncertainError)
+            proxy.resume()
+            dispatcher.dispatch(Counted())
+            proxy.delay = 0.6
+            assert isinstance(refused(dispatcher), DispatchUncertainError)
+            proxy.delay = 0.0
+
+
 def test_what_no_worker_can_read_is_told_and_kept_in_the_dead_letter_queue(rabbitmq_service: str, queue: str) -> None:
     told: list[UnreadableMessage] = []
     handler = Recorder()

@@ -67,7 +67,7 @@ class BrokerConnection:
             self.producer: Any = app.amqp.Producer(self.channel, auto_declare=False)
             declare_queues(app, self.channel)
         except BaseException:
-            self.close()
+            self.close(broken=True)
             raise
 
     @property
@@ -88,12 +88,13 @@ class BrokerConnection:
             return False  # redis-py looks for itself
         return bool(select.select([self._connection.connection.sock], [], [], 0)[0])
 
-    def close(self) -> None:
-        """Close it, even if the broker is gone."""
-        try:
-            self._connection.release()
-        except Exception as error:  # noqa: BLE001 - it is given up either way
-            _log.debug("closing a connection to the broker raised %s", type(error).__name__)
+    def close(self, *, broken: bool = False) -> None:
+        """Close it, even if the broker is gone; a broken one without a word to the broker, who might take his time."""
+        if not broken:
+            try:
+                self._connection.release()
+            except Exception as error:  # noqa: BLE001 - it is given up either way
+                _log.debug("closing a connection to the broker raised %s", type(error).__name__)
         self._connection.collect(socket_timeout=STEP)
 
 

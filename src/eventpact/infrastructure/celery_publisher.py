@@ -91,7 +91,7 @@ class Publisher:
             try:
                 action(connection)
             except BaseException as error:
-                connection.close()
+                connection.close(broken=True)
                 if time.monotonic() - started > _AT_ONCE or not isinstance(error, _broken(connection)):
                     raise _refusal(what, error, connection) from error
                 in_doubt = _was_sent(error)
@@ -107,7 +107,7 @@ class Publisher:
         try:
             action(connection)
         except BaseException as error:
-            connection.close()
+            connection.close(broken=True)
             raise _refusal(what, error, connection) from error
         self._give_back(connection)
 
