@@ -336,3 +336,20 @@ def test_a_worker_that_dies_each_time_it_begins_an_event_is_not_given_it_for_eve
     assert not outbox._begin(event, key)
     assert [failed.attempts for failed in failures] == [DEATHS + 2]
     assert entries(database) == 0
+
+
+def test_what_the_sink_of_a_worker_did_not_take_is_delivered_and_told_again(
+    database: Database, background: Background
+) -> None:
+    handler, told = Recorder(failures=9), list[FailedDelivery]()
+
+    def sink(failed: FailedDelivery) -> None:
+        told.append(failed)
+        if len(told) == 1:
+            raise OSError("no space left")
+
+    outbox = background.outbox({Counted: handler}, database, "sync", on_failure=sink, resend=timedelta(seconds=0.05))
+    outbox.dispatch(Counted(number=1))
+    until(lambda: entries(database) == 0)
+    assert handler.numbers == [1, 1]
+    assert len(told) == 2

@@ -184,8 +184,9 @@ class OutboxEventDispatcher(EventDispatcher):
         if relay is not None:
             relay.failed(original, recorded.key)
             return
-        report(self._on_failure, original)
-        self._settle(failed.event, recorded.key)
+        # What the sink did not take is nowhere else: it stays, is delivered again, and is told again if it fails.
+        if report(self._on_failure, original):
+            self._settle(failed.event, recorded.key)
 
     def _begin(self, event: DomainEvent, key: str) -> bool:
         """Whether to call a handler, in a process that does not know what is settled."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,14 +13,15 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID, uuid4
 
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
-
 from eventpact.domain.dispatcher import DispatcherClosedError, DispatchError, FailedDelivery, FailureSink
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.logs import about
+from eventpact.infrastructure.outbox_outcomes import Outcomes
+from eventpact.infrastructure.outbox_reader import EntryReader
 from eventpact.infrastructure.outbox_store import Entry, OutboxStore
-from eventpact.infrastructure.subscriptions import SubscriptionTable, log_failure, report
-from eventpact.infrastructure.unreadable import UnreadableMessage, UnreadableSink
+from eventpact.infrastructure.outbox_watch import Watch
+from eventpact.infrastructure.subscriptions import SubscriptionTable
+from eventpact.infrastructure.unreadable import UnreadableSink
 
 __all__ = ["DEATHS", "NeverSettledError", "Relay"]
 
@@ -47,18 +48,6 @@ class _Held:
 
     unsettled: set[str] = field(default_factory=set)
     waiting: set[str] = field(default_factory=set)
-
-
-@dataclass(slots=True)
-class _Outcomes:
-    """What the database has yet to be told."""
-
-    settled: deque[tuple[UUID, str]] = field(default_factory=deque)
-    failed: deque[tuple[FailedDelivery, str]] = field(default_factory=deque)
-    sent: deque[UUID] = field(default_factory=deque)
-
-    def __bool__(self) -> bool:
-        return bool(self.settled or self.failed or self.sent)
 
 
 class Relay:
@@ -93,10 +82,10 @@ class Relay:
         self._store = store
         self._dispatch = dispatch
         self._table = table
-        self._on_failure = on_failure
-        self._on_unreadable = on_unreadable
+        self._reader = EntryReader(store, table, on_unreadable)
         self._lease = lease.total_seconds()
         self._poll = poll
+        self._watch = Watch(store, self._lease, poll)
         self._resend = None if resend is None else resend.total_seconds()
         self._capacity = capacity
         self._relay_id: str | None = None
@@ -106,10 +95,7 @@ class Relay:
         self._later: dict[UUID, float] = {}
         # An event with which a relay has died before; there is one of them at a time, so that it is known which it is.
         self._suspect: UUID | None = None
-        self._outcomes = _Outcomes()
-        # Other relays: their count when it last changed, and for how long it has been watched since.
-        self._silent: dict[str, tuple[int, float]] = {}
-        self._watched_at: float | None = None
+        self._outcomes = Outcomes(on_failure)
         self._look_now = False
         self._stopping = False
         self._last = False
@@ -159,14 +145,14 @@ class Relay:
     def succeeded(self, event_id: UUID, key: str) -> None:
         """A delivery is settled."""
         with self._lock:
-            self._outcomes.settled.append((event_id, key))
+            self._outcomes.succeeded(event_id, key)
             self._release(event_id, {key})
             self._to_keep.notify()
 
     def failed(self, failed: FailedDelivery, key: str) -> None:
         """A delivery has failed for good."""
         with self._lock:
-            self._outcomes.failed.append((failed, key))
+            self._outcomes.failed(failed, key)
             self._release(failed.event.event_id, {key})
             self._to_keep.notify()
 
@@ -202,7 +188,7 @@ class Relay:
                 look = self._look_now or time.monotonic() >= look_at
                 self._look_now = False
             if item is not None:
-                failures = 0 if self._hand_over(*item) else failures + 1
+                failures = 0 if self._is_handed_over(*item) else failures + 1
                 if failures:
                     self._pause(min(_FIRST_WAIT * 2.0 ** (failures - 1), _LONGEST_WAIT))
             if look:
@@ -213,10 +199,26 @@ class Relay:
         with self._lock:
             self._to_relay.wait_for(lambda: self._stopping, seconds)
 
+    def _is_handed_over(self, entry: Entry, event: DomainEvent | None) -> bool:
+        try:
+            return self._hand_over(entry, event)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one event, the others go on
+            _log.error(
+                "%s %s stays in the outbox, and is looked at again: %s\n%s",
+                entry.name,
+                entry.event_id,
+                type(error).__name__,
+                "".join(traceback.format_tb(error.__traceback__)),
+                extra=about(entry.name, entry.event_id),
+            )
+            with self._lock:
+                self._later[entry.entry_id] = time.monotonic() + self._lease
+            return False
+
     def _hand_over(self, entry: Entry, event: DomainEvent | None) -> bool:
         """Dispatch an entry. False if it was refused; then it is tried again."""
         if event is None:
-            event = self._read(entry)
+            event = self._reader.read(entry)
             if event is None:
                 with self._lock:
                     self._clear(entry.event_id)
@@ -252,45 +254,8 @@ class Relay:
         if self._resend is not None:
             with self._lock:
                 self._later[entry.entry_id] = time.monotonic() + self._resend
-                self._outcomes.sent.append(entry.entry_id)
+                self._outcomes.sent(entry.entry_id)
                 self._to_keep.notify()
-        return True
-
-    def _read(self, entry: Entry) -> DomainEvent | None:
-        """The event of an entry, if there is one, and handlers for it; what is not for us is kept as failed."""
-        try:
-            event_type = self._table.named(entry.name)
-        except KeyError:
-            self._set_aside(entry, "no handler is registered for that name; is this relay older than the sender?")
-            return None
-        try:
-            event = event_type.from_dict(json.loads(entry.payload))
-        except (TypeError, ValueError) as error:
-            self._set_aside(entry, f"it is malformed ({error})")
-            return None
-        known = {subscription.key for subscription in self._table[event_type]}
-        strange = [key for key in entry.pending if key not in known]
-        if strange and not self._set_aside(entry, f"there is no handler {strange[0]!r} here", strange):
-            return None
-        return event if len(strange) < len(entry.pending) else None
-
-    def _set_aside(self, entry: Entry, reason: str, keys: list[str] | None = None) -> bool:
-        fields = about(entry.name, entry.event_id)
-        _log.error("%s %s was set aside: %s", entry.name, entry.event_id, reason, extra=fields)
-        message = UnreadableMessage(reason, entry.name, str(entry.event_id), entry.payload.encode(), "application/json")
-        try:
-            with self._store.database.transaction():
-                if self._on_unreadable is not None:
-                    self._on_unreadable(message)
-                if keys is None:
-                    self._store.drop(entry.entry_id)
-                else:
-                    self._store.settle([(entry.event_id, key) for key in keys])
-        except Exception as error:  # noqa: BLE001 - it stays here, and is looked at again
-            _log.error("%s %s could not be kept: %s", entry.name, entry.event_id, type(error).__name__, extra=fields)
-            with self._lock:
-                self._later[entry.entry_id] = time.monotonic() + self._lease
-            return False
         return True
 
     def _give_up(self, entry: Entry, event: DomainEvent) -> None:
@@ -320,11 +285,11 @@ class Relay:
             return
         try:
             with self._store.database.transaction():  # one, since on SQLite each keeps all others from writing
-                self._watch()
+                self._watch.look(relay_id)
                 entries, suspects = self._claim(relay_id, room) if room > 0 else ([], [])
                 again = self._store.still_here(relay_id, due) if due else []
-        except SQLAlchemyError as error:
-            self._watched_at = None
+        except Exception as error:  # noqa: BLE001 - whatever it is, what others left waits for this thread
+            self._watch.lapse()
             _log.warning("the outbox cannot be read (%s); it is tried again", type(error).__name__)
             return
         with self._lock:
@@ -342,22 +307,6 @@ class Relay:
             self._inbox.extend((entry, None) for entry in again)
             self._look_now = self._look_now or len(entries) == _BATCH
 
-    def _watch(self) -> None:
-        """Bury what was silent for a lease of watching. Time in which nobody watched does not count."""
-        now = time.monotonic()
-        passed = 0.0 if self._watched_at is None else min(now - self._watched_at, 2 * self._poll)
-        beats = self._store.beats()
-        self._watched_at = now
-        silent = {}
-        for relay_id, beat in beats.items():
-            before, silence = self._silent.get(relay_id, (beat, 0.0))
-            silent[relay_id] = (beat, silence + passed if before == beat else 0.0)
-            if silent[relay_id][1] >= self._lease and relay_id != self._relay_id:
-                _log.warning("a relay has been silent for %.0f s; what it left is taken over", silent[relay_id][1])
-                self._store.bury(relay_id, beat)
-                del silent[relay_id]
-        self._silent = silent
-
     # -- the thread that tells the database ---------------------------------------------------------------------------
 
     def _keep(self) -> None:
@@ -374,9 +323,9 @@ class Relay:
                 if time.monotonic() >= beat_at:
                     self._beat()
                     beat_at = time.monotonic() + self._lease / 4
-                self._tell()
+                self._outcomes.tell(self._store)
                 failures = 0
-            except SQLAlchemyError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, this relay would be taken for dead without it
                 failures += 1
                 _log.warning("the outbox cannot be written (%s); it is tried again", type(error).__name__)
                 if last:
@@ -404,40 +353,8 @@ class Relay:
             self._look_now = True
             self._to_relay.notify()
 
-    def _tell(self) -> None:
-        """What is taken from the outcomes here is in the database then, or still among them."""
-        outcomes = self._outcomes
-        while outcomes.failed:
-            failed, key = outcomes.failed[0]
-            self._report(failed)
-            outcomes.settled.append((failed.event.event_id, key))
-            outcomes.failed.popleft()
-        while batch := [outcomes.settled[place] for place in range(min(_BATCH, len(outcomes.settled)))]:
-            self._store.settle(batch)
-            for _ in batch:
-                outcomes.settled.popleft()
-        while ids := [outcomes.sent[place] for place in range(min(_BATCH, len(outcomes.sent)))]:
-            self._store.mark_sent(ids)
-            for _ in ids:
-                outcomes.sent.popleft()
-
-    def _report(self, failed: FailedDelivery) -> None:
-        """Tell the failure sink; if what it lacks is a database, it is told again when there is one."""
-        away: list[OperationalError] = []
-
-        def sink(failed: FailedDelivery) -> None:
-            try:
-                (self._on_failure or log_failure)(failed)
-            except OperationalError as error:
-                away.append(error)
-
-        report(sink, failed)
-        if away:
-            raise away[0]
-
     def _leave(self) -> None:
-        for failed, _ in self._outcomes.failed:  # the database is away; it will be delivered, and fail, again
-            log_failure(failed)
+        self._outcomes.abandon()
         if self._relay_id is not None:
             self._store.leave(self._relay_id)
 

@@ -1,0 +1,85 @@
+"""What came of the events that a relay dispatched, until the database has been told."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy.exc import OperationalError
+
+from eventpact.domain.dispatcher import FailedDelivery, FailureSink
+from eventpact.infrastructure.outbox_store import OutboxStore
+from eventpact.infrastructure.subscriptions import log_failure, report
+
+__all__ = ["Outcomes"]
+
+_BATCH: Final = 200
+
+
+class Outcomes:
+    """Any thread adds, under the relay's lock; one thread tells. What it has taken is in the database, or still here.
+
+    Args:
+        on_failure: the failure sink; the log where it is not given.
+    """
+
+    def __init__(self, on_failure: FailureSink | None) -> None:
+        self._on_failure = on_failure or log_failure
+        self._settled: deque[tuple[UUID, str]] = deque()
+        self._failed: deque[tuple[FailedDelivery, str]] = deque()
+        self._sent: deque[UUID] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._settled or self._failed or self._sent)
+
+    def succeeded(self, event_id: UUID, key: str) -> None:
+        """A delivery is settled."""
+        self._settled.append((event_id, key))
+
+    def failed(self, failed: FailedDelivery, key: str) -> None:
+        """A delivery has failed for good: the failure sink is told before it counts as settled."""
+        self._failed.append((failed, key))
+
+    def sent(self, entry_id: UUID) -> None:
+        """An engine that outlives this process has accepted an entry."""
+        self._sent.append(entry_id)
+
+    def tell(self, store: OutboxStore) -> None:
+        """Tell the failure sink and the database.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused; what is left is told next time.
+        """
+        while self._failed:
+            failed, key = self._failed[0]
+            self._report(failed)
+            self._settled.append((failed.event.event_id, key))
+            self._failed.popleft()
+        while batch := [self._settled[place] for place in range(min(_BATCH, len(self._settled)))]:
+            store.settle(batch)
+            for _ in batch:
+                self._settled.popleft()
+        while ids := [self._sent[place] for place in range(min(_BATCH, len(self._sent)))]:
+            store.mark_sent(ids)
+            for _ in ids:
+                self._sent.popleft()
+
+    def abandon(self) -> None:
+        """The database is away for good: what has failed is logged; it will be delivered, and fail, again."""
+        for failed, _ in self._failed:
+            log_failure(failed)
+
+    def _report(self, failed: FailedDelivery) -> None:
+        """Tell the failure sink; if what it lacks is a database, it is told again when there is one."""
+        away: list[OperationalError] = []
+
+        def sink(failed: FailedDelivery) -> None:
+            try:
+                self._on_failure(failed)
+            except OperationalError as error:
+                away.append(error)
+
+        report(sink, failed)
+        if away:
+            raise away[0]
