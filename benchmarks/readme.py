@@ -19,6 +19,7 @@ from celery_settings import celery_settings
 from eventpact.infrastructure.settings import Settings
 
 HERE = Path(__file__).resolve().parent
+MATRIX = HERE.parent / "tests" / "faults" / "matrix.json"
 RESULTS = ("in_process", "publishing_redis", "publishing_rabbitmq", "end_to_end", "api")
 
 
@@ -36,6 +37,7 @@ def blocks() -> dict[Path, dict[str, str]]:
     """The generated blocks of each file, by name."""
     results = {name: load(name) for name in RESULTS}
     verdicts, in_process = load("verdicts"), results["in_process"]
+    matrix = json.loads(MATRIX.read_text(encoding="utf-8"))
     redis, rabbitmq = results["publishing_redis"], results["publishing_rabbitmq"]
     return {
         HERE.parent / "README.md": {
@@ -47,6 +49,8 @@ def blocks() -> dict[Path, dict[str, str]]:
             "end-to-end": tables.end_to_end(results["end_to_end"]),
             "api": tables.api(results["api"]),
             "celery-settings": celery_settings(),
+            "under-fire": tables.under_fire(matrix),
+            "longest-dispatch": tables.longest_dispatch(matrix),
         },
         HERE / "README.md": {
             "aims": tables.aims(results),

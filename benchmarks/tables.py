@@ -83,6 +83,51 @@ def trade_offs(verdicts: Result, api: Result, retries: int) -> str:
     )
 
 
+def under_fire(matrix: Result) -> str:
+    """What the faults did to each way of carrying events."""
+    rows = []
+    for column in dict.fromkeys(cell["column"] for cell in matrix["cells"]):
+        cells = [cell for cell in matrix["cells"] if cell["column"] == column and not cell.get("not_run")]
+        recoveries = [cell["recovery"] for cell in cells if cell["promised"] and cell.get("recovery") is not None]
+        rows.append(
+            [
+                column,
+                _yes(any(cell["promised"] for cell in cells)),
+                str(len(cells)),
+                str(sum(cell.get("kills", 0) for cell in cells)),
+                *(str(sum(cell["balance"][key] for cell in cells)) for key in ("accepted", "lost", "failed")),
+                str(sum(cell["balance"]["duplicated"] for cell in cells)),
+                f"{max(recoveries):.0f} s" if recoveries else "",
+            ]
+        )
+    header = ("", "promises at least once", "faults", "kills", "accepted", "lost", "kept as failed", "doubled")
+    return markdown([*header, "longest recovery"], rows)
+
+
+def longest_dispatch(matrix: Result) -> str:
+    """How long publishing took at most while its broker was down, frozen or cut off."""
+    faults = [fault for fault in dict.fromkeys(cell["fault"] for cell in matrix["cells"]) if _is_of_broker(fault)]
+    engines = ("celery-redis", "celery-rabbitmq")
+
+    def longest(fault: str, engine: str) -> str:
+        took = [
+            cell["longest_dispatch"]["CeleryEventDispatcher"]
+            for cell in matrix["cells"]
+            if cell["fault"] == fault
+            and cell["column"].removesuffix("+outbox") == engine
+            and "CeleryEventDispatcher" in (cell.get("longest_dispatch") or {})
+        ]
+        return f"{max(took):.2f} s" if took else "not run"
+
+    return markdown(
+        ["longest `dispatch`", *engines], ([fault, *(longest(fault, engine) for engine in engines)] for fault in faults)
+    )
+
+
+def _is_of_broker(fault: str) -> bool:
+    return fault.startswith(("broker", "proxy"))
+
+
 def _yes(value: bool) -> str:
     return "yes" if value else "no"
 
