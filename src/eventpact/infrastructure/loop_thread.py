@@ -43,7 +43,8 @@ class LoopThread:
         try:
             if threading.current_thread() is self._thread:
                 raise RuntimeError("the loop's own thread cannot wait for what runs on it")
-            outcome = asyncio.run_coroutine_threadsafe(_outcome(awaitable), self._running_loop())
+            loop = self._running_loop()  # first: where it raises, there is no coroutine yet to be left unawaited
+            outcome = asyncio.run_coroutine_threadsafe(_outcome(awaitable), loop)
         except BaseException:
             _drop(awaitable)
             raise

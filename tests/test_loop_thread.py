@@ -1,0 +1,140 @@
+"""One loop in a thread of its own, for whoever has none."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from contextvars import ContextVar
+
+import pytest
+
+from eventpact.infrastructure.loop_thread import LoopThread
+
+
+async def here() -> tuple[threading.Thread, asyncio.AbstractEventLoop]:
+    return threading.current_thread(), asyncio.get_running_loop()
+
+
+def test_everything_runs_on_one_loop_whose_thread_has_a_name_and_ends_with_it() -> None:
+    loop = LoopThread()
+    first, second = loop.run(here()), loop.run(here())
+    assert first == second
+    thread, own = first
+    assert thread is not threading.current_thread()
+    assert (thread.name, thread.daemon) == ("eventpact-loop", True)
+    loop.close()
+    assert not thread.is_alive()
+    assert own.is_closed()
+
+
+def test_what_is_raised_comes_back_whatever_it_is() -> None:
+    async def fail(exception: BaseException) -> None:
+        raise exception
+
+    loop = LoopThread()
+    for exception in (ValueError("no"), KeyboardInterrupt(), SystemExit(3), asyncio.CancelledError()):
+        with pytest.raises(type(exception)) as caught:
+            loop.run(fail(exception))
+        assert caught.value is exception
+    loop.close()
+
+
+def test_the_callers_context_is_seen_and_not_changed() -> None:
+    who = ContextVar("who", default="nobody")
+
+    async def look() -> str:
+        seen = who.get()
+        who.set("somebody else")
+        return seen
+
+    loop = LoopThread()
+    who.set("somebody")
+    assert loop.run(look()) == "somebody"
+    assert who.get() == "somebody"
+    loop.close()
+
+
+def test_once_closed_it_runs_nothing_and_leaves_no_coroutine_unawaited() -> None:
+    loop = LoopThread()
+    loop.run(here())
+    loop.close()
+    loop.close()
+    with pytest.raises(RuntimeError, match=r"^the loop is closed$"):
+        loop.run(here())  # an unawaited coroutine would be a warning, and a warning is an error here
+
+
+def test_it_can_be_closed_before_anything_ran() -> None:
+    loop = LoopThread()
+    loop.cancel_all()
+    loop.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        loop.run(here())
+
+
+def test_its_own_thread_cannot_wait_for_itself() -> None:
+    loop = LoopThread()
+
+    async def again() -> None:
+        loop.run(here())
+
+    with pytest.raises(RuntimeError, match=r"^the loop's own thread cannot wait for what runs on it$"):
+        loop.run(again())
+    loop.close()
+
+
+def test_closing_from_its_own_thread_does_not_wait_for_itself() -> None:
+    loop = LoopThread()
+
+    async def close() -> threading.Thread:
+        loop.close()
+        return threading.current_thread()
+
+    loop.run(close()).join(5)
+
+
+def test_what_runs_can_be_cancelled_and_the_loop_goes_on() -> None:
+    loop, started = LoopThread(), threading.Event()
+
+    async def hang() -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    def cancel() -> None:
+        assert started.wait(5)
+        loop.cancel_all()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run(hang())
+    thread.join()
+    assert loop.run(here())[0].is_alive()
+    loop.close()
+
+
+def test_its_thread_is_introduced_before_anything_runs_on_it() -> None:
+    introduced: list[threading.Thread] = []
+    loop = LoopThread(on_start=lambda: introduced.append(threading.current_thread()))
+    assert introduced == []
+    assert loop.run(here())[0] is introduced[0]
+    assert len(introduced) == 1
+    loop.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_a_loop_of_its_own_and_leaves_the_parents_alone() -> None:
+    loop = LoopThread()
+    before = loop.run(here())
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            loop.cancel_all()
+            thread, own = loop.run(here())
+            status = 0 if thread.is_alive() and own is not before[1] else 2
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert loop.run(here()) == before
+    loop.close()
