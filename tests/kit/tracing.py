@@ -13,6 +13,7 @@ SUBSCRIPTIONS = (
     ("Paid", "Paid.coroutine"),
     ("Shipped", "Shipped.plain"),
     ("Placed", "Placed.plain"),
+    ("Priced", "Priced.coroutine"),
 )
 
 MODEST = Guarantees(blocks_caller=False, retries=0, delivery=Delivery.AT_MOST_ONCE, ordering=Ordering.NONE)
@@ -25,7 +26,7 @@ def law(law_id: str) -> Law:
     return found
 
 
-def trace(*entries: Entry | tuple[Entry, ...], guarantees: Guarantees = MODEST, **given: Any) -> Trace:
+def trace(*entries: Entry | tuple[Entry, ...], guarantees: Guarantees | None = MODEST, **given: Any) -> Trace:
     """Entries one millisecond apart, where they do not say when they happened."""
     flat = [each for group in entries for each in (group if isinstance(group, tuple) else (group,))]
     timed = tuple(
