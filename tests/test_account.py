@@ -21,6 +21,8 @@ from eventpact.domain.account import NAME_PATTERN, CreateAccountData, InvalidAcc
         ("ada@example\u3002com", "ada@example.com"),
         ("o'brien+tag@mail.example.co.uk", "o'brien+tag@mail.example.co.uk"),
         ("a" * 64 + "@example.com", "a" * 64 + "@example.com"),
+        ("ada@" + "a" * 63 + ".com", "ada@" + "a" * 63 + ".com"),
+        ("Xavier@a.1.com", "Xavier@a.1.com"),
     ],
 )
 def test_an_address_is_kept_with_its_domain_in_one_form(given_address: str, kept: str) -> None:
@@ -39,6 +41,8 @@ def test_an_address_is_kept_with_its_domain_in_one_form(given_address: str, kept
         "ada@-example.com",
         "ada@example.com-",
         "ada@127.0.0.1",
+        "ada@mail.example.7",
+        "ada@example.com.",
         "ada@exa mple.com",
         ".ada@example.com",
         "ada.@example.com",
@@ -70,6 +74,58 @@ def test_what_mail_could_not_be_sent_to_is_refused_without_quoting_it(address: s
         normalize_email(address)
     assert caught.value.field == "email"
     assert not address or address not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("ada", "an address has the form name@example.com"),
+        ("@example.com", "an address has the form name@example.com"),
+        ("ada@", "an address has the form name@example.com"),
+        ("a" * 65 + "@example.com", "the part before the @ may have 64 characters at most"),
+        ("a@b@example.com", "the part before the @ has a character that is not allowed there"),
+        ("a b@example.com", "the part before the @ has a character that is not allowed there"),
+        ("ada@exa\u00admple.com", "the part after the @ has a character that is not allowed there"),
+        ("ada@fa\u00df.example", "write the part after the @ in punycode (xn--…), as it is ambiguous"),
+        ("ada@" + "a" * 64 + ".com", "the part after the @ is no domain name"),
+        ("ada@localhost", "the part after the @ is no domain name"),
+        ("ada@" + "a" * 255, "an address may have 254 characters at most"),
+        (f"ada@{'a.' * 124}com", "an address may have 254 characters at most"),
+    ],
+)
+def test_the_reason_says_what_is_wrong_with_an_address(address: str, reason: str) -> None:
+    with pytest.raises(InvalidAccountError) as caught:
+        normalize_email(address)
+    assert (caught.value.field, str(caught.value)) == ("email", reason)
+
+
+def test_an_address_may_be_as_long_as_a_mail_server_takes_it() -> None:
+    longest = f"{'a' * 64}@{'a.' * 93}com"
+    assert len(longest) == 254
+    assert normalize_email(longest) == longest
+    with pytest.raises(InvalidAccountError, match="254"):
+        normalize_email(longest.replace("@", "@a", 1))
+    with pytest.raises(InvalidAccountError, match="no domain name"):
+        normalize_email("ada@" + "a" * 254)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("  ", "a name has at least one character that is not a space"),
+        ("a" * 101, "a name may have 100 characters at most"),
+        ("a\x00", "a name may have no control characters"),
+    ],
+)
+def test_the_reason_says_what_is_wrong_with_a_name(name: str, reason: str) -> None:
+    with pytest.raises(InvalidAccountError) as caught:
+        CreateAccountData(email="ada@example.com", display_name=name)
+    assert str(caught.value) == reason
+
+
+def test_what_is_signed_up_with_is_kept_in_its_one_form() -> None:
+    data = CreateAccountData(email=" Ada@EXAMPLE.com ", display_name=" Ada ")
+    assert (data.email, data.display_name) == ("Ada@example.com", "Ada")
 
 
 @given(st.text())

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from eventpact.application.codes import CodeMaker
 from eventpact.application.commands import (
@@ -49,6 +50,7 @@ class World:
 
     def __init__(self, database: Database) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        self.database = database
         self.dispatcher = Recording()
         self.repository = SqlAccountRepository(database, timedelta(seconds=60), lambda: self.now)
         self.codes = SqlVerificationCodes(database, CodeMaker(b"x" * 32), timedelta(minutes=10), clock=lambda: self.now)
@@ -102,6 +104,26 @@ def test_the_owner_of_a_verified_account_is_told_and_gets_no_code(world: World) 
     assert world.accepted() == [AccountCreatedEvent, SignUpRepeatedEvent]
 
 
+def test_an_account_that_is_deleted_while_its_owner_signs_up_again_is_created_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = world.create.execute(ADA)
+    look, gone = world.repository.by_email, False
+
+    def delete_then_look(email: str) -> Account | None:
+        nonlocal gone
+        if not gone:
+            gone = True
+            with world.database.transaction() as connection:
+                connection.execute(sa.text("DELETE FROM accounts"))
+        return look(email)
+
+    monkeypatch.setattr(world.repository, "by_email", delete_then_look)
+    new = world.create.execute(ADA)
+    assert new.account_id != old.account_id
+    assert look(ADA.email) == new
+
+
 @pytest.mark.parametrize("how", ["sign up again", "ask for a code"])
 def test_an_account_whose_event_was_refused_gets_its_mail_as_soon_as_its_owner_tries_again(
     world: World, how: str
@@ -143,7 +165,7 @@ def test_the_reason_why_a_code_is_refused_is_not_told(world: World) -> None:
     assert world.verify.execute(ADA.email, code).verified
     with pytest.raises(InvalidCodeError) as caught:
         world.verify.execute(ADA.email, code)
-    assert reasons == {str(caught.value)}
+    assert reasons == {str(caught.value)} == {"the code is wrong, used or expired; ask for another"}
 
 
 def test_the_code_of_one_account_is_of_no_use_for_another(world: World) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from unittest.mock import AsyncMock, Mock
 
@@ -35,10 +36,14 @@ class PlainGate:
 
     def __init__(self) -> None:
         self.entered, self.release = threading.Event(), threading.Event()
+        self.ended = False
 
     def handle(self, event: DomainEvent) -> None:
         self.entered.set()
-        assert self.release.wait(10)
+        try:
+            assert self.release.wait(10)
+        finally:
+            self.ended = True
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -83,10 +88,47 @@ async def test_any_thread_may_dispatch() -> None:
     assert {call.args[0].number for call in handler.handle.await_args_list} == set(range(50))
 
 
+async def test_what_another_thread_dispatches_is_handled_without_anything_else_to_wake_the_loop(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    plain, coroutine = PlainGate(), Gate()
+    dispatcher = AsyncioEventDispatcher({Counted: [plain, coroutine]})
+    await asyncio.to_thread(dispatcher.dispatch, Counted())
+    await coroutine.entered.wait()
+    coroutine.release.set()
+    plain.release.set()
+    await until(lambda: plain.ended)
+    assert await dispatcher.aclose() == ()
+    assert caplog.messages == []
+
+
+async def test_what_the_loop_has_not_seen_yet_counts_as_pending() -> None:
+    handler, refused = AsyncMock(), []
+    dispatcher = AsyncioEventDispatcher({Counted: handler}, max_pending=3)
+
+    def fill() -> None:
+        for _ in range(4):
+            try:
+                dispatcher.dispatch(Counted())
+            except DispatchError as error:
+                refused.append(error)
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    thread.join()  # the loop stands still meanwhile
+    assert len(refused) == 1
+    assert await dispatcher.aclose() == ()
+    assert handler.handle.await_count == 3
+
+
 def test_without_a_loop_it_refuses_and_says_what_to_do() -> None:
     handler = Mock()
-    with pytest.raises(DispatchError, match="inside the loop"):
+    with pytest.raises(DispatchError) as refused:
         AsyncioEventDispatcher({Counted: handler}).dispatch(Counted())
+    assert str(refused.value) == (
+        "Counted was refused: there is no running event loop; build the dispatcher, or dispatch for the first time,"
+        " inside the loop that is to run the handlers"
+    )
     handler.handle.assert_not_called()
 
 
@@ -95,8 +137,22 @@ def test_when_its_loop_is_closed_it_refuses_and_says_what_to_do() -> None:
         return AsyncioEventDispatcher({Counted: AsyncMock()})
 
     dispatcher = asyncio.run(build())
-    with pytest.raises(DispatchError, match="build another"):
+    with pytest.raises(DispatchError, match=r"^Counted was refused: the event loop of .* is closed; build another$"):
         dispatcher.dispatch(Counted())
+
+
+def test_what_is_pending_when_its_loop_has_ended_is_returned_by_closing_it_elsewhere() -> None:
+    handler = AsyncMock()
+
+    async def build() -> AsyncioEventDispatcher:
+        return AsyncioEventDispatcher({Counted: handler})
+
+    event = Counted()
+    with asyncio.Runner() as home:
+        dispatcher = home.run(build())
+        dispatcher.dispatch(event)  # left where the loop would have found it
+        assert asyncio.run(dispatcher.aclose()) == (event,)
+    handler.handle.assert_not_called()
 
 
 def test_what_a_loop_cancels_when_it_ends_is_reported_not_lost() -> None:
@@ -125,8 +181,11 @@ async def test_it_refuses_when_full_all_handlers_or_none() -> None:
     first, second = Gate(), Gate()
     dispatcher = AsyncioEventDispatcher({Counted: [first, second]}, max_pending=3)
     dispatcher.dispatch(Counted())
-    with pytest.raises(DispatchError, match="max_pending"):
+    with pytest.raises(DispatchError) as full:
         dispatcher.dispatch(Counted())
+    assert str(full.value) == (
+        "Counted was refused: 3 deliveries may be pending; dispatch it again later, or raise max_pending"
+    )
     with pytest.raises(DispatchError, match="max_pending"):
         await asyncio.to_thread(dispatcher.dispatch, Counted())
     first.release.set()
@@ -164,6 +223,74 @@ async def test_closing_cancels_what_outlives_the_deadline_and_returns_it() -> No
     plain.release.set()
 
 
+async def test_a_plain_handler_that_ends_after_it_was_given_up_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
+    plain, failures = PlainGate(), Mock()
+    dispatcher = AsyncioEventDispatcher({Counted: plain}, on_failure=failures)
+    event = Counted()
+    dispatcher.dispatch(event)
+    assert await asyncio.to_thread(plain.entered.wait, 5)
+    assert await dispatcher.aclose(timeout=0) == (event,)
+    assert not plain.ended  # it was not waited for
+    caplog.clear()
+    plain.release.set()
+    await until(lambda: plain.ended)
+    await until(lambda: caplog.messages)
+    assert caplog.messages == ["a handler ended after it was given up"]
+    failures.assert_not_called()
+
+
+async def test_a_plain_handler_without_a_thread_never_runs_once_it_is_given_up() -> None:
+    running, queued = PlainGate(), Mock()
+    dispatcher = AsyncioEventDispatcher({Counted: [running, queued]}, max_threads=1)
+    event = Counted()
+    dispatcher.dispatch(event)
+    assert await asyncio.to_thread(running.entered.wait, 5)
+    closing = asyncio.create_task(dispatcher.aclose(timeout=0))
+    await asyncio.sleep(0.1)  # past the deadline, and before it is abandoned
+    running.release.set()
+    assert await closing == (event,)
+    queued.handle.assert_not_called()
+
+
+async def test_what_a_plain_handler_returned_is_given_up_as_the_handler_is() -> None:
+    gate = Gate()
+    dispatcher = AsyncioEventDispatcher({Counted: Mock(handle=lambda event: gate.handle(event))})
+    event = Counted()
+    dispatcher.dispatch(event)
+    await gate.entered.wait()
+    assert await dispatcher.aclose(timeout=0) == (event,)
+
+
+async def test_a_plain_handler_sees_the_context_of_its_dispatch() -> None:
+    asked, seen = ContextVar("asked", default="nobody"), []
+    handler = Mock(handle=lambda _: seen.append(asked.get()))
+    dispatcher = AsyncioEventDispatcher({Counted: handler})
+    asked.set("somebody")
+    dispatcher.dispatch(Counted())
+    assert await dispatcher.aclose() == ()
+    assert seen == ["somebody"]
+
+
+@pytest.mark.parametrize("kind", [Mock, AsyncMock])
+async def test_a_failure_is_reported_with_its_event_and_its_handler(kind: Callable[..., Mock]) -> None:
+    failures: list[FailedDelivery] = []
+    handler = Mock(handle=kind(side_effect=ValueError))
+    event = Counted()
+    dispatcher = AsyncioEventDispatcher({Counted: handler}, on_failure=failures.append)
+    dispatcher.dispatch(event)
+    assert await dispatcher.aclose() == ()
+    assert failures == [FailedDelivery(event, handler, failures[0].exception, attempts=1)]
+    handler.handle.assert_called_once_with(event)
+
+
+async def test_plain_handlers_run_in_threads_of_its_own() -> None:
+    names: list[str] = []
+    dispatcher = AsyncioEventDispatcher({Counted: Mock(handle=lambda _: names.append(threading.current_thread().name))})
+    dispatcher.dispatch(Counted())
+    assert await dispatcher.aclose() == ()
+    assert names[0].startswith("eventpact-handler")
+
+
 async def test_a_handler_that_ends_badly_while_it_is_given_up_counts_as_failed() -> None:
     failures: list[FailedDelivery] = []
 
@@ -186,6 +313,15 @@ async def test_it_can_be_closed_from_another_loop() -> None:
     dispatcher.dispatch(Counted())
     assert await asyncio.to_thread(lambda: asyncio.run(dispatcher.aclose())) == ()
     handler.handle.assert_awaited_once()
+
+
+async def test_closing_from_another_loop_keeps_to_its_deadline() -> None:
+    gate = Gate()
+    dispatcher = AsyncioEventDispatcher({Counted: gate})
+    event = Counted()
+    dispatcher.dispatch(event)
+    await gate.entered.wait()
+    assert await asyncio.to_thread(lambda: asyncio.run(dispatcher.aclose(timeout=0))) == (event,)
 
 
 async def test_a_handler_may_close_the_dispatcher_that_runs_it() -> None:
@@ -216,5 +352,5 @@ async def test_every_exception_of_a_plain_handler_is_reported() -> None:
 async def test_a_closed_dispatcher_refuses() -> None:
     dispatcher = AsyncioEventDispatcher({Counted: AsyncMock()})
     await dispatcher.aclose()
-    with pytest.raises(DispatcherClosedError):
+    with pytest.raises(DispatcherClosedError, match=r"^Counted was refused: the dispatcher is closed$"):
         dispatcher.dispatch(Counted())

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from celery import Celery, signals
+from celery import Celery, current_task, signals
 from celery_kit import AsyncRecorder, Counted, Named, Recorder, app_on, until, worker_of
 from fastapi import FastAPI
 
@@ -29,6 +29,7 @@ from eventpact.domain.dispatcher import (
     Ordering,
     PermanentFailureError,
 )
+from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
 
 
@@ -107,7 +108,27 @@ def test_only_what_failed_is_tried_again_after_waits_that_grow(valkey: str) -> N
         until(lambda: len(ill.events) == 4)
     assert len(well.events) == 1
     assert failures == []
-    assert ill.waits[-1] > ill.waits[0]
+    assert ill.waits[-1] > ill.waits[0] >= 0.1  # half of the backoff is not random
+
+
+def test_a_retry_is_logged_with_its_reason_and_belongs_to_the_task_that_began_it(
+    valkey: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    roots: list[str] = []
+
+    class Failing(Recorder):
+        def handle(self, event: DomainEvent) -> None:
+            roots.append(current_task.request.root_id)
+            super().handle(event)
+
+    event, handler = Counted(), Failing(failures=1)
+    with working(valkey, {Counted: handler}) as dispatcher:
+        dispatcher.dispatch(event)
+        until(lambda: len(handler.events) == 2)
+    key = f"{Failing.__module__}.{Failing.__qualname__}"
+    assert f"attempt 1 of Counted {event.event_id} by {key} failed: ValueError" in caplog.messages
+    assert len(roots) == 2
+    assert len(set(roots)) == 1
 
 
 def test_a_delivery_that_always_fails_is_reported_once_with_all_its_attempts(valkey: str) -> None:

@@ -117,14 +117,27 @@ def test_occurred_at_is_kept_in_utc() -> None:
     assert event.occurred_at.isoformat() == "2026-07-01T10:00:00+00:00"
 
 
-def test_the_hour_that_a_clock_change_repeats_comes_back_equal() -> None:
-    @dataclass(frozen=True, kw_only=True)
-    class Rang(DomainEvent):
-        at: datetime
+@dataclass(frozen=True, kw_only=True)
+class Rang(DomainEvent):
+    at: datetime
 
+
+def test_the_hour_that_a_clock_change_repeats_comes_back_equal() -> None:
     second = Rang(at=datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=1))
     assert second.at.utcoffset() == timedelta(hours=1)
     assert Rang.from_dict(second.to_dict()) == second
+    assert (second.at.fold, second.at.tzinfo) == (0, timezone(timedelta(hours=1)))
+
+
+def test_a_moment_keeps_its_offset_and_loses_the_name_of_its_zone() -> None:
+    own = timezone(timedelta(hours=1), "own")
+    assert Rang(at=datetime(2026, 1, 1, tzinfo=own)).at.tzinfo is own
+    assert Rang(at=datetime(2026, 1, 1, tzinfo=ZoneInfo("Etc/UTC"))).at.tzinfo is UTC
+    tokyo = datetime(2026, 1, 1, tzinfo=ZoneInfo("Asia/Tokyo"))
+    assert Rang(at=tokyo).at.tzinfo == timezone(timedelta(hours=9))
+    assert Rang(at=tokyo, occurred_at=tokyo).occurred_at.tzinfo is UTC
+    with pytest.raises(ValueError, match=r"is out of range in UTC$"):
+        Rang(at=tokyo, occurred_at=datetime.min.replace(tzinfo=timezone(timedelta(hours=1))))
 
 
 @pytest.mark.parametrize(
@@ -152,22 +165,28 @@ class Measured(DomainEvent):
 
 
 @pytest.mark.parametrize(
-    "value",
+    ("value", "reason"),
     [
-        {"ratio": float("nan")},
-        {"ratio": float("inf")},
-        {"ratio": 1},
-        {"amount": Decimal("NaN")},
-        {"amount": 1.0},
-        {"count": True},
-        {"count": 10**5000},
-        {"pair": (1,)},
-        {"pair": [1, 2]},
+        ({"ratio": float("nan")}, "ratio: nan is not a finite float, and JSON has no other"),
+        ({"ratio": float("inf")}, "ratio: inf is not a finite float, and JSON has no other"),
+        ({"ratio": 1}, "ratio: expected float, got int"),
+        ({"amount": Decimal("NaN")}, "amount: a Decimal NaN equals nothing, so it cannot come back equal"),
+        ({"amount": 1.0}, "amount: expected Decimal, got float"),
+        ({"count": True}, "count: expected int, got bool"),
+        ({"count": 2**14_000}, "count: an int of 14001 bits has no decimal form; at most 14000 bits"),
+        ({"pair": (1,)}, "pair: expected 2 items, got 1"),
+        ({"pair": [1, 2]}, "pair: expected tuple, got list"),
+        ({"occurred_at": date(2026, 1, 1)}, "occurred_at: expected datetime, got date"),
     ],
 )
-def test_what_could_not_come_back_equal_is_refused(value: dict[str, object]) -> None:
-    with pytest.raises((TypeError, ValueError), match=r"^Measured\."):
+def test_what_could_not_come_back_equal_is_refused_and_the_reason_told(value: dict[str, object], reason: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
         Measured(**value)  # type: ignore[arg-type]
+    assert str(caught.value) == f"Measured.{reason}"
+
+
+def test_an_int_may_have_as_many_bits_as_can_be_written_in_decimal() -> None:
+    assert Measured.from_dict(json.loads(json.dumps(Measured(count=2**14_000 - 1).to_dict()))).count == 2**14_000 - 1
 
 
 @pytest.mark.parametrize(
@@ -189,10 +208,58 @@ def test_a_malformed_message_raises_a_value_error_that_quotes_no_value(changes: 
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("message", [None, [], "x", 7, {}])
-def test_what_is_no_message_at_all_raises_a_value_error(message: object) -> None:
-    with pytest.raises(ValueError, match="has the fields"):
+@pytest.mark.parametrize(
+    ("message", "got"),
+    [(None, "NoneType"), ([], "list"), ("x", "str"), (7, "int"), ({}, "[]"), ({"b": 1, "a": 2}, "['a', 'b']")],
+)
+def test_what_is_no_message_at_all_raises_a_value_error_that_names_the_fields(message: object, got: str) -> None:
+    with pytest.raises(ValueError, match=r"^AccountCreatedEvent has the fields \[") as caught:
         AccountCreatedEvent.from_dict(message)  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        f"AccountCreatedEvent has the fields ['account_id', 'email', 'event_id', 'occurred_at'], got {got}"
+    )
+
+
+def test_a_malformed_field_is_told_with_the_kind_of_its_error_and_the_error_behind_it() -> None:
+    message = Measured(pair=(1, 2)).to_dict()
+    with pytest.raises(ValueError, match=r"^Measured\.pair is malformed \(ValueError\)$") as caught:
+        Measured.from_dict(message | {"pair": [1, 2, 3]})
+    assert str(caught.value.__cause__) == "expected 2 items, got 3"
+    with pytest.raises(ValueError, match=r"^Lived\.at is malformed \(ValueError\)$") as caught:
+        Lived.from_dict(Lived().to_dict() | {"at": {"flats": [], "street": ""}})
+    assert str(caught.value.__cause__) == "expected the fields ['flats', 'since', 'street'], got ['flats', 'street']"
+
+
+@dataclass(frozen=True)
+class Room:
+    number: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lived(DomainEvent):
+    at: Address = Address("High Street", (1, 2), datetime(2026, 1, 1, tzinfo=UTC))
+    before: Address | None = None
+    room: Room | None = None
+
+
+def test_a_value_that_is_right_is_kept() -> None:
+    there, room = Address("Low Street", (3,), datetime(2026, 1, 1, tzinfo=UTC)), Room(1)
+    event = Lived(at=there, before=there, room=room)
+    assert (event.at, event.before) == (there, there)
+    assert event.room is room
+
+
+def test_another_writer_may_have_dropped_the_fraction_of_a_whole_number_or_kept_a_tuple() -> None:
+    measured = Measured.from_dict(Measured().to_dict() | {"ratio": 3})
+    assert (measured.ratio, type(measured.ratio)) == (3.0, float)
+    with pytest.raises(ValueError, match="ratio is malformed"):
+        Measured.from_dict(Measured().to_dict() | {"ratio": "3.0"})
+    assert Measured.from_dict(Measured().to_dict() | {"pair": (1, 2)}).pair == (1, 2)
+    lived = Lived().to_dict()
+    assert Lived.from_dict(lived | {"at": {"street": "", "flats": (1, 2), "since": "2026-01-01T00:00Z"}}).at.flats == (
+        1,
+        2,
+    )
 
 
 def test_types_that_cannot_cross_a_queue_are_told_with_the_field() -> None:
@@ -235,6 +302,25 @@ def test_types_that_cannot_cross_a_queue_are_told_with_the_field() -> None:
     }.items():
         with pytest.raises(WireError, match=names):
             fields_of(kind)
+
+
+def test_annotations_that_say_nothing_are_told_with_what_to_do() -> None:
+    @dataclass(frozen=True)
+    class Unknown:
+        item: "NowhereToBeFound"  # type: ignore[name-defined]  # noqa: F821 - that is what is told
+
+    @dataclass(frozen=True)
+    class Valued:
+        item: [1, 2]  # type: ignore[valid-type]
+
+    with pytest.raises(WireError) as caught:
+        fields_of(Unknown)
+    assert str(caught.value) == (
+        f"the annotations of {Unknown.__qualname__} cannot be resolved (name 'NowhereToBeFound' is not defined); define"
+        " the types that it names at module level"
+    )
+    with pytest.raises(WireError, match=r"Valued\.item: \[1, 2\] is no type \(unhashable type: 'list'\)$"):
+        fields_of(Valued)
 
 
 def test_an_undecorated_subclass_is_mutable() -> None:

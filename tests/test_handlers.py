@@ -144,3 +144,13 @@ def test_a_code_follows_from_its_event_and_the_secret_alone() -> None:
     assert CodeMaker(b"x" * 32).code(event_id) == CodeMaker(b"x" * 32).code(event_id)
     assert CodeMaker(b"x" * 32).code(event_id) != CodeMaker(b"y" * 32).code(event_id)
     assert CodeMaker(b"x" * 32).code(event_id) != CodeMaker(b"x" * 32).code(UUID(int=8))
+
+
+def test_codes_and_digests_of_yesterday_are_those_of_today() -> None:
+    """They are in mails and in the database when a new version is deployed."""
+    maker = CodeMaker(b"x" * 32)
+    assert maker.code(UUID(int=1)) == "ERUDMRPM"
+    digest = "9c4150d5579b96fd2651f80bfd7be0644e237beece67c91db299ce75bf7fc510"
+    assert maker.digest("1", "ABCDEFGH") == digest
+    assert maker.digest("1", " abcdefgh ") == digest
+    assert maker.digest("2", "ABCDEFGH") != digest

@@ -89,6 +89,31 @@ def failed() -> FailedDelivery:
         return FailedDelivery(Renamed(name="x"), recorder, error, attempts=2)
 
 
+def test_a_subscription_says_what_is_called_for_what_and_how() -> None:
+    class Awaited:
+        async def handle(self, event: DomainEvent) -> None: ...
+
+    plain, same, awaited = Recorder(), Recorder(), Awaited()
+    first, second, third = SubscriptionTable({Renamed: [plain, same, awaited]})[Renamed]
+    assert [each.event_type for each in (first, second, third)] == [Renamed] * 3
+    assert [each.handler for each in (first, second, third)] == [plain, same, awaited]
+    assert [each.is_async for each in (first, second, third)] == [False, False, True]
+    name = f"{__name__}.Recorder"
+    assert [first.key, second.key, third.key] == [name, f"{name}#2", f"{__name__}.{Awaited.__qualname__}"]
+
+
+def test_what_a_registration_lacks_is_told_with_what_was_given() -> None:
+    with pytest.raises(RegistrationError) as caught:
+        SubscriptionTable([Recorder()])  # type: ignore[arg-type]
+    assert str(caught.value) == "handlers must map event types to handlers, got list; write {MyEvent: handler}"
+    with pytest.raises(RegistrationError) as caught:
+        SubscriptionTable({Renamed: NoArgument()})  # type: ignore[dict-item]
+    assert str(caught.value) == (
+        f"the handler of Renamed, {__name__}.NoArgument, has handle() -> None, which does not take one event (too many"
+        " positional arguments)"
+    )
+
+
 def test_without_a_sink_a_failure_is_logged_but_not_what_its_message_quotes(caplog: pytest.LogCaptureFixture) -> None:
     failure = failed()
     report(None, failure)
@@ -107,7 +132,44 @@ def test_a_sink_that_raises_is_logged_and_the_failure_with_it(caplog: pytest.Log
     assert "secret" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("paid", "got builtins.str"),
+        (None, "got builtins.NoneType"),
+        (Renamed, "got builtins.type; dispatch an instance, not the class"),
+    ],
+)
+def test_what_is_no_event_is_told_with_its_type(what: object, told: str) -> None:
+    table = SubscriptionTable({Renamed: Recorder()})
+    with pytest.raises(TypeError) as caught:
+        table.route(what)  # type: ignore[arg-type]
+    assert str(caught.value) == f"only a DomainEvent can be dispatched, {told}"
+
+
+def test_the_records_of_a_failure_carry_what_it_is_about(caplog: pytest.LogCaptureFixture) -> None:
+    failure = failed()
+    report(Mock(side_effect=OSError), failure)
+    about_sink, about_failure = (vars(record) for record in caplog.records)
+    for about in (about_sink, about_failure):
+        assert (about["event"], about["event_id"]) == ("Renamed", str(failure.event.event_id))
+        assert about["handler"].endswith("Recorder")
+    assert about_failure["attempt"] == 2
+    told = f"Renamed {failure.event.event_id}"
+    first_of_sink, where, *_ = caplog.messages[0].splitlines()
+    assert first_of_sink == f"the failure sink raised OSError for {told}"
+    assert where.startswith("  File ")
+    first, where, *_ = caplog.messages[1].splitlines()
+    assert first == f"delivery of {told} to {about_failure['handler']} failed after 2 attempt(s): ValueError"
+    assert where.startswith("  File ")
+
+
 def test_each_undelivered_event_is_returned_once_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     event, equal = Renamed(name="x"), Renamed(name="y")
     assert undelivered([event, equal, event]) == (event, equal)
-    assert caplog.text.count("is undelivered") == 2
+    assert caplog.messages == [
+        f"Renamed {each.event_id} is undelivered: the dispatcher closed before it was settled"
+        for each in (event, equal)
+    ]
+    assert [vars(record)["event"] for record in caplog.records] == ["Renamed"] * 2
+    assert [vars(record)["event_id"] for record in caplog.records] == [str(event.event_id), str(equal.event_id)]

@@ -103,6 +103,25 @@ def test_an_interruption_reaches_the_caller_after_everyone_had_a_turn(
     asyncio.run(dispatcher.aclose())
 
 
+def test_an_interruption_reaches_the_caller_where_nothing_else_is_to_be_done() -> None:
+    failures: list[FailedDelivery] = []
+    handler = Mock(handle=Mock(side_effect=KeyboardInterrupt))
+    dispatcher = SyncEventDispatcher({Counted: handler}, on_failure=failures.append)
+    event = Counted()
+    with pytest.raises(KeyboardInterrupt) as raised:
+        dispatcher.dispatch(event)
+    assert failures == [FailedDelivery(event, handler, raised.value, attempts=1)]
+
+
+def test_a_failure_is_reported_with_its_event_and_its_handler() -> None:
+    failures: list[FailedDelivery] = []
+    error = asyncio.CancelledError()  # of the handler's own making: nobody is closing
+    handler = Mock(handle=Mock(side_effect=error))
+    event = Counted()
+    SyncEventDispatcher({Counted: handler}, on_failure=failures.append).dispatch(event)
+    assert failures == [FailedDelivery(event, handler, error, attempts=1)]
+
+
 async def test_a_task_that_outlives_its_handler_is_refused_rather_than_left_to_deadlock() -> None:
     gate, refused = threading.Event(), asyncio.get_running_loop().create_future()
     home = asyncio.get_running_loop()
@@ -121,7 +140,10 @@ async def test_a_task_that_outlives_its_handler_is_refused_rather_than_left_to_d
     dispatcher = SyncEventDispatcher({Counted: CallsAsync(spawn)})
     await asyncio.to_thread(dispatcher.dispatch, Counted())
     gate.set()
-    assert "to_thread" in str(await asyncio.wait_for(refused, 5))
+    assert str(await asyncio.wait_for(refused, 5)) == (
+        "Counted was refused: delivering it would block the loop of the async handlers;"
+        " dispatch before the handler returns, or through asyncio.to_thread"
+    )
     await dispatcher.aclose()
 
 
@@ -147,6 +169,102 @@ async def test_closing_gives_up_exactly_what_had_no_turn(kind: type[Calls]) -> N
     assert set(left) == {event, cascaded}
     last.handle.assert_not_called()
     failures.assert_not_called()
+
+
+@pytest.mark.parametrize(("position", "undelivered"), [(0, True), (1, True), (2, False)])
+async def test_a_handler_that_ends_while_it_is_given_up_has_succeeded_and_those_behind_it_had_no_turn(
+    position: int, undelivered: bool
+) -> None:
+    entered = threading.Event()
+
+    async def hold() -> None:
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return  # it takes that as a hint to end
+
+    handlers: list[object] = [Mock(), Mock()]
+    handlers.insert(position, CallsAsync(lambda _: hold()))
+    dispatcher = SyncEventDispatcher({Counted: handlers})  # type: ignore[dict-item]
+    event = Counted()
+    thread = threading.Thread(target=dispatcher.dispatch, args=(event,))
+    thread.start()
+    assert await asyncio.to_thread(entered.wait, 5)
+    assert await dispatcher.aclose(timeout=0) == ((event,) if undelivered else ())
+    thread.join(5)
+
+
+@pytest.mark.parametrize(("position", "undelivered"), [(0, True), (1, True), (2, False)])
+async def test_a_failure_that_is_being_reported_is_settled_when_no_handler_is_left(
+    position: int, undelivered: bool
+) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def sink(_: FailedDelivery) -> None:
+        entered.set()
+        assert release.wait(10)
+
+    handlers: list[object] = [Mock(), Mock()]
+    handlers.insert(position, Mock(handle=Mock(side_effect=ValueError)))
+    dispatcher = SyncEventDispatcher({Counted: handlers}, on_failure=sink)  # type: ignore[dict-item]
+    event = Counted()
+    thread = threading.Thread(target=dispatcher.dispatch, args=(event,))
+    thread.start()
+    assert await asyncio.to_thread(entered.wait, 5)
+    left = await dispatcher.aclose(timeout=0)
+    release.set()
+    thread.join(5)
+    assert left == ((event,) if undelivered else ())
+
+
+async def test_what_a_cascade_is_delivering_when_it_is_given_up_is_returned_and_its_end_is_only_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    entered, release = threading.Event(), threading.Event()
+    failures = Mock()
+    cascaded = AccountCreatedEvent(account_id="1", email="a@example.com")
+
+    def hold(_: DomainEvent) -> None:
+        entered.set()
+        assert release.wait(10)
+        raise ValueError
+
+    dispatcher = SyncEventDispatcher(
+        {Counted: Calls(lambda _: dispatcher.dispatch(cascaded)), AccountCreatedEvent: Calls(hold)}, on_failure=failures
+    )
+    thread = threading.Thread(target=dispatcher.dispatch, args=(Counted(),))
+    thread.start()
+    assert await asyncio.to_thread(entered.wait, 5)
+    assert await dispatcher.aclose(timeout=0) == (cascaded,)
+    caplog.clear()
+    release.set()
+    await asyncio.to_thread(thread.join, 5)
+    failures.assert_not_called()
+    assert caplog.messages == [f"AccountCreatedEvent {cascaded.event_id} was given up while it was handled"]
+
+
+async def test_what_a_handler_dispatches_while_the_dispatcher_closes_is_refused() -> None:
+    entered, release = threading.Event(), threading.Event()
+    refused = []
+
+    def hold(event: DomainEvent) -> None:
+        entered.set()
+        assert release.wait(10)
+        try:
+            dispatcher.dispatch(event)
+        except DispatcherClosedError as error:
+            refused.append(str(error))
+
+    dispatcher = SyncEventDispatcher({Counted: Calls(hold)})
+    thread = threading.Thread(target=dispatcher.dispatch, args=(Counted(),))
+    thread.start()
+    assert await asyncio.to_thread(entered.wait, 5)
+    closing = asyncio.create_task(dispatcher.aclose(timeout=60))
+    await asyncio.sleep(0)  # it has begun
+    release.set()
+    assert await asyncio.wait_for(closing, 10) == ()  # long before its deadline
+    assert refused == ["Counted was refused: the dispatcher is closing"]
 
 
 async def test_closing_waits_for_a_thread_that_is_dispatching() -> None:
@@ -178,7 +296,7 @@ async def test_a_closed_dispatcher_refuses_and_closing_again_returns_nothing() -
     dispatcher = SyncEventDispatcher({Counted: handler})
     assert await dispatcher.aclose() == ()
     assert await dispatcher.aclose() == ()
-    with pytest.raises(DispatcherClosedError):
+    with pytest.raises(DispatcherClosedError, match=r"^Counted was refused: the dispatcher is closed$"):
         dispatcher.dispatch(Counted())
     handler.handle.assert_not_called()
 
