@@ -116,16 +116,26 @@ def _service(variable: str, port: int) -> str:
 
 _SLOW = {
     "test_celery_outage",
+    "test_celery_publishing",
+    "test_cli",
     "test_contract_celery",
     "test_contract_outbox",
+    "test_contract_thread_pool",
     "test_demo",
+    "test_embedded_broker",
     "test_failed_retry",
     "test_fault_matrix",
+    "test_figures",
     "test_flower",
     "test_fuzz",
     "test_gallery",
+    "test_harness",
+    "test_interchangeable",
+    "test_logs",
     "test_plugin",
+    "test_retries",
     "test_stranger",
+    "test_verify",
 }
 """Modules that take most of the time of a run; every interpreter runs the rest, Python 3.11 runs all."""
 
