@@ -6,7 +6,6 @@ import json
 import platform
 from collections import Counter
 from collections.abc import Iterable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +17,8 @@ RESULTS: Final = Path(__file__).with_name("results.json")
 """Those of the last run that was kept; the README's figures are made from them."""
 
 
-def save(file: Path, mutants: Iterable[Mutant]) -> None:
+def save(file: Path, mutants: Iterable[Mutant], *, mutmut: str) -> None:
+    """Keep the outcomes of a run by this version of mutmut."""
     alike: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
     alive = []
     for mutant in mutants:
@@ -36,7 +36,7 @@ def save(file: Path, mutants: Iterable[Mutant]) -> None:
             )
     results = {
         "python": platform.python_version(),
-        "mutmut": version("mutmut"),
+        "mutmut": mutmut,
         "alike": [
             {"scope": scope, "outcomes": dict(outcomes), "mutants": count}
             for (scope, outcomes), count in sorted(alike.items())

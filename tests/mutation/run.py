@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     for file in {given.json or given.work / "results.json", *([RESULTS] if given.keep else [])}:
         kept = [mutant for mutant in load(file) if mutant.scope not in {scope.name for scope in chosen}]
-        save(file, [*kept, *mutants])
+        save(file, [*kept, *mutants], mutmut=version("mutmut"))
     return _verdict(mutants, load_explained())
 
 

@@ -74,7 +74,7 @@ def test_what_is_saved_is_loaded_with_the_same_scores(tmp_path: Path) -> None:
         Mutant("m.x_f__mutmut_3", "sync", {"units": "not checked", "contract": "not checked"}),
         Mutant("m.x_f__mutmut_4", "sync", {"units": "killed", "contract": "killed"}),
     ]
-    save(tmp_path / "results.json", mutants)
+    save(tmp_path / "results.json", mutants, mutmut="3.8")
     loaded = load(tmp_path / "results.json")
     assert len(loaded) == len(mutants)
     assert by_suite(loaded, []) == by_suite(mutants, [])
