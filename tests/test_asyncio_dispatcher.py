@@ -354,3 +354,51 @@ async def test_a_closed_dispatcher_refuses() -> None:
     await dispatcher.aclose()
     with pytest.raises(DispatcherClosedError, match=r"^Counted was refused: the dispatcher is closed$"):
         dispatcher.dispatch(Counted())
+
+
+async def test_each_thread_s_events_are_handled_in_its_own_context() -> None:
+    who: ContextVar[str] = ContextVar("who", default="nobody")
+    seen: list[tuple[int, str]] = []
+
+    class Handler:
+        async def handle(self, event: Counted) -> None:
+            seen.append((event.number, who.get()))
+
+    dispatcher = AsyncioEventDispatcher({Counted: Handler()})
+
+    def dispatch(number: int) -> None:
+        who.set(f"thread {number}")
+        dispatcher.dispatch(Counted(number=number))
+
+    for number in range(3):  # the loop, which waits for each of them here, finds all three at once
+        thread = threading.Thread(target=dispatch, args=(number,))
+        thread.start()
+        thread.join()
+    await dispatcher.aclose()
+    assert sorted(seen) == [(number, f"thread {number}") for number in range(3)]
+
+
+def test_what_was_returned_by_closing_elsewhere_is_not_handled_when_its_loop_goes_on() -> None:
+    gate, handled = asyncio.Event(), list[Counted]()
+
+    class Waiting:
+        async def handle(self, event: Counted) -> None:
+            await gate.wait()
+            handled.append(event)
+
+    async def build() -> AsyncioEventDispatcher:
+        dispatcher = AsyncioEventDispatcher({Counted: Waiting()})
+        dispatcher.dispatch(event)
+        return dispatcher
+
+    async def go_on() -> None:
+        gate.set()
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    event, loop = Counted(number=1), asyncio.new_event_loop()
+    dispatcher = loop.run_until_complete(build())
+    assert asyncio.run(dispatcher.aclose(1.0)) == (event,)
+    loop.run_until_complete(go_on())
+    loop.close()
+    assert handled == []

@@ -350,3 +350,12 @@ def test_an_event_that_races_with_closing_is_either_refused_or_published(valkey:
             ids = {message["headers"]["id"] for message in queued(valkey, app)}
             assert ids == {str(event.event_id) for event in accepted}
             client.delete(app.conf.task_default_queue)
+
+
+def test_dispatchers_on_different_brokers_in_one_process_keep_to_their_own_settings() -> None:
+    apps = [app_on("redis://127.0.0.1/0"), app_on("amqp://127.0.0.1//")]
+    with dispatching(apps[0], {Counted: Recorder()}), dispatching(apps[1], {Counted: Recorder()}):
+        tasks = [app.tasks["handle_Counted"] for app in apps]
+        assert [task.acks_late for task in tasks] == [False, True]
+        assert [task.reject_on_worker_lost for task in tasks] == [False, True]
+        assert [task.app for task in tasks] == apps

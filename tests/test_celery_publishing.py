@@ -19,7 +19,9 @@ from celery_kit import Counted, Recorder, app_on, until, worker_of
 
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError, FailedDelivery
 from eventpact.infrastructure.celery_app import ping
+from eventpact.infrastructure.celery_connection import BrokerConnection
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
+from eventpact.infrastructure.celery_publisher import Publisher
 from eventpact.infrastructure.embedded_broker import EmbeddedBroker
 
 BOUND = 2.0
@@ -222,3 +224,28 @@ def test_ping_tells_whether_the_broker_answers(own_valkey: EmbeddedBroker) -> No
         with pytest.raises(DispatchError, match="asking the broker was refused"):
             ping(app)
         assert time.monotonic() - started < BOUND
+
+
+def test_a_second_try_that_is_refused_does_not_unsay_that_the_first_may_have_been_accepted(valkey: str) -> None:
+    publisher = Publisher(app_on(valkey, role="web"))
+    publisher.use(lambda _: None, "a first one, whose connection is held")
+    errors: list[Exception] = [redis.ResponseError("OOM"), redis.ConnectionError("Connection reset by peer")]
+
+    def action(_: BrokerConnection) -> None:
+        raise errors.pop()
+
+    with pytest.raises(DispatchUncertainError):
+        publisher.use(action, "an event")
+    assert errors == []
+    publisher.close(1.0)
+
+
+def test_closing_a_connection_leaves_the_time_outs_of_other_sockets_alone(
+    valkey: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are the process's, so between setting and resetting them another thread would get ours."""
+    changed: list[object] = []
+    monkeypatch.setattr(socket, "setdefaulttimeout", changed.append)
+    with dispatcher_on(valkey) as dispatcher:
+        dispatcher.dispatch(Counted())
+    assert changed == []

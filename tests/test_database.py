@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import SimpleNamespace
@@ -280,3 +281,15 @@ def test_a_code_that_a_machine_with_a_wrong_clock_issues_is_as_good_as_any(
         code = codes.issue(ADA.account_id, uuid.uuid4(), datetime.now(UTC))
     assert code is not None
     assert codes.redeem(ADA.email, code) is not None
+
+
+def test_what_was_started_in_a_transaction_and_outlives_it_has_one_of_its_own(database: Database) -> None:
+    with database.transaction() as connection:
+        context = copy_context()
+        assert context.run(lambda: database.transaction().__enter__()) is connection
+
+    def later() -> sa.Connection:
+        with database.transaction() as own:
+            return own
+
+    assert context.run(later) is not connection

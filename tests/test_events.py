@@ -329,3 +329,19 @@ def test_an_undecorated_subclass_is_mutable() -> None:
 
     with pytest.raises(WireError, match="frozen=True"):
         Undecorated(account_id="1", email="a@example.com", event_id=uuid4())
+
+
+def test_what_a_class_s_own_check_says_of_a_value_is_not_told() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Invited(DomainEvent):
+        email: str
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            if self.email.endswith("example.com"):
+                raise KeyError(f"{self.email} is not invited any more")
+
+    data = Invited(email="ada@example.org").to_dict() | {"email": "ada@example.com"}
+    with pytest.raises(ValueError, match="Invited does not take these values") as caught:
+        Invited.from_dict(data)
+    assert "ada@" not in str(caught.value)

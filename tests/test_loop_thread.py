@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from contextvars import ContextVar
+from unittest.mock import Mock
 
 import pytest
 
@@ -137,4 +138,14 @@ def test_a_forked_child_has_a_loop_of_its_own_and_leaves_the_parents_alone() -> 
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
     assert loop.run(here()) == before
+    loop.close()
+
+
+def test_a_loop_whose_thread_could_not_be_started_is_started_by_the_next_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = LoopThread()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
+        with pytest.raises(RuntimeError, match="new thread"):
+            loop.run(here())
+    assert loop.run(here())[0].name == "eventpact-loop"
     loop.close()

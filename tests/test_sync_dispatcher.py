@@ -316,3 +316,22 @@ def test_threads_that_have_ended_are_forgotten() -> None:
         thread.start()
         thread.join()
     assert kept() == before
+
+
+def test_an_interruption_of_the_failure_sink_reaches_the_caller_after_everyone_had_a_turn() -> None:
+    first, last = Mock(handle=Mock(return_value=None)), Mock(handle=Mock(return_value=None))
+    ill = Mock(handle=Mock(side_effect=ValueError))
+    reported: list[object] = []
+
+    def sink(failed: FailedDelivery) -> None:
+        reported.append(failed.handler)
+        raise KeyboardInterrupt
+
+    dispatcher = SyncEventDispatcher({Counted: [first, ill, last]}, on_failure=sink)
+    event = Counted(number=1)
+    with pytest.raises(KeyboardInterrupt):
+        dispatcher.dispatch(event)
+    first.handle.assert_called_once_with(event)
+    last.handle.assert_called_once_with(event)
+    assert reported == [ill]
+    assert asyncio.run(dispatcher.aclose()) == ()

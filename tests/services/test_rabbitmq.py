@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -214,3 +215,26 @@ def test_an_event_that_kills_its_worker_each_time_ends_in_the_dead_letter_queue(
         worker.wait(30)
     assert journal.read_text().split().count("-1") == 6  # once, and redelivered five times
     assert count(rabbitmq_service, queue) == 0
+
+
+def test_connections_that_are_not_trusted_any_more_hold_up_neither_dispatching_nor_closing(
+    rabbitmq_service: str, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Proxy(rabbitmq_service) as proxy:
+        dispatcher = CeleryEventDispatcher(app_for(proxy.url, queue, "web"), {Counted: Recorder()})
+        proxy.delay = 0.01  # so that eight publish at a time, each over a connection of its own
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(dispatcher.dispatch, [Counted() for _ in range(16)]))
+        proxy.stall()
+        with monkeypatch.context() as patch:
+            patch.setattr("eventpact.infrastructure.celery_publisher._IDLE", 0.0)
+            refused(dispatcher)
+        proxy.delay = 0.0
+        proxy.resume()
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(dispatcher.dispatch, [Counted() for _ in range(16)]))
+        proxy.stall()
+        started = time.monotonic()
+        assert asyncio.run(dispatcher.aclose(0.5)) == ()
+        assert time.monotonic() - started < 1.5
+        proxy.resume()

@@ -69,7 +69,10 @@ class DomainEvent:
                 values[name] = codec.decode(data[name])
             except (TypeError, ValueError, KeyError, ArithmeticError, AttributeError) as error:
                 raise ValueError(f"{cls.__name__}.{name} is malformed ({type(error).__name__})") from error
-        return cls(**values)
+        try:
+            return cls(**values)
+        except Exception as error:
+            raise ValueError(f"{cls.__name__} does not take these values ({type(error).__name__})") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from asyncio import _get_running_loop as _running_loop  # None where no loop run
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any, ClassVar, Final, NamedTuple
 
 from eventpact.domain.dispatcher import (
@@ -81,8 +81,8 @@ class AsyncioEventDispatcher(EventDispatcher):
         self._executor = ThreadPoolExecutor(max_threads, thread_name_prefix="eventpact-handler")
         # The strong reference that keeps a task from vanishing in a garbage collection, and what it is about.
         self._pending: dict[asyncio.Future[Any], _Delivery] = {}
-        # Accepted on another thread, not yet seen by the loop.
-        self._inbox: deque[_Delivery] = deque()
+        # Accepted on another thread, whose context the handler runs in, and not yet seen by the loop.
+        self._inbox: deque[tuple[Context, _Delivery]] = deque()
         self._undelivered: list[DomainEvent] = []
         self._lock = threading.RLock()
         self._closing = False
@@ -134,6 +134,9 @@ class AsyncioEventDispatcher(EventDispatcher):
             return await self._close(timeout)
         if home.is_running():
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._close(timeout), home))
+        if home.is_closed():
+            return self._abandon()
+        self._give_up()  # the loop stands still, and must not go on with these should it run again
         return self._abandon()
 
     def _post(self, event: DomainEvent, route: tuple[Subscription, ...], home: asyncio.AbstractEventLoop) -> None:
@@ -145,12 +148,13 @@ class AsyncioEventDispatcher(EventDispatcher):
                 f"{type(event).__name__} was refused: the event loop of the dispatcher is closed; build another"
             ) from error
         # The loop cannot look before the lock is released.
-        self._inbox.extend((event, subscription) for subscription in route)
+        self._inbox.extend((copy_context(), (event, subscription)) for subscription in route)
 
     def _start_posted(self) -> None:
         with self._lock:
             while self._inbox:
-                self._start(self._inbox.popleft())
+                context, delivery = self._inbox.popleft()
+                context.run(self._start, delivery)
 
     def _start(self, delivery: _Delivery) -> None:
         event, subscription = delivery
@@ -227,7 +231,7 @@ class AsyncioEventDispatcher(EventDispatcher):
 
     def _abandon(self) -> tuple[DomainEvent, ...]:
         """The undelivered, each once. What a handler still does after this no longer counts."""
-        left = [event for event, _ in (*self._pending.values(), *self._inbox)]
+        left = [event for event, _ in (*self._pending.values(), *(delivery for _, delivery in self._inbox))]
         self._executor.shutdown(wait=not left, cancel_futures=True)
         self._pending.clear()
         self._inbox.clear()

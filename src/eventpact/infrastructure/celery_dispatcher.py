@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import Final
 
 from celery import Celery
@@ -22,7 +23,7 @@ from eventpact.infrastructure.celery_consumer import UnreadableSink, keep_unread
 from eventpact.infrastructure.celery_message import event_message, task_name
 from eventpact.infrastructure.celery_publisher import Publisher
 from eventpact.infrastructure.celery_queues import is_amqp, queue_of
-from eventpact.infrastructure.celery_task import EventTask
+from eventpact.infrastructure.celery_task import EventTask, own_class
 from eventpact.infrastructure.loop_thread import LoopThread
 from eventpact.infrastructure.subscriptions import SubscriptionTable
 
@@ -31,6 +32,9 @@ __all__ = ["CeleryEventDispatcher"]
 _RETRY_STEP: Final = 5.0
 """Seconds that a worker waits for its broker to confirm a retry: nobody waits for the worker, and to take a retry for
 lost which is not would be an attempt too many."""
+
+_LEAST: Final = 0.2
+"""Seconds in which the loop of the async handlers may end, however little time there is."""
 
 
 class CeleryEventDispatcher(EventDispatcher):
@@ -83,7 +87,7 @@ class CeleryEventDispatcher(EventDispatcher):
         if on_unreadable is not None:
             keep_unreadable(celery_app, on_unreadable)
         for event_type, route in self._table.items():
-            task = EventTask(
+            task = own_class(EventTask)(
                 event_type,
                 route,
                 publisher=self._retry_publisher,
@@ -147,8 +151,9 @@ class CeleryEventDispatcher(EventDispatcher):
         return ()
 
     def _close(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
         with self._lock:
             self._idle.wait_for(lambda: self._publishing == 0, timeout)
-        self._publisher.close()
-        self._retry_publisher.close()
-        self._loop.close()
+        for publisher in (self._publisher, self._retry_publisher):
+            publisher.close(max(0.0, deadline - time.monotonic()))
+        self._loop.close(max(_LEAST, deadline - time.monotonic()))

@@ -26,6 +26,9 @@ _AT_ONCE: Final = 0.2
 _IDLE: Final = 30.0
 """Seconds after which a held connection is not trusted any more: a firewall may have forgotten it silently."""
 
+_LEAST: Final = 0.2
+"""Seconds that closing waits for connections that are still being made, however little time there is."""
+
 _KEPT: Final = 16
 """How many connections are held while nobody publishes."""
 
@@ -94,7 +97,7 @@ class Publisher:
                 connection.close(broken=True)
                 if time.monotonic() - started > _AT_ONCE or not isinstance(error, _broken(connection)):
                     raise _refusal(what, error, connection) from error
-                in_doubt = _was_sent(error)
+                in_doubt = not isinstance(error, connection.channel_errors) and _was_sent(error)
             else:
                 self._give_back(connection)
                 return
@@ -108,18 +111,26 @@ class Publisher:
             action(connection)
         except BaseException as error:
             connection.close(broken=True)
-            raise _refusal(what, error, connection) from error
+            refusal = _refusal(what, error, connection)
+            if in_doubt and isinstance(refusal, DispatchError):
+                refusal = DispatchUncertainError(f"{what} may have been accepted, though the second try was refused")
+            raise refusal from error
         self._give_back(connection)
 
-    def close(self, timeout: float = 1.0) -> None:
-        """Close the connections that are held; one that is in use is closed when it is given back."""
+    def close(self, timeout: float) -> None:
+        """Close the connections that are held, within ``timeout`` seconds or soon after.
+
+        One that is in use is closed when it is given back.
+        """
+        deadline = time.monotonic() + timeout
         self._forget_the_parents()
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, deque()
         for connection in idle:
-            connection.close()
-        self._connector.close(timeout)
+            left = deadline - time.monotonic()
+            connection.close(broken=left < 2 * self._step)  # to part in good order may take as long
+        self._connector.close(max(_LEAST, deadline - time.monotonic()))
 
     def _take(self) -> BrokerConnection | None:
         self._forget_the_parents()
@@ -130,7 +141,7 @@ class Publisher:
                 return None
             if time.monotonic() - connection.used_at < _IDLE and not connection.is_stale():
                 return connection
-            connection.close()
+            connection.close(broken=True)
 
     def _give_back(self, connection: BrokerConnection) -> None:
         connection.used_at = time.monotonic()

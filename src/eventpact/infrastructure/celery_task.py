@@ -25,7 +25,7 @@ from eventpact.infrastructure.logs import about
 from eventpact.infrastructure.loop_thread import LoopThread
 from eventpact.infrastructure.subscriptions import Subscription, report
 
-__all__ = ["EventTask", "FailedDeliveryError"]
+__all__ = ["EventTask", "FailedDeliveryError", "own_class"]
 
 _log = logging.getLogger("eventpact")
 
@@ -191,7 +191,7 @@ class EventTask(Task):  # type: ignore[type-arg]
         return wait
 
     def _wait(self) -> float:
-        """Seconds until the next attempt. The ranges of successive attempts only touch, so no wait is shorter."""
+        """Seconds until the next attempt. Below the longest, ranges of successive attempts only touch: waits grow."""
         longest = min(self._backoff * 2.0 ** (self._attempts - 1), self._max_backoff)
         return random.uniform(longest / 2, longest)  # noqa: S311 - to spread the load, not to be secret
 
@@ -218,3 +218,15 @@ class EventTask(Task):  # type: ignore[type-arg]
 
         self._publisher.use(declare, f"the queue {waiting.name}")
         self._publisher.publish(self.name, message, waiting, expiration=wait)
+
+
+def own_class(kind: type[EventTask]) -> type[EventTask]:
+    """A class for one task: Celery keeps a task's app, and what it takes from that app's settings, on the class.
+
+    Tasks of one class that belong to different apps would acknowledge, and retry, by the settings of one of them.
+    """
+
+    class Own(kind):  # type: ignore[misc, valid-type]  # a class all the same
+        """Of one task."""
+
+    return Own

@@ -46,6 +46,7 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
 @dataclass(slots=True)
 class _Transaction:
     connection: sa.Connection
+    is_open: bool = True
     after_commit: list[Callable[[], object]] = field(default_factory=list)
 
 
@@ -90,7 +91,7 @@ class Database:
             sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
         """
         current = self._current.get()
-        if current is not None:
+        if current is not None and current.is_open:
             yield current.connection
             return
         with self._turn(wait), self.engine.begin() as connection:
@@ -99,6 +100,7 @@ class Database:
             try:
                 yield connection
             finally:
+                transaction.is_open = False  # a task that was started in here has a copy of the context
                 self._current.reset(token)
         for callback in transaction.after_commit:
             callback()
@@ -137,7 +139,7 @@ class Database:
         Outside of a transaction it is called at once.
         """
         current = self._current.get()
-        if current is None:
+        if current is None or not current.is_open:
             callback()
         else:
             current.after_commit.append(callback)

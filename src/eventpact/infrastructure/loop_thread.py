@@ -85,11 +85,14 @@ class LoopThread:
                 raise RuntimeError("the loop is closed")
             if self._loop is None:
                 started = threading.Event()
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=self._serve, args=(self._loop, started), name="eventpact-loop", daemon=True
-                )
-                self._thread.start()
+                loop = asyncio.new_event_loop()
+                thread = threading.Thread(target=self._serve, args=(loop, started), name="eventpact-loop", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # there are too many threads; the next call may find that there are not
+                    loop.close()
+                    raise
+                self._loop, self._thread = loop, thread
                 started.wait()
             return self._loop
 

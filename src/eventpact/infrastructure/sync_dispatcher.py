@@ -246,7 +246,11 @@ class SyncEventDispatcher(EventDispatcher):
                 extra=about(name, event.event_id, subscription.key),
             )
         else:
-            report(self._on_failure, FailedDelivery(event, subscription.handler, exception, attempts=1))
+            try:
+                report(self._on_failure, FailedDelivery(event, subscription.handler, exception, attempts=1))
+            except BaseException as interruption:  # noqa: BLE001 - raised again once the others had their turn
+                turn.cascade = turn.cascade or _Cascade()
+                turn.cascade.interruption = interruption
 
     def _give_up_rest(self, event: DomainEvent, last: Subscription | None) -> None:
         """Remember ``event`` as undelivered if handlers behind ``last``, the last that had a turn, had none."""
