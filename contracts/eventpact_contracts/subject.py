@@ -51,7 +51,8 @@ class Hooks:
     @property
     def setting(self) -> Setting:
         quick = self.needs_loop or self.pace < _QUICK
-        deep = self.needs_loop or not self.pace
+        # Where the caller waits, events take as long as calls do; and on his stack they may be.
+        deep = self.needs_loop or self.guarantees.blocks_caller or not self.pace
         depth = _DEEPEST if deep else min(_DEEPEST, max(10, int(_SECONDS_OF_CASCADE / self.pace)))
         return Setting(self.guarantees, self.needs_loop, depth, quick)
 
