@@ -10,11 +10,13 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from eventpact.cli import main
+from eventpact.demo.processes import Server
 
 
 @pytest.fixture(autouse=True)
@@ -139,7 +141,7 @@ def test_the_server_serves_on_loopback_stops_in_good_order_and_leaves_no_broker(
         server.send_signal(signal.SIGTERM)
         assert server.wait(20) == 0
         log.close()
-    assert "GET /verify " in (tmp_path / "log").read_text()
+    assert "GET (unknown) " in (tmp_path / "log").read_text()
     assert "ada@" not in (tmp_path / "log").read_text()
     assert not [entry for entry in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in _read(entry)]
 
@@ -149,3 +151,19 @@ def _read(path: Path) -> bytes:
         return b"" if path.parent.name == str(os.getpid()) else path.read_bytes()
     except OSError:
         return b""
+
+
+def test_no_log_shows_an_address_that_a_client_put_into_a_path(tmp_path: Path) -> None:
+    with Server(tmp_path, {"EVENTPACT_DATA_DIR": str(tmp_path)}, "sync") as server:
+        assert server.request("GET", "/zoe@example.com?email=ada@example.com")[0] == 404
+        assert server.request("GET", "/health/live?email=ada@example.com")[0] == 200
+    log = (tmp_path / "serve.log").read_text()
+    assert '"GET (unknown) HTTP/1.1" 404' in log
+    assert '"GET /health/live HTTP/1.1" 200' in log
+    assert "example.com" not in log
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"eventpact {version('eventpact')}\n"

@@ -64,15 +64,22 @@ def test_it_prints_what_each_dispatcher_did_and_leaves_nothing(tmp_path: Path) -
     assert descendants(tmp_path) == []
 
 
-@pytest.mark.parametrize("moment", ["sync     30 people", "celery   starting", "celery   30 people"])
-def test_interrupted_it_leaves_nothing_either(moment: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("moment", "number", "code"),
+    [
+        ("sync     30 people", signal.SIGINT, 130),
+        ("celery   starting", signal.SIGINT, 130),
+        ("celery   30 people", signal.SIGTERM, 143),
+    ],
+)
+def test_interrupted_it_leaves_nothing_either(moment: str, number: int, code: int, tmp_path: Path) -> None:
     with demo(tmp_path) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if moment in line:
                 break
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, number)
         process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     until(lambda: descendants(tmp_path) == [])
     assert list(tmp_path.iterdir()) == []

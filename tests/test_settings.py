@@ -13,6 +13,8 @@ GOOD = {
     "secret": "0123456789abcdef0123456789abcdef",
     "database": "postgresql://shop@db.example/shop",
     "smtp": "smtps://mail.example",
+    "base_url": "https://shop.example",
+    "mail_from": "Shop <no-reply@shop.example>",
 }
 
 
@@ -98,10 +100,21 @@ def test_what_is_not_set_is_strict() -> None:
     assert load_settings().rate_limit == "20/minute"
 
 
-@pytest.mark.parametrize("missing", ["secret", "database", "smtp"])
+@pytest.mark.parametrize("missing", ["secret", "database", "smtp", "base_url", "mail_from"])
 def test_production_refuses_to_start_without(missing: str) -> None:
     with pytest.raises(SettingsError, match=f"^EVENTPACT_{missing.upper()} must be set in production"):
         load_settings(**{name: value for name, value in GOOD.items() if name != missing})
+
+
+def test_production_names_all_that_is_missing_at_once() -> None:
+    with pytest.raises(SettingsError, match=r"EVENTPACT_SECRET, EVENTPACT_DATABASE, EVENTPACT_SMTP, .* must be set"):
+        load_settings(environment="production")
+
+
+def test_a_dotenv_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xff\xfe=1\n")
+    with pytest.raises(SettingsError, match=r"\.env cannot be read"):
+        load_settings()
 
 
 def test_production_with_celery_refuses_to_start_without_a_broker() -> None:

@@ -148,7 +148,7 @@ def _import(path: str, *, shown: str) -> Any:
     _check_found(module_name, shown)
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CandidateError(f"importing {module_name} raised {type(error).__name__}: {error}") from error
     for name in attribute.split("."):
         if not hasattr(found, name):
@@ -189,7 +189,7 @@ def _declared(found: Any, target: str, given: Guarantees | None, *, needs_loop: 
     """What a dispatcher that it makes declares; one is made in any case, to see that it can be."""
     try:
         made = asyncio.run(_asked_inside(found)) if needs_loop else _asked(found)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CandidateError(f"{target} raised {type(error).__name__}: {error}") from error
     for declared in (given, made, getattr(found, "guarantees", None)):
         if isinstance(declared, Guarantees):

@@ -80,13 +80,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return BAD_USAGE
     try:
-        options = parser.parse_args(arguments)
+        try:
+            options = parser.parse_args(arguments)
+        except SystemExit:  # --help
+            return 0
         return _verify(options)
     except (_UsageError, NoSuchTargetError) as error:
         print(f"eventpact verify: {error}", file=sys.stderr)
         return BAD_USAGE
-    except SystemExit as finished:  # --help
-        return int(finished.code or 0)
     except KeyboardInterrupt:
         print("\neventpact verify: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -179,7 +180,10 @@ def _verify(options: argparse.Namespace) -> int:
         print(f"\n{said}")
     print(f"\n{headline(verdicts)} (seed {seed}, {options.examples} examples a law)")
     for option, file in files.items():
-        file.write_text(_WRITERS[option](verdicts, run.again(*options.targets)), encoding="utf-8")
+        try:
+            file.write_text(_WRITERS[option](verdicts, run.again(*options.targets)), encoding="utf-8")
+        except OSError as error:
+            raise _UsageError(f"cannot write {file}: {error.strerror}") from error
         print(f"wrote {file}")
     return exit_code(verdicts)
 

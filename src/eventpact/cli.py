@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, NoReturn
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Every setting can be given as EVENTPACT_<NAME> in the environment or in .env, too. "
         "Exit codes: 0 done, 1 failed, 64 bad usage.",
     )
+    parser.add_argument("--version", action="version", version=f"eventpact {version('eventpact')}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     serve = commands.add_parser("serve", help="serve the HTTP API", description="Serve the HTTP API.")
@@ -246,6 +249,7 @@ def _migrate(options: argparse.Namespace) -> int:
 def _demo(_: argparse.Namespace) -> int:
     from eventpact.demo import main as demo
 
+    _end_in_good_order_when_told_to()
     return demo()
 
 
@@ -255,4 +259,14 @@ def _verify(arguments: list[str]) -> int:
     except ModuleNotFoundError as error:
         print(f"eventpact: {error.name} is not installed; pip install 'eventpact[contracts]'", file=sys.stderr)
         return 2
+    _end_in_good_order_when_told_to()
     return verify(arguments)
+
+
+def _end_in_good_order_when_told_to() -> None:
+    """SIGTERM would end this process alone, and leave those that it has started."""
+
+    def end(number: int, _: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)

@@ -52,7 +52,7 @@ def serve(settings: Settings) -> int:
                 server_header=False,
             )
         )
-        logging.getLogger("uvicorn.access").addFilter(_without_query)
+        logging.getLogger("uvicorn.access").addFilter(_without_what_clients_write)
         try:
             server.run()
         except KeyboardInterrupt:
@@ -71,10 +71,12 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-def _without_query(record: logging.LogRecord) -> bool:
-    """Whatever a client writes behind a question mark, an address perhaps, is not logged."""
-    if isinstance(record.args, tuple):
-        record.args = tuple(each.partition("?")[0] if isinstance(each, str) else each for each in record.args)
+def _without_what_clients_write(record: logging.LogRecord) -> bool:
+    """What a client writes behind a question mark, or as a path that there is not, may be an e-mail address."""
+    if isinstance(record.args, tuple) and len(record.args) == 5:
+        client, method, path, http_version, status = record.args
+        shown = "(unknown)" if status == 404 else str(path).partition("?")[0]
+        record.args = (client, method, shown, http_version, status)
     return True
 
 

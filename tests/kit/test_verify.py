@@ -209,6 +209,15 @@ def make(handlers, on_failure):
         module = sys.modules[name]
         assert module.begun == module.ended > 0
 
+    @pytest.mark.parametrize(
+        "source",
+        ["sys.exit(0)", "sys.exit('no')", "def make(handlers, on_failure):\n    sys.exit(0)"],
+        ids=["on import", "on import, with a text", "when it is called"],
+    )
+    def test_one_that_ends_the_process_has_no_verdict(self, shop: Shop, source: str) -> None:
+        name = shop(f"import sys\n{source}\n")
+        assert main(quick(f"{name}:make", "--quiet")) == 2
+
     def test_what_a_function_returns_is_closed(self, shop: Shop) -> None:
         name = shop("""
 made, closed = [], []

@@ -49,6 +49,8 @@ def world(broker_url: str, postgres_service: str, tmp_path: Path) -> Iterator[Wo
         proxy = stack.enter_context(Proxy(broker_url))
         environment = {
             "EVENTPACT_ENVIRONMENT": "production",
+            "EVENTPACT_BASE_URL": "https://shop.example",
+            "EVENTPACT_MAIL_FROM": "Shop <no-reply@shop.example>",
             "EVENTPACT_SECRET": "0123456789abcdef0123456789abcdef",
             "EVENTPACT_DATA_DIR": str(tmp_path),
             "EVENTPACT_DATABASE": stack.enter_context(own_database(postgres_service)),

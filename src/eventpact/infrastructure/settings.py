@@ -163,11 +163,11 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _production(self) -> Settings:
         if self.environment == "production":
-            for name in ("secret", "database", "smtp"):
-                if getattr(self, name) is None:
-                    raise ValueError(f"EVENTPACT_{name.upper()} must be set in production")
-            if self.dispatcher == "celery" and self.broker is None:
-                raise ValueError("EVENTPACT_BROKER must be set in production")
+            wanted = ["secret", "database", "smtp", "base_url", "mail_from"]
+            wanted += ["broker"] if self.dispatcher == "celery" else []
+            missing = [f"EVENTPACT_{name.upper()}" for name in wanted if name not in self.model_fields_set]
+            if missing:
+                raise ValueError(f"{', '.join(missing)} must be set in production")
         return self
 
     @property
@@ -198,6 +198,8 @@ def load_settings(**given: object) -> Settings:
     """
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except UnicodeDecodeError:
+        raise SettingsError(".env cannot be read; it must be text in UTF-8") from None
     except ValidationError as error:
         raise SettingsError(
             "; ".join(
