@@ -151,7 +151,7 @@ class World:
         with kombu.Connection(self.broker.url) as connection:
             channel = connection.channel()
             while (message := channel.basic_get(f"{self.queue}.dead")) is not None:
-                body = message.body if isinstance(message.body, str) else bytes(message.body).decode()
+                body = message.body if isinstance(message.body, str) else bytes(message.body).decode("utf-8", "replace")
                 found |= {address for address in wanted if address in body}
         return found  # closing the channel puts them back
 
