@@ -212,6 +212,22 @@ def test_what_cannot_be_read_is_kept_and_keeps_nothing_else_from_delivery(
     assert not any("ada@" in message.reason for message in kept)
 
 
+def test_deliveries_to_a_handler_that_was_removed_do_not_keep_the_relay_from_taking_the_next_event(
+    database: Database, background: Background
+) -> None:
+    handler, kept, store = Recorder(), list[UnreadableMessage](), OutboxStore(database)
+    (known,) = [each.key for each in SubscriptionTable({Counted: handler})[Counted]]
+    for number in range(3):
+        store.append(Counted(number=number), [known, "a.handler.of.another.Release"], "first")
+    store.register("second")
+    assert len(store.claim("second", 3, tried=False)) == 3  # so each may have killed the first: they are taken singly
+    store.leave("second")
+    background.outbox({Counted: handler}, database, on_unreadable=kept.append)
+    until(lambda: entries(database) == 0)
+    assert sorted(handler.numbers) == [0, 1, 2]
+    assert len(kept) == 3
+
+
 def test_what_could_not_be_kept_stays_in_the_outbox(database: Database, background: Background) -> None:
     kept: list[UnreadableMessage] = []
 
