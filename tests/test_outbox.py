@@ -177,6 +177,27 @@ def test_a_sink_that_raises_breaks_nothing(
     assert ADDRESS not in caplog.text
 
 
+def test_a_failure_that_a_busy_database_did_not_take_is_kept_when_it_is_free(
+    tmp_path: Path, database: Database, background: Background
+) -> None:
+    elsewhere = Database(f"sqlite:///{tmp_path / 'failures.db'}")
+    tries, kept = list[FailedDelivery](), list[FailedDelivery]()
+
+    def sink(failed: FailedDelivery) -> None:
+        tries.append(failed)
+        with elsewhere.transaction(0.01):
+            kept.append(failed)
+
+    outbox = background.outbox({Counted: Recorder(failures=1)}, database, on_failure=sink)
+    with elsewhere.transaction():
+        outbox.dispatch(Counted(number=1))
+        until(lambda: len(tries) > 1)
+        assert entries(database) == 1
+    until(lambda: entries(database) == 0)
+    assert [failed.event for failed in kept] == [tries[0].event]
+    elsewhere.close()
+
+
 def test_handlers_keep_their_names_so_that_any_process_finds_them(database: Database, background: Background) -> None:
     seen: list[SubscriptionTable] = []
 

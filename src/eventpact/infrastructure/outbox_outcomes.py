@@ -6,7 +6,7 @@ from collections import deque
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy.exc import OperationalError
+import sqlalchemy as sa
 
 from eventpact.domain.dispatcher import FailedDelivery, FailureSink
 from eventpact.infrastructure.outbox_store import OutboxStore
@@ -15,6 +15,9 @@ from eventpact.infrastructure.subscriptions import log_failure, report
 __all__ = ["Outcomes"]
 
 _BATCH: Final = 200
+
+_AWAY: Final = (sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.OperationalError, sa.exc.TimeoutError)
+"""What a database says that is away, busy or read-only. Any other error is the sink's own, and would come again."""
 
 
 class Outcomes:
@@ -72,12 +75,12 @@ class Outcomes:
 
     def _report(self, failed: FailedDelivery) -> None:
         """Tell the failure sink; if what it lacks is a database, it is told again when there is one."""
-        away: list[OperationalError] = []
+        away: list[sa.exc.SQLAlchemyError] = []
 
         def sink(failed: FailedDelivery) -> None:
             try:
                 self._on_failure(failed)
-            except OperationalError as error:
+            except _AWAY as error:
                 away.append(error)
 
         report(sink, failed)
