@@ -129,6 +129,33 @@ def test_what_a_closed_dispatcher_leaves_is_delivered_by_the_next(database: Data
     assert again.numbers == []  # its delivery was settled before
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_close_that_is_cancelled_leaves_no_relay_behind(
+    database: Database, background: Background, times: int
+) -> None:
+    before, hanging = set(threading.enumerate()), Hanging()
+    outbox = background.outbox({Counted: hanging}, database)
+    outbox.dispatch(Counted(number=1))
+    until(lambda: hanging.begun)
+
+    async def close_and_cancel() -> None:
+        closing = asyncio.create_task(outbox.aclose(5))
+        await asyncio.sleep(0)  # it has begun
+        for _ in range(times):
+            closing.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+
+    background.call(close_and_cancel)
+    until(lambda: not any(thread.name.startswith("eventpact") for thread in set(threading.enumerate()) - before))
+    assert OutboxStore(database).beats() == {}
+    replaced = Recorder()
+    background.outbox({Counted: Named(replaced, Hanging)}, database)
+    until(lambda: entries(database) == 0)
+    assert replaced.numbers == [1]
+
+
 class Hanging:
     """An ``async def`` handler that ends only when it is cancelled."""
 

@@ -163,11 +163,14 @@ class OutboxEventDispatcher(EventDispatcher):
         deadline = time.monotonic() + timeout
         if self._relay is not None:
             self._relay.stop()
-        left = await self._inner.aclose(timeout)
-        if left:
-            _log.info("%d event(s) stay in the outbox, and are delivered by the next relay", len(left))
-        if self._relay is not None:
-            await asyncio.to_thread(self._relay.finish, max(_LAST, deadline + _GRACE - time.monotonic()))
+        try:
+            left = await self._inner.aclose(timeout)
+            if left:
+                _log.info("%d event(s) stay in the outbox, and are delivered by the next relay", len(left))
+        finally:
+            if self._relay is not None:
+                self._relay.finish(0)  # so that it ends even if this is cancelled once more, before a thread is free
+                await asyncio.to_thread(self._relay.finish, max(_LAST, deadline + _GRACE - time.monotonic()))
         return ()
 
     def _recorded(self, subscription: Subscription) -> _Recorded:
