@@ -16,9 +16,11 @@ from outbox_kit import ADDRESS, INNER, AsyncRecorder, Background, Counted, Recor
 from eventpact.domain.dispatcher import Delivery, DispatcherClosedError, DispatchError, FailedDelivery, Ordering
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.database import Database
+from eventpact.infrastructure.failure_store import FailureStore
 from eventpact.infrastructure.outbox_dispatcher import OutboxEventDispatcher
 from eventpact.infrastructure.outbox_relay import DEATHS, NeverSettledError
 from eventpact.infrastructure.outbox_store import OutboxStore
+from eventpact.infrastructure.replay import replay_by_outbox
 from eventpact.infrastructure.subscriptions import SubscriptionTable
 from eventpact.infrastructure.unreadable import UnreadableMessage
 
@@ -223,6 +225,27 @@ def test_a_failure_that_a_busy_database_did_not_take_is_kept_when_it_is_free(
     until(lambda: entries(database) == 0)
     assert [failed.event for failed in kept] == [tries[0].event]
     elsewhere.close()
+
+
+@pytest.mark.parametrize("resend", [None, timedelta(seconds=60)])
+def test_a_failure_that_is_replayed_as_soon_as_it_is_kept_is_delivered_again(
+    database: Database, background: Background, resend: timedelta | None
+) -> None:
+    handler = Recorder(failures=1)
+    handlers = {Counted: handler}
+    table = SubscriptionTable(handlers)
+    failures, store = FailureStore(database, table), OutboxStore(database)
+
+    def keep_and_replay(failed: FailedDelivery) -> None:
+        failures.keep(failed)
+        (kept,) = failures.all()
+        replay_by_outbox(kept, failures, table, store)
+
+    outbox = background.outbox(handlers, database, "sync", on_failure=keep_and_replay, resend=resend)
+    outbox.dispatch(Counted(number=1))
+    until(lambda: entries(database) == 0)
+    assert handler.numbers == [1, 1]
+    assert failures.count() == 0
 
 
 def test_handlers_keep_their_names_so_that_any_process_finds_them(database: Database, background: Background) -> None:
