@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 import time
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,24 @@ def test_an_event_that_is_dispatched_again_while_it_is_in_the_outbox_is_delivere
     handler.gate.set()
     until(lambda: entries(database) == 0)
     assert handler.numbers == [1]
+
+
+def test_an_event_under_the_id_of_another_type_is_refused_not_lost(database: Database, background: Background) -> None:
+    handler, other = Recorder(), Recorder()
+    handler.gate.clear()
+    outbox = background.outbox({Counted: handler, Other: other}, database)
+    first = Counted(number=1)
+    outbox.dispatch(first)
+    with pytest.raises(DispatchError, match=f"Other was refused: its event_id, {first.event_id}, is taken by Counted"):
+        outbox.dispatch(Other(event_id=first.event_id, number=2))
+    handler.gate.set()
+    until(lambda: entries(database) == 0)
+    assert (handler.numbers, other.numbers) == ([1], [])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Other(Counted):
+    """An event of another type."""
 
 
 def test_two_relays_never_deliver_the_same_event_though_a_handler_outlasts_the_lease(

@@ -130,7 +130,7 @@ class OutboxEventDispatcher(EventDispatcher):
             DispatcherClosedError: closing has begun (law A3).
             DispatchUncertainError: the database did not say whether it is written. Dispatching it again does no harm.
             DispatchError: the database cannot be reached, or refused (law A5). A transaction that the caller is in is
-                spoilt.
+                spoilt. Or an event of another type is in the outbox under the same ``event_id``.
         """
         route = self._table.route(event)
         if self._closing:

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from eventpact.domain.dispatcher import DispatchError
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.database import Database, UtcDateTime, metadata
 
@@ -84,10 +85,25 @@ class OutboxStore:
         self.database = database
 
     def append(self, event: DomainEvent, keys: Sequence[str], relay_id: str | None = None) -> Entry | None:
-        """Take over ``event`` for these handlers; None if it is here already, which changes nothing."""
+        """Take over ``event`` for these handlers; None if it is here already, which changes nothing.
+
+        Raises:
+            DispatchError: an event of another type is here under its id.
+        """
         payload = json.dumps(event.to_dict())
         entry = Entry(event.event_id, event.event_id, type(event).__name__, payload, tuple(keys), sent=False)
-        return entry if self._insert(entry, relay_id) else None
+        same = sa.select(outbox.c.name).where(outbox.c.entry_id == entry.entry_id)
+        with self.database.transaction() as connection:
+            while not self._insert(entry, relay_id):
+                there = connection.execute(same).scalar_one_or_none()  # None if it was settled since
+                if there == entry.name:
+                    return None
+                if there is not None:
+                    raise DispatchError(
+                        f"{entry.name} was refused: its event_id, {entry.event_id}, is taken by {there} in the"
+                        " outbox; give each event an id of its own"
+                    )
+        return entry
 
     def append_replay(self, name: str, event_id: UUID, payload: str, key: str) -> None:
         """Take over an event for one handler, whatever becomes of its others."""
