@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 import time
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from outbox_kit import ADDRESS, INNER, AsyncRecorder, Background, Counted, Recor
 from eventpact.domain.dispatcher import Delivery, DispatcherClosedError, DispatchError, FailedDelivery, Ordering
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.database import Database
+from eventpact.infrastructure.failure_store import FailureStore
 from eventpact.infrastructure.outbox_dispatcher import OutboxEventDispatcher
 from eventpact.infrastructure.outbox_relay import DEATHS, NeverSettledError
 from eventpact.infrastructure.outbox_store import OutboxStore
+from eventpact.infrastructure.replay import replay_by_outbox
 from eventpact.infrastructure.subscriptions import SubscriptionTable
 from eventpact.infrastructure.unreadable import UnreadableMessage
 
@@ -91,6 +94,24 @@ def test_an_event_that_is_dispatched_again_while_it_is_in_the_outbox_is_delivere
     assert handler.numbers == [1]
 
 
+def test_an_event_under_the_id_of_another_type_is_refused_not_lost(database: Database, background: Background) -> None:
+    handler, other = Recorder(), Recorder()
+    handler.gate.clear()
+    outbox = background.outbox({Counted: handler, Other: other}, database)
+    first = Counted(number=1)
+    outbox.dispatch(first)
+    with pytest.raises(DispatchError, match=f"Other was refused: its event_id, {first.event_id}, is taken by Counted"):
+        outbox.dispatch(Other(event_id=first.event_id, number=2))
+    handler.gate.set()
+    until(lambda: entries(database) == 0)
+    assert (handler.numbers, other.numbers) == ([1], [])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Other(Counted):
+    """An event of another type."""
+
+
 def test_two_relays_never_deliver_the_same_event_though_a_handler_outlasts_the_lease(
     database: Database, background: Background
 ) -> None:
@@ -127,6 +148,33 @@ def test_what_a_closed_dispatcher_leaves_is_delivered_by_the_next(database: Data
     until(lambda: entries(database) == 0)
     assert replaced.numbers == [1]
     assert again.numbers == []  # its delivery was settled before
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_close_that_is_cancelled_leaves_no_relay_behind(
+    database: Database, background: Background, times: int
+) -> None:
+    before, hanging = set(threading.enumerate()), Hanging()
+    outbox = background.outbox({Counted: hanging}, database)
+    outbox.dispatch(Counted(number=1))
+    until(lambda: hanging.begun)
+
+    async def close_and_cancel() -> None:
+        closing = asyncio.create_task(outbox.aclose(5))
+        await asyncio.sleep(0)  # it has begun
+        for _ in range(times):
+            closing.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+
+    background.call(close_and_cancel)
+    until(lambda: not any(thread.name.startswith("eventpact") for thread in set(threading.enumerate()) - before))
+    assert OutboxStore(database).beats() == {}
+    replaced = Recorder()
+    background.outbox({Counted: Named(replaced, Hanging)}, database)
+    until(lambda: entries(database) == 0)
+    assert replaced.numbers == [1]
 
 
 class Hanging:
@@ -177,6 +225,48 @@ def test_a_sink_that_raises_breaks_nothing(
     assert ADDRESS not in caplog.text
 
 
+def test_a_failure_that_a_busy_database_did_not_take_is_kept_when_it_is_free(
+    tmp_path: Path, database: Database, background: Background
+) -> None:
+    elsewhere = Database(f"sqlite:///{tmp_path / 'failures.db'}")
+    tries, kept = list[FailedDelivery](), list[FailedDelivery]()
+
+    def sink(failed: FailedDelivery) -> None:
+        tries.append(failed)
+        with elsewhere.transaction(0.01):
+            kept.append(failed)
+
+    outbox = background.outbox({Counted: Recorder(failures=1)}, database, on_failure=sink)
+    with elsewhere.transaction():
+        outbox.dispatch(Counted(number=1))
+        until(lambda: len(tries) > 1)
+        assert entries(database) == 1
+    until(lambda: entries(database) == 0)
+    assert [failed.event for failed in kept] == [tries[0].event]
+    elsewhere.close()
+
+
+@pytest.mark.parametrize("resend", [None, timedelta(seconds=60)])
+def test_a_failure_that_is_replayed_as_soon_as_it_is_kept_is_delivered_again(
+    database: Database, background: Background, resend: timedelta | None
+) -> None:
+    handler = Recorder(failures=1)
+    handlers = {Counted: handler}
+    table = SubscriptionTable(handlers)
+    failures, store = FailureStore(database, table), OutboxStore(database)
+
+    def keep_and_replay(failed: FailedDelivery) -> None:
+        failures.keep(failed)
+        (kept,) = failures.all()
+        replay_by_outbox(kept, failures, table, store)
+
+    outbox = background.outbox(handlers, database, "sync", on_failure=keep_and_replay, resend=resend)
+    outbox.dispatch(Counted(number=1))
+    until(lambda: entries(database) == 0)
+    assert handler.numbers == [1, 1]
+    assert failures.count() == 0
+
+
 def test_handlers_keep_their_names_so_that_any_process_finds_them(database: Database, background: Background) -> None:
     seen: list[SubscriptionTable] = []
 
@@ -210,6 +300,22 @@ def test_what_cannot_be_read_is_kept_and_keeps_nothing_else_from_delivery(
     assert handler.numbers == [1]
     assert [message.name for message in kept] == ["Unknown", "Counted", "Counted", "Counted"]
     assert not any("ada@" in message.reason for message in kept)
+
+
+def test_deliveries_to_a_handler_that_was_removed_do_not_keep_the_relay_from_taking_the_next_event(
+    database: Database, background: Background
+) -> None:
+    handler, kept, store = Recorder(), list[UnreadableMessage](), OutboxStore(database)
+    (known,) = [each.key for each in SubscriptionTable({Counted: handler})[Counted]]
+    for number in range(3):
+        store.append(Counted(number=number), [known, "a.handler.of.another.Release"], "first")
+    store.register("second")
+    assert len(store.claim("second", 3, tried=False)) == 3  # so each may have killed the first: they are taken singly
+    store.leave("second")
+    background.outbox({Counted: handler}, database, on_unreadable=kept.append)
+    until(lambda: entries(database) == 0)
+    assert sorted(handler.numbers) == [0, 1, 2]
+    assert len(kept) == 3
 
 
 def test_what_could_not_be_kept_stays_in_the_outbox(database: Database, background: Background) -> None:

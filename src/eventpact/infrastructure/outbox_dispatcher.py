@@ -6,9 +6,10 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -28,7 +29,7 @@ from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.logs import about
 from eventpact.infrastructure.outbox_relay import DEATHS, NeverSettledError, Relay
 from eventpact.infrastructure.outbox_store import OutboxStore
-from eventpact.infrastructure.subscriptions import Subscription, SubscriptionTable, report
+from eventpact.infrastructure.subscriptions import Subscription, SubscriptionTable, log_failure, report
 from eventpact.infrastructure.unreadable import UnreadableSink
 
 __all__ = ["OutboxEventDispatcher"]
@@ -129,7 +130,7 @@ class OutboxEventDispatcher(EventDispatcher):
             DispatcherClosedError: closing has begun (law A3).
             DispatchUncertainError: the database did not say whether it is written. Dispatching it again does no harm.
             DispatchError: the database cannot be reached, or refused (law A5). A transaction that the caller is in is
-                spoilt.
+                spoilt. Or an event of another type is in the outbox under the same ``event_id``.
         """
         route = self._table.route(event)
         if self._closing:
@@ -163,11 +164,14 @@ class OutboxEventDispatcher(EventDispatcher):
         deadline = time.monotonic() + timeout
         if self._relay is not None:
             self._relay.stop()
-        left = await self._inner.aclose(timeout)
-        if left:
-            _log.info("%d event(s) stay in the outbox, and are delivered by the next relay", len(left))
-        if self._relay is not None:
-            await asyncio.to_thread(self._relay.finish, max(_LAST, deadline + _GRACE - time.monotonic()))
+        try:
+            left = await self._inner.aclose(timeout)
+            if left:
+                _log.info("%d event(s) stay in the outbox, and are delivered by the next relay", len(left))
+        finally:
+            if self._relay is not None:
+                self._relay.finish(0)  # so that it ends even if this is cancelled once more, before a thread is free
+                await asyncio.to_thread(self._relay.finish, max(_LAST, deadline + _GRACE - time.monotonic()))
         return ()
 
     def _recorded(self, subscription: Subscription) -> _Recorded:
@@ -184,9 +188,7 @@ class OutboxEventDispatcher(EventDispatcher):
         if relay is not None:
             relay.failed(original, recorded.key)
             return
-        # What the sink did not take is nowhere else: it stays, is delivered again, and is told again if it fails.
-        if report(self._on_failure, original):
-            self._settle(failed.event, recorded.key)
+        self._tell(original, recorded.key)
 
     def _begin(self, event: DomainEvent, key: str) -> bool:
         """Whether to call a handler, in a process that does not know what is settled."""
@@ -195,13 +197,30 @@ class OutboxEventDispatcher(EventDispatcher):
             return tries > 0
         for subscription in self._table.route(event):
             if subscription.key == key:
-                report(self._on_failure, FailedDelivery(event, subscription.handler, NeverSettledError(tries), tries))
-        self._settle(event, key)
+                self._tell(FailedDelivery(event, subscription.handler, NeverSettledError(tries), tries), key)
         return False
 
-    def _settle(self, event: DomainEvent, key: str) -> None:
+    def _tell(self, failed: FailedDelivery, key: str) -> None:
+        """Tell the failure sink, in a process that does not know what is settled.
+
+        What the sink did not take is nowhere else: it stays, is delivered again, and is told again if it fails.
+        """
+        entries: list[UUID] = []
+
+        def sink(failed: FailedDelivery) -> None:
+            entries.extend(self._store.pending(failed.event.event_id, key))
+            (self._on_failure or log_failure)(failed)
+
+        if report(sink, failed):
+            self._settle(failed.event, key, entries)
+
+    def _settle(self, event: DomainEvent, key: str, entries: Sequence[UUID] | None = None) -> None:
+        """Settle a delivery: of every entry of the event or, where some are given, of these."""
         try:
-            self._store.settle([(event.event_id, key)])
+            if entries is None:
+                self._store.settle([(event.event_id, key)])
+            else:
+                self._store.settle_entries([(entry_id, key) for entry_id in entries])
         except SQLAlchemyError as error:
             _log.error(
                 "%s %s is settled by %s, and the outbox cannot be told (%s): it will be delivered again",

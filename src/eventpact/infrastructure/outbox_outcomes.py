@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy.exc import OperationalError
+import sqlalchemy as sa
 
 from eventpact.domain.dispatcher import FailedDelivery, FailureSink
 from eventpact.infrastructure.outbox_store import OutboxStore
@@ -14,7 +15,12 @@ from eventpact.infrastructure.subscriptions import log_failure, report
 
 __all__ = ["Outcomes"]
 
+_T = TypeVar("_T")
+
 _BATCH: Final = 200
+
+_AWAY: Final = (sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.OperationalError, sa.exc.TimeoutError)
+"""What a database says that is away, busy or read-only. Any other error is the sink's own, and would come again."""
 
 
 class Outcomes:
@@ -28,10 +34,12 @@ class Outcomes:
         self._on_failure = on_failure or log_failure
         self._settled: deque[tuple[UUID, str]] = deque()
         self._failed: deque[tuple[FailedDelivery, str]] = deque()
+        # Failures that the sink was told, each with an entry that was there before: one that came later is a replay.
+        self._told: deque[tuple[UUID, str]] = deque()
         self._sent: deque[UUID] = deque()
 
     def __bool__(self) -> bool:
-        return bool(self._settled or self._failed or self._sent)
+        return bool(self._settled or self._failed or self._told or self._sent)
 
     def succeeded(self, event_id: UUID, key: str) -> None:
         """A delivery is settled."""
@@ -53,17 +61,13 @@ class Outcomes:
         """
         while self._failed:
             failed, key = self._failed[0]
+            entries = store.pending(failed.event.event_id, key)
             self._report(failed)
-            self._settled.append((failed.event.event_id, key))
+            self._told.extend((entry_id, key) for entry_id in entries)
             self._failed.popleft()
-        while batch := [self._settled[place] for place in range(min(_BATCH, len(self._settled)))]:
-            store.settle(batch)
-            for _ in batch:
-                self._settled.popleft()
-        while ids := [self._sent[place] for place in range(min(_BATCH, len(self._sent)))]:
-            store.mark_sent(ids)
-            for _ in ids:
-                self._sent.popleft()
+        _empty(self._settled, store.settle)
+        _empty(self._told, store.settle_entries)
+        _empty(self._sent, store.mark_sent)
 
     def abandon(self) -> None:
         """The database is away for good: what has failed is logged; it will be delivered, and fail, again."""
@@ -72,14 +76,21 @@ class Outcomes:
 
     def _report(self, failed: FailedDelivery) -> None:
         """Tell the failure sink; if what it lacks is a database, it is told again when there is one."""
-        away: list[OperationalError] = []
+        away: list[sa.exc.SQLAlchemyError] = []
 
         def sink(failed: FailedDelivery) -> None:
             try:
                 self._on_failure(failed)
-            except OperationalError as error:
+            except _AWAY as error:
                 away.append(error)
 
         report(sink, failed)
         if away:
             raise away[0]
+
+
+def _empty(queue: deque[_T], tell: Callable[[list[_T]], None]) -> None:
+    while batch := [queue[place] for place in range(min(_BATCH, len(queue)))]:  # not iterated over: others append
+        tell(batch)
+        for _ in batch:
+            queue.popleft()

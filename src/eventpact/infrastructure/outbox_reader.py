@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.logs import about
@@ -30,8 +31,10 @@ class EntryReader:
         self._table = table
         self._on_unreadable = on_unreadable
 
-    def read(self, entry: Entry) -> DomainEvent | None:
-        """The event of an entry, or None where there is none for handlers of this process, which has been kept.
+    def read(self, entry: Entry) -> tuple[Entry, DomainEvent] | None:
+        """An entry with its event, for the handlers that this process has; None where it has none of them.
+
+        What is for others has been kept.
 
         Raises:
             Exception: it could not be kept either, and stays where it is.
@@ -50,7 +53,8 @@ class EntryReader:
         strange = [key for key in entry.pending if key not in known]
         if strange:
             self._set_aside(entry, f"there is no handler {strange[0]!r} here", strange)
-        return event if len(strange) < len(entry.pending) else None
+        pending = tuple(key for key in entry.pending if key in known)
+        return (replace(entry, pending=pending), event) if pending else None
 
     def _set_aside(self, entry: Entry, reason: str, keys: Sequence[str] = ()) -> None:
         """Keep it as failed: for these handlers or, where none are given, as a whole."""

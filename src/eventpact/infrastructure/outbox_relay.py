@@ -218,11 +218,12 @@ class Relay:
     def _hand_over(self, entry: Entry, event: DomainEvent | None) -> bool:
         """Dispatch an entry. False if it was refused; then it is tried again."""
         if event is None:
-            event = self._reader.read(entry)
-            if event is None:
+            read = self._reader.read(entry)
+            if read is None:
                 with self._lock:
                     self._clear(entry.event_id)
                 return True
+            entry, event = read
         if self._resend is None and entry.tries >= DEATHS:
             self._give_up(entry, event)
             return True

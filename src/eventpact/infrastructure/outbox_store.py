@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from eventpact.domain.dispatcher import DispatchError
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.database import Database, UtcDateTime, metadata
 
@@ -84,10 +85,25 @@ class OutboxStore:
         self.database = database
 
     def append(self, event: DomainEvent, keys: Sequence[str], relay_id: str | None = None) -> Entry | None:
-        """Take over ``event`` for these handlers; None if it is here already, which changes nothing."""
+        """Take over ``event`` for these handlers; None if it is here already, which changes nothing.
+
+        Raises:
+            DispatchError: an event of another type is here under its id.
+        """
         payload = json.dumps(event.to_dict())
         entry = Entry(event.event_id, event.event_id, type(event).__name__, payload, tuple(keys), sent=False)
-        return entry if self._insert(entry, relay_id) else None
+        same = sa.select(outbox.c.name).where(outbox.c.entry_id == entry.entry_id)
+        with self.database.transaction() as connection:
+            while not self._insert(entry, relay_id):
+                there = connection.execute(same).scalar_one_or_none()  # None if it was settled since
+                if there == entry.name:
+                    return None
+                if there is not None:
+                    raise DispatchError(
+                        f"{entry.name} was refused: its event_id, {entry.event_id}, is taken by {there} in the"
+                        " outbox; give each event an id of its own"
+                    )
+        return entry
 
     def append_replay(self, name: str, event_id: UUID, payload: str, key: str) -> None:
         """Take over an event for one handler, whatever becomes of its others."""
@@ -137,29 +153,19 @@ class OutboxStore:
             tries: list[int] = list(connection.execute(again).scalars())
         return max(tries)
 
+    def pending(self, event_id: UUID, key: str) -> list[UUID]:
+        """The entries of an event, replays among them, that this handler has not settled."""
+        rows = sa.select(outbox.c.entry_id, outbox.c.pending).where(outbox.c.event_id == event_id)
+        with self.database.transaction() as connection:
+            return [row.entry_id for row in connection.execute(rows) if key in json.loads(row.pending)]
+
     def settle(self, deliveries: Collection[tuple[UUID, str]]) -> None:
         """Strike these handlers off their events; an event without one is gone. Doing it again changes nothing."""
-        settled: dict[UUID, set[str]] = {}
-        for event_id, key in deliveries:
-            settled.setdefault(event_id, set()).add(key)
-        rows = (
-            sa.select(outbox.c.entry_id, outbox.c.event_id, outbox.c.pending)
-            .where(outbox.c.event_id.in_(settled))
-            .order_by(outbox.c.entry_id)  # so that two which settle the same do not wait for each other
-            .with_for_update()
-        )
-        gone = []
-        with self.database.transaction() as connection:
-            for row in connection.execute(rows).all():
-                pending = json.loads(row.pending)
-                left = [key for key in pending if key not in settled[row.event_id]]
-                if not left:
-                    gone.append(row.entry_id)
-                elif left != pending:
-                    this = outbox.c.entry_id == row.entry_id
-                    connection.execute(sa.update(outbox).where(this).values(pending=json.dumps(left)))
-            if gone:
-                connection.execute(sa.delete(outbox).where(outbox.c.entry_id.in_(gone)))
+        self._strike(outbox.c.event_id, deliveries)
+
+    def settle_entries(self, deliveries: Collection[tuple[UUID, str]]) -> None:
+        """The same off these entries: not off a replay of the event that was appended meanwhile."""
+        self._strike(outbox.c.entry_id, deliveries)
 
     def drop(self, entry_id: UUID) -> None:
         """Forget an entry that nobody can read, once it is kept elsewhere."""
@@ -203,6 +209,29 @@ class OutboxStore:
                 sa.select(sa.func.count().label("entries"), sa.func.min(outbox.c.appended_at).label("oldest"))
             ).one()
         return Backlog(row.entries, None if row.oldest is None else max(timedelta(0), _now() - row.oldest))
+
+    def _strike(self, which: sa.Column[UUID], deliveries: Collection[tuple[UUID, str]]) -> None:
+        settled: dict[UUID, set[str]] = {}
+        for each, key in deliveries:
+            settled.setdefault(each, set()).add(key)
+        rows = (
+            sa.select(which.label("settled"), outbox.c.entry_id, outbox.c.pending)
+            .where(which.in_(settled))
+            .order_by(outbox.c.entry_id)  # so that two which settle the same do not wait for each other
+            .with_for_update()
+        )
+        gone = []
+        with self.database.transaction() as connection:
+            for row in connection.execute(rows).all():
+                pending = json.loads(row.pending)
+                left = [key for key in pending if key not in settled[row.settled]]
+                if not left:
+                    gone.append(row.entry_id)
+                elif left != pending:
+                    this = outbox.c.entry_id == row.entry_id
+                    connection.execute(sa.update(outbox).where(this).values(pending=json.dumps(left)))
+            if gone:
+                connection.execute(sa.delete(outbox).where(outbox.c.entry_id.in_(gone)))
 
     def _insert(self, entry: Entry, relay_id: str | None) -> bool:
         insert = sqlite.insert if self.database.is_sqlite else postgresql.insert
