@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 
 from timing import nice, ratio
@@ -49,7 +50,8 @@ def trade_offs(verdicts: Result, api: Result, retries: int) -> str:
         return [label, *map(cell, names)]
 
     def response(name: str) -> str:
-        medians = (api["delays_ms"][delay][name]["response_ms"]["median"] for delay in delays)
+        case = name if name == "sync" else f"{name}, outbox"  # as by default
+        medians = (api["delays_ms"][delay][case]["response_ms"]["median"] for delay in delays)
         return ", ".join(f"{median:.0f}" for median in medians) + " ms"
 
     def survives(name: str) -> str:
@@ -75,9 +77,9 @@ def trade_offs(verdicts: Result, api: Result, retries: int) -> str:
             ["needs", "nothing", "an event loop", "a broker and a worker process"],
             [
                 "debugging",
-                "one stack trace from request to handler",
+                "one stack trace, from `dispatch` to the handler",
                 "a task's own stack trace",
-                "another process; its logs carry the event's id, the handler and the attempt",
+                "another process, whose log names the event, the handler and the attempt of what failed",
             ],
         ],
     )
@@ -130,6 +132,27 @@ def _is_of_broker(fault: str) -> bool:
 
 def _yes(value: bool) -> str:
     return "yes" if value else "no"
+
+
+def settings(fields: Mapping[str, Any]) -> str:
+    """Every setting, with its default."""
+    return markdown(
+        ["`EVENTPACT_…`", "default", "what it is"],
+        (
+            [f"`{name.upper()}`", _default(field.default), (field.description or "").replace("|", "or")]
+            for name, field in fields.items()
+        ),
+    )
+
+
+def _default(value: object) -> str:
+    if value is None:
+        return ""
+    return (
+        f"`{value.total_seconds():g}`"
+        if isinstance(value, timedelta)
+        else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    )
 
 
 def compared(title: str, *results: Result) -> str:

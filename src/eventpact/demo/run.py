@@ -57,7 +57,10 @@ def main() -> int:
         print(f"eventpact demo: {error}", file=sys.stderr)
         return 1
     print(_table(rows))
-    print(f"\nMeasured in this run, in {time.monotonic() - started:.0f} s. Nothing is left running.")
+    print(
+        "\nEach dispatcher by itself, without the outbox, which is on by default for asyncio and celery. Measured in this"
+        f" run, in {time.monotonic() - started:.0f} s. Nothing is left running."
+    )
     return 0
 
 
