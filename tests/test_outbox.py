@@ -19,7 +19,7 @@ from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.database import Database
 from eventpact.infrastructure.failure_store import FailureStore
 from eventpact.infrastructure.outbox_dispatcher import OutboxEventDispatcher
-from eventpact.infrastructure.outbox_relay import DEATHS, NeverSettledError
+from eventpact.infrastructure.outbox_outcomes import DEATHS, NeverSettledError
 from eventpact.infrastructure.outbox_store import OutboxStore
 from eventpact.infrastructure.replay import replay_by_outbox
 from eventpact.infrastructure.subscriptions import SubscriptionTable

@@ -27,7 +27,8 @@ from eventpact.domain.dispatcher import (
 )
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.logs import about
-from eventpact.infrastructure.outbox_relay import DEATHS, NeverSettledError, Relay
+from eventpact.infrastructure.outbox_outcomes import DEATHS, NeverSettledError
+from eventpact.infrastructure.outbox_relay import Relay
 from eventpact.infrastructure.outbox_store import OutboxStore
 from eventpact.infrastructure.subscriptions import Subscription, SubscriptionTable, log_failure, report
 from eventpact.infrastructure.unreadable import UnreadableSink

@@ -13,14 +13,24 @@ from eventpact.domain.dispatcher import FailedDelivery, FailureSink
 from eventpact.infrastructure.outbox_store import OutboxStore
 from eventpact.infrastructure.subscriptions import log_failure, report
 
-__all__ = ["Outcomes"]
+__all__ = ["DEATHS", "NeverSettledError", "Outcomes"]
 
 _T = TypeVar("_T")
+
+DEATHS: Final = 5
+"""How many processes may die with an event before it is kept as failed."""
 
 _BATCH: Final = 200
 
 _AWAY: Final = (sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.OperationalError, sa.exc.TimeoutError)
 """What a database says that is away, busy or read-only. Any other error is the sink's own, and would come again."""
+
+
+class NeverSettledError(Exception):
+    """Whoever handled the event ended before it was settled, each time; perhaps the handler kills its process."""
+
+    def __init__(self, tries: int) -> None:
+        super().__init__(f"the process that handled it ended {tries} times; does the handler kill it?")
 
 
 class Outcomes:

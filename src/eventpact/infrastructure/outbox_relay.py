@@ -8,7 +8,6 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 from uuid import UUID, uuid4
@@ -16,38 +15,21 @@ from uuid import UUID, uuid4
 from eventpact.domain.dispatcher import DispatcherClosedError, DispatchError, FailedDelivery, FailureSink
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.logs import about
-from eventpact.infrastructure.outbox_outcomes import Outcomes
+from eventpact.infrastructure.outbox_held import Held
+from eventpact.infrastructure.outbox_outcomes import DEATHS, NeverSettledError, Outcomes
 from eventpact.infrastructure.outbox_reader import EntryReader
 from eventpact.infrastructure.outbox_store import Entry, OutboxStore
 from eventpact.infrastructure.outbox_watch import Watch
 from eventpact.infrastructure.subscriptions import SubscriptionTable
 from eventpact.infrastructure.unreadable import UnreadableSink
 
-__all__ = ["DEATHS", "NeverSettledError", "Relay"]
+__all__ = ["Relay"]
 
 _log = logging.getLogger("eventpact")
-
-DEATHS: Final = 5
-"""How many processes may die with an event before it is kept as failed."""
 
 _BATCH: Final = 200
 _FIRST_WAIT: Final = 0.1
 _LONGEST_WAIT: Final = 10.0
-
-
-class NeverSettledError(Exception):
-    """Whoever handled the event ended before it was settled, each time; perhaps the handler kills its process."""
-
-    def __init__(self, tries: int) -> None:
-        super().__init__(f"the process that handled it ended {tries} times; does the handler kill it?")
-
-
-@dataclass(slots=True)
-class _Held:
-    """The deliveries of one event that this process is to make: those not settled, and those not even begun."""
-
-    unsettled: set[str] = field(default_factory=set)
-    waiting: set[str] = field(default_factory=set)
 
 
 class Relay:
@@ -90,7 +72,7 @@ class Relay:
         self._capacity = capacity
         self._relay_id: str | None = None
         self._inbox: deque[tuple[Entry, DomainEvent | None]] = deque()
-        self._held: dict[UUID, _Held] = {}
+        self._held = Held()
         # Entries of this relay that are to be looked at again, and when (on the monotonic clock).
         self._later: dict[UUID, float] = {}
         # An event with which a relay has died before; there is one of them at a time, so that it is known which it is.
@@ -129,18 +111,12 @@ class Relay:
     def begin(self, event_id: UUID, key: str) -> bool:
         """Whether a handler is to be called: its delivery is not settled, and not under way."""
         with self._lock:
-            held = self._held.get(event_id)
-            if held is None or key not in held.waiting:
-                return False
-            held.waiting.remove(key)
-            return True
+            return self._held.begin(event_id, key)
 
     def put_back(self, event_id: UUID, key: str) -> None:
         """The handler did not succeed; the inner dispatcher may call it again."""
         with self._lock:
-            held = self._held.get(event_id)
-            if held is not None and key in held.unsettled:
-                held.waiting.add(key)
+            self._held.put_back(event_id, key)
 
     def succeeded(self, event_id: UUID, key: str) -> None:
         """A delivery is settled."""
@@ -227,7 +203,8 @@ class Relay:
         if self._resend is None and entry.tries >= DEATHS:
             self._give_up(entry, event)
             return True
-        fresh = self._hold(entry) if self._resend is None else set()
+        with self._lock:
+            fresh = self._held.hold(entry) if self._resend is None else set()
         try:
             self._dispatch(event)
         except Exception as error:  # noqa: BLE001 - whatever it is, the event stays here
@@ -260,7 +237,8 @@ class Relay:
         return True
 
     def _give_up(self, entry: Entry, event: DomainEvent) -> None:
-        self._hold(entry)
+        with self._lock:
+            self._held.hold(entry)
         for subscription in self._table.route(event):
             if subscription.key in entry.pending:
                 error = NeverSettledError(entry.tries)
@@ -319,7 +297,9 @@ class Relay:
                 last = self._last and (not self._outcomes or failures > 0)
             try:
                 if last:
-                    self._leave()
+                    self._outcomes.abandon()
+                    if self._relay_id is not None:
+                        self._store.leave(self._relay_id)
                     return
                 if time.monotonic() >= beat_at:
                     self._beat()
@@ -331,11 +311,8 @@ class Relay:
                 _log.warning("the outbox cannot be written (%s); it is tried again", type(error).__name__)
                 if last:
                     return
-                self._wait_for_database(min(_FIRST_WAIT * 2.0**failures, self._lease / 4))
-
-    def _wait_for_database(self, seconds: float) -> None:
-        with self._lock:
-            self._to_keep.wait_for(lambda: self._last, seconds)
+                with self._lock:
+                    self._to_keep.wait_for(lambda: self._last, min(_FIRST_WAIT * 2.0**failures, self._lease / 4))
 
     def _beat(self) -> None:
         if self._relay_id is not None and self._store.beat(self._relay_id):
@@ -349,26 +326,15 @@ class Relay:
             self._inbox.clear()
             self._later.clear()
             self._suspect = None
-            for event_id, held in list(self._held.items()):
-                self._release(event_id, set(held.waiting))
+            for event_id, keys in self._held.waiting().items():
+                self._release(event_id, keys)
             self._look_now = True
             self._to_relay.notify()
-
-    def _leave(self) -> None:
-        self._outcomes.abandon()
-        if self._relay_id is not None:
-            self._store.leave(self._relay_id)
 
     # -- with the lock held -------------------------------------------------------------------------------------------
 
     def _release(self, event_id: UUID, keys: set[str]) -> None:
-        held = self._held.get(event_id)
-        if held is None:
-            return
-        held.unsettled -= keys
-        held.waiting -= keys
-        if not held.unsettled:
-            del self._held[event_id]
+        if self._held.release(event_id, keys):
             self._clear(event_id)
             if len(self._held) + len(self._inbox) == self._capacity - 1:
                 self._look_now = True
@@ -380,11 +346,3 @@ class Relay:
             self._suspect = None
             self._look_now = True
             self._to_relay.notify()
-
-    def _hold(self, entry: Entry) -> set[str]:
-        with self._lock:
-            held = self._held.setdefault(entry.event_id, _Held())
-            fresh = set(entry.pending) - held.unsettled
-            held.unsettled |= fresh
-            held.waiting |= fresh
-            return fresh
