@@ -58,8 +58,8 @@ def main() -> int:
         return 1
     print(_table(rows))
     print(
-        "\nEach dispatcher by itself, without the outbox, which is on by default for asyncio and celery. Measured in this"
-        f" run, in {time.monotonic() - started:.0f} s. Nothing is left running."
+        "\nEach dispatcher by itself, without the outbox, which is on by default for asyncio and celery."
+        f"\nMeasured in this run, in {time.monotonic() - started:.0f} s. Nothing is left running."
     )
     return 0
 

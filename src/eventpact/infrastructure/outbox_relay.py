@@ -269,7 +269,10 @@ class Relay:
                 again = self._store.still_here(relay_id, due) if due else []
         except Exception as error:  # noqa: BLE001 - whatever it is, what others left waits for this thread
             self._watch.lapse()
-            _log.warning("the outbox cannot be read (%s); it is tried again", type(error).__name__)
+            _log.warning(
+                "the outbox cannot be read (%s); is the database up, and migrated? It is tried again",
+                type(error).__name__,
+            )
             return
         with self._lock:
             if relay_id != self._relay_id:
@@ -308,7 +311,10 @@ class Relay:
                 failures = 0
             except Exception as error:  # noqa: BLE001 - whatever it is, this relay would be taken for dead without it
                 failures += 1
-                _log.warning("the outbox cannot be written (%s); it is tried again", type(error).__name__)
+                _log.warning(
+                    "the outbox cannot be written (%s); is the database up, and migrated? It is tried again",
+                    type(error).__name__,
+                )
                 if last:
                     return
                 with self._lock:
