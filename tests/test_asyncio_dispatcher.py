@@ -402,3 +402,23 @@ def test_what_was_returned_by_closing_elsewhere_is_not_handled_when_its_loop_goe
     loop.run_until_complete(go_on())
     loop.close()
     assert handled == []
+
+
+async def test_a_close_that_is_cancelled_cancels_the_handlers_that_are_running() -> None:
+    ended: list[str] = []
+
+    class Endless:
+        async def handle(self, event: Counted) -> None:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                ended.append("cancelled")
+                raise
+
+    dispatcher = AsyncioEventDispatcher({Counted: Endless()})
+    dispatcher.dispatch(Counted(number=1))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await dispatcher.aclose(60.0)
+    await asyncio.sleep(0)
+    assert ended == ["cancelled"]

@@ -206,6 +206,9 @@ class AsyncioEventDispatcher(EventDispatcher):
             if not await self._idle(self._settled, timeout):
                 self._give_up()
                 await self._idle(self._settled, _GRACE)
+        except asyncio.CancelledError:
+            self._give_up()  # of what went on, nobody would hear any more
+            raise
         finally:
             left = self._abandon()
         return left

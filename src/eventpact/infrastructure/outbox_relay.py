@@ -270,7 +270,7 @@ class Relay:
         except Exception as error:  # noqa: BLE001 - whatever it is, what others left waits for this thread
             self._watch.lapse()
             _log.warning(
-                "the outbox cannot be read (%s); is the database up, and migrated? It is tried again",
+                "the outbox cannot be read (%s); is the database up, and migrated?",
                 type(error).__name__,
             )
             return
@@ -312,7 +312,7 @@ class Relay:
             except Exception as error:  # noqa: BLE001 - whatever it is, this relay would be taken for dead without it
                 failures += 1
                 _log.warning(
-                    "the outbox cannot be written (%s); is the database up, and migrated? It is tried again",
+                    "the outbox cannot be written (%s); is the database up, and migrated?",
                     type(error).__name__,
                 )
                 if last:
