@@ -556,6 +556,7 @@ VIOLATED: list[tuple[str, str, Trace]] = [
     ("L3", "dispatch never returned", trace(closing(), dispatched("a"), closed())),
     ("L3", "dispatch raised RuntimeError", trace(closing(), dispatched("a"), raised("a", "RuntimeError"), closed())),
     ("L4", "left behind: the thread", trace(GOOD, closing(), closed(), Entry(kind=Kind.LEFT, note="the thread x"))),
+    ("L4", "left behind: the task", trace(GOOD, closing(), closed(), Entry(kind=Kind.LEFT, note="the task x"))),
     ("G1", "had not settled Paid e1", trace(dispatched("a"), handled("a", "Paid.plain"), accepted("a"))),
     (
         "G1",
