@@ -147,7 +147,7 @@ class Ticking(LoopDisguise):
         self.ticking = asyncio.get_running_loop().create_task(self.tick())
 
     async def tick(self) -> None:
-        while True:
+        while True:  # noqa: ASYNC110 - it waits for nothing
             await asyncio.sleep(0.01)
 
 
