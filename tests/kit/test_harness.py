@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 from eventpact_contracts.harness import check, opened
 from eventpact_contracts.model import check_against_model
 from eventpact_contracts.outcomes import Outcome
+from eventpact_contracts.rogues.crashing import Journaling
 
 SYNC = SyncEventDispatcher.guarantees
 
@@ -129,6 +131,40 @@ def test_guarantees_are_checked_from_both_sides(law_id: str, declared: Guarantee
     result = check(law(law_id), Subject(declared), examples=20)
     assert result.outcome is outcome, result.detail
     assert result.detail
+
+
+def test_what_only_closing_made_refuse_says_what_was_not_tried() -> None:
+    result = check(law("A5"), Subject(), examples=20)
+    assert result.outcome is Outcome.UPHELD
+    assert result.observations > 0
+    assert result.detail == (
+        "only closing made it refuse; give it unavailable() to try what it does without its engine"
+    )
+
+
+def test_what_took_events_in_spite_of_all_that_was_tried_says_so() -> None:
+    result = check(law("A5"), Subject(unavailable=nullcontext), examples=20)
+    assert result.outcome is Outcome.UPHELD
+    assert result.detail == ("only closing made it refuse; it took what came in spite of an engine that is unavailable")
+
+
+def test_what_could_be_made_to_refuse_otherwise_is_not_counted_by_closing() -> None:
+    result = check(law("A5"), Subject(AsyncioEventDispatcher.guarantees, AsyncioEventDispatcher, needs_loop=True))
+    assert (result.outcome, result.detail) == (Outcome.UPHELD, "")
+    assert 0 < result.observations < result.examples
+
+
+def test_an_engine_that_was_not_restarted_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    target = f"{Journaling.__module__}:{Journaling.__qualname__}"
+    subject = Subject(Journaling.guarantees, Journaling, needs_loop=True, target=target)
+    cannot_be_called = check(law("G3"), subject, examples=3)
+    monkeypatch.delattr(Journaling, "engine")
+    monkeypatch.setenv("EVENTPACT_ROGUE_JOURNAL", str(tmp_path))
+    without = check(law("G3"), subject, examples=3)
+    assert [(result.outcome, result.detail) for result in (cannot_be_called, without)] == [
+        (Outcome.UPHELD, "its engine was not restarted: engine() yields nothing to call"),
+        (Outcome.UPHELD, "its engine was not restarted: it gives no engine()"),
+    ]
 
 
 def test_what_an_asyncio_dispatcher_claims_too_much_is_a_violation() -> None:

@@ -337,6 +337,7 @@ UPHELD: list[tuple[str, Trace]] = [
 SILENT: list[tuple[str, str, Trace]] = [
     ("R3", "a crash may double", trace(EVENT, handled("a", *BOTH), CRASHED, handled("a", *BOTH, attempt=2))),
     ("A3", "closing had not begun", trace(GOOD)),
+    ("A5", "it was closed", trace(dispatched("a"), refused("a", exception="DispatcherClosedError"))),
     ("L4", "nothing was ever handled", trace(EVENT, closing(), closed("a"))),
     ("R3", "what failed may be tried again", trace(EVENT, broken("a", *BOTH), handled("a", *BOTH, attempt=2))),
     (
