@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tracing import law
+from tracing import MODEST, RETRYING, closed, closing, failed, handled, law, started, taken, trace
 
 from eventpact.domain.dispatcher import (
     Delivery,
@@ -24,12 +24,16 @@ from eventpact.domain.dispatcher import (
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
+from eventpact_contracts.cast import Placed
 from eventpact_contracts.harness import check, opened
-from eventpact_contracts.model import check_against_model
+from eventpact_contracts.model import Model, check_against_model
 from eventpact_contracts.outcomes import Outcome
 from eventpact_contracts.rogues.crashing import Journaling
+from eventpact_contracts.script import Planned
+from eventpact_contracts.trace import Entry
 
 SYNC = SyncEventDispatcher.guarantees
+CANCELLED = failed("a", "Placed.plain", exception="CancelledError", interruption=True)
 
 
 class Subject:
@@ -218,6 +222,30 @@ def test_a_dispatcher_that_is_slow_to_open_is_opened_once_for_all_laws() -> None
 def test_a_model_convicts_what_drops_events() -> None:
     with pytest.raises(AssertionError, match="attempts, successes and reports"):
         check_against_model(Subject(factory=Dropping), examples=5)
+
+
+@pytest.mark.parametrize(
+    ("declared", "interruption", "faults"),
+    [
+        # Closing interrupted the handler, and the engine, which outlives the dispatcher, delivered the event again.
+        (RETRYING, (closing(0), CANCELLED), []),
+        (RETRYING, (CANCELLED,), ["e1 at Placed.plain: attempts, successes and reports are (2, 1, 0)"]),
+        (MODEST, (closing(0), CANCELLED), ["e1 at Placed.plain: attempts, successes and reports are (2, 1, 0)"]),
+    ],
+)
+def test_a_model_knows_who_may_deliver_again_what_closing_interrupted(
+    declared: Guarantees, interruption: tuple[Entry, ...], faults: list[str]
+) -> None:
+    happened = trace(
+        taken("a", "Placed"),
+        started("a", "Placed.plain"),
+        interruption,
+        handled("a", "Placed.plain", attempt=2),
+        closed(),
+        guarantees=declared,
+    )
+    found = Model(declared.retries, {"a": Planned(Placed)}).faults(happened)
+    assert [fault.partition(", and should be")[0] for fault in found] == faults
 
 
 def test_the_hooks_of_a_contract_class_are_those_of_any_subject() -> None:
