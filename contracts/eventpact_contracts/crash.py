@@ -307,7 +307,15 @@ def _checked(
         raise _CrashError(f"in {examples} runs, no delivery was accepted and unsettled when a process was killed")
     if not promised:
         return Outcome.UNCLAIMED, "it is not promised, and nothing was ever lost", None, examples, observations
-    return Outcome.UPHELD, "", None, examples, observations
+    return Outcome.UPHELD, _not_restarted(factory, restart), None, examples, observations
+
+
+def _not_restarted(factory: object, restart: object) -> str:
+    """Why nobody saw the engine come back, if nobody did."""
+    if callable(restart):
+        return ""
+    why = "engine() yields nothing to call" if hasattr(factory, "engine") else "it gives no engine()"
+    return f"its engine was not restarted: {why}"
 
 
 _SECONDS: Final = 5.0

@@ -97,6 +97,8 @@ class _Case:
     seed: int
     examples: int = 0
     observations: int = 0
+    likenesses: int = 0
+    tried: list[Script] = field(default_factory=list)
     best: tuple[Script, Violation] | None = None
     first: tuple[Script, Violation] | None = None
     seen_absent: str | None = None
@@ -122,6 +124,9 @@ class _Case:
             return Outcome.VIOLATED, violation.message, violation
         if self.seen_absent is not None:
             return Outcome.ABSENT, self.seen_absent, None
+        detail = ""
+        if not self.observations and self.likenesses:
+            self.observations, detail = self.likenesses, self._only_closing()
         if not self.observations:
             raise CouldNotRunError(
                 f"in {self.examples} examples, nothing was seen of what the law is about: "
@@ -129,9 +134,18 @@ class _Case:
             )
         if not promised:
             return Outcome.UNCLAIMED, "it is not promised, and was never seen to fail", None
-        return Outcome.UPHELD, "", None
+        return Outcome.UPHELD, detail, None
 
     last_reason: str = ""
+
+    def _only_closing(self) -> str:
+        """What else did not make it refuse, and what was not tried."""
+        said = ["only closing made it refuse"]
+        if withstood := list(dict.fromkeys(reason for script in self.tried if (reason := script.cannot_accept))):
+            said.append(f"it took what came in spite of {' and '.join(withstood)}")
+        if not hasattr(self.hooks.subject, "unavailable"):
+            said.append("give it unavailable() to try what it does without its engine")
+        return "; ".join(said)
 
     def _explore(self, setting: Setting, count: int) -> None:
         @hypothesis.seed(self.seed)
@@ -161,6 +175,9 @@ class _Case:
         if self.first is None:
             self.examples += 1
             self.observations += self.law.observations(trace)
+            if self.law.likeness is not None:
+                self.likenesses += self.law.likeness(trace)
+                self.tried.append(script)
             self.overdue = self.overdue or any(trace.of(Kind.OVERDUE))
         if violation := self._judge(trace):
             if self.first is None:

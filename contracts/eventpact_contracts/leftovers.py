@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import sys
@@ -9,6 +10,8 @@ import threading
 import time
 import warnings
 from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -17,7 +20,7 @@ from eventpact_contracts.run import Run
 from eventpact_contracts.script import Script
 from eventpact_contracts.trace import Kind
 
-__all__ = ["Leftovers"]
+__all__ = ["Leftovers", "tasks_watched"]
 
 _OWN = "eventpact-play", "eventpact-caller"
 _DEADLINE: Final = 1.0
@@ -83,6 +86,23 @@ class Leftovers:
 
     def _raise_nowhere(self, unraisable: Any) -> None:
         self._said.append(f"{type(unraisable.exc_value).__name__} that nobody could catch: {unraisable.exc_value}")
+
+
+@asynccontextmanager
+async def tasks_watched(script: Script, run: Run) -> AsyncGenerator[None]:
+    """Write down which tasks a closed dispatcher left on the running loop, where a script asks for it.
+
+    What is still ending gets a moment.
+    """
+    before = asyncio.all_tasks()
+    yield
+    if not script.leftovers or not run.has_closed():
+        return
+    deadline = time.monotonic() + _DEADLINE
+    while (left := asyncio.all_tasks() - before) and (seconds := deadline - time.monotonic()) > 0:
+        await asyncio.wait(left, timeout=seconds)
+    for name in sorted(getattr(task.get_coro(), "__qualname__", task.get_name()) for task in left):
+        run.write(Kind.LEFT, note=f"the task {name}")
 
 
 def _descriptors() -> Counter[str]:

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from eventpact.domain.dispatcher import EventDispatcher
+from eventpact.domain.dispatcher import Delivery, EventDispatcher
 from eventpact.domain.events import DomainEvent
 from eventpact_contracts import cast
 from eventpact_contracts.run import Run
@@ -65,7 +65,11 @@ class Model:
         seen = {kind: Counter(entry.delivery for entry in trace.of(kind)) for kind in Kind}
         accepted = {entry.event for entry in trace.of(Kind.ACCEPTED)}
         returned = {event for entry in trace.of(Kind.CLOSED) for event in entry.events}
-        interrupted = {entry.delivery for entry in trace.of(Kind.FAILED) if "Exception" not in entry.exception}
+        interruptions = [entry for entry in trace.of(Kind.FAILED) if "Exception" not in entry.exception]
+        interrupted = {entry.delivery for entry in interruptions}
+        before = list(takewhile(lambda entry: entry.kind is not Kind.CLOSING, trace))
+        stopped = {entry.delivery for entry in interruptions if entry not in before}
+        outlives = trace.guarantees is not None and trace.guarantees.delivery is Delivery.AT_LEAST_ONCE
         contents = {entry.event: entry.token for entry in trace.of(Kind.DISPATCHED)}
         said = [
             f"{entry.handler} received {entry.token}, which is not what was dispatched"
@@ -81,12 +85,14 @@ class Model:
                     due = (0, 0, 0)
                 elif event in returned:
                     continue  # how far it came before it was given up is not for the table to say
+                elif outlives and delivery in stopped and got[0] > 1 and got[1]:
+                    due = (got[0], 1, 0)  # closing interrupted it, and the engine delivered it again
                 elif delivery in interrupted:
                     due = (got[0], 0, 1)
                 if got != due:
                     name = f"{trace.labels.get(event, event)} at {handler}"
                     said.append(f"{name}: attempts, successes and reports are {got}, and should be {due}")
-        for entry in takewhile(lambda entry: entry.kind is not Kind.CLOSING, trace):
+        for entry in before:
             if entry.kind in (Kind.REFUSED, Kind.RAISED) and entry.event_type:
                 said.append(f"{trace.labels[entry.event]} was {entry.kind.value}, though nothing had closed")
         return said

@@ -51,7 +51,8 @@ class LawResult:
         outcome: what became of it.
         examples: how many scripts were run.
         observations: how often the state that the law is about was reached in them.
-        detail: what there is to say: what was missing, how an absence was seen, the message of a violation.
+        detail: what there is to say: what was missing, how an absence was seen, the message of a violation, what was
+            not tried although the law is upheld.
         seconds: how long it took.
         violation: the counterexample, shrunk, where there is one.
         script: what to type to see it again.

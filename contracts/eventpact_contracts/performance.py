@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, nullcontext
 
 from eventpact.domain.dispatcher import EventDispatcher
-from eventpact_contracts.leftovers import Leftovers
+from eventpact_contracts.leftovers import Leftovers, tasks_watched
 from eventpact_contracts.play import PlayError, in_loop, in_threads, watched
 from eventpact_contracts.run import Run
 from eventpact_contracts.schedule import ScheduledLoop
@@ -74,9 +74,13 @@ class _Performance:
     def _play_over(self, dispatcher: EventDispatcher) -> None:
         with self._unavailable():
             if self._script.inside_loop:
-                asyncio.run(in_loop(self._run, dispatcher, self._script))
+                asyncio.run(self._play_inside(dispatcher))
             else:
                 in_threads(self._run, dispatcher, self._script)
+
+    async def _play_inside(self, dispatcher: EventDispatcher) -> None:
+        async with tasks_watched(self._script, self._run):
+            await in_loop(self._run, dispatcher, self._script)
 
     @contextmanager
     def _unavailable(self) -> Generator[None]:
@@ -96,6 +100,10 @@ class _Performance:
                 self._run.schedule = scheduled.explain()
 
     async def _in_loop(self) -> None:
+        async with tasks_watched(self._script, self._run):
+            await self._in_loop_watched()
+
+    async def _in_loop_watched(self) -> None:
         with _fresh(self._hooks) as dispatcher:
             with self._unavailable():
                 await in_loop(self._run, dispatcher, self._script)

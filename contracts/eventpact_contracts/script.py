@@ -217,6 +217,16 @@ class Script:
     unavailable: bool = False
 
     @property
+    def cannot_accept(self) -> str:
+        """Why the dispatcher may have to refuse, in words, other than that it closes; empty if it need not."""
+        if self.loop_gone:
+            return "a loop that is closed"
+        if self.unavailable:
+            return "an engine that is unavailable"
+        limits = [step.limit for caller in self.callers for step in caller.steps if isinstance(step, Flood)]
+        return f"a flood of {max(limits):,} events" if limits else ""
+
+    @property
     def size(self) -> tuple[int, int]:
         """How much there is to read: scripts are shrunk by this."""
         return len(self.events) + sum(len(caller.steps) for caller in self.callers), len(repr(self))

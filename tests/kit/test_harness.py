@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tracing import law
+from tracing import MODEST, RETRYING, closed, closing, failed, handled, law, started, taken, trace
 
 from eventpact.domain.dispatcher import (
     Delivery,
@@ -23,11 +24,16 @@ from eventpact.domain.dispatcher import (
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
+from eventpact_contracts.cast import Placed
 from eventpact_contracts.harness import check, opened
-from eventpact_contracts.model import check_against_model
+from eventpact_contracts.model import Model, check_against_model
 from eventpact_contracts.outcomes import Outcome
+from eventpact_contracts.rogues.crashing import Journaling
+from eventpact_contracts.script import Planned
+from eventpact_contracts.trace import Entry
 
 SYNC = SyncEventDispatcher.guarantees
+CANCELLED = failed("a", "Placed.plain", exception="CancelledError", interruption=True)
 
 
 class Subject:
@@ -131,6 +137,40 @@ def test_guarantees_are_checked_from_both_sides(law_id: str, declared: Guarantee
     assert result.detail
 
 
+def test_what_only_closing_made_refuse_says_what_was_not_tried() -> None:
+    result = check(law("A5"), Subject(), examples=20)
+    assert result.outcome is Outcome.UPHELD
+    assert result.observations > 0
+    assert result.detail == (
+        "only closing made it refuse; give it unavailable() to try what it does without its engine"
+    )
+
+
+def test_what_took_events_in_spite_of_all_that_was_tried_says_so() -> None:
+    result = check(law("A5"), Subject(unavailable=nullcontext), examples=20)
+    assert result.outcome is Outcome.UPHELD
+    assert result.detail == ("only closing made it refuse; it took what came in spite of an engine that is unavailable")
+
+
+def test_what_could_be_made_to_refuse_otherwise_is_not_counted_by_closing() -> None:
+    result = check(law("A5"), Subject(AsyncioEventDispatcher.guarantees, AsyncioEventDispatcher, needs_loop=True))
+    assert (result.outcome, result.detail) == (Outcome.UPHELD, "")
+    assert 0 < result.observations < result.examples
+
+
+def test_an_engine_that_was_not_restarted_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    target = f"{Journaling.__module__}:{Journaling.__qualname__}"
+    subject = Subject(Journaling.guarantees, Journaling, needs_loop=True, target=target)
+    cannot_be_called = check(law("G3"), subject, examples=3)
+    monkeypatch.delattr(Journaling, "engine")
+    monkeypatch.setenv("EVENTPACT_ROGUE_JOURNAL", str(tmp_path))
+    without = check(law("G3"), subject, examples=3)
+    assert [(result.outcome, result.detail) for result in (cannot_be_called, without)] == [
+        (Outcome.UPHELD, "its engine was not restarted: engine() yields nothing to call"),
+        (Outcome.UPHELD, "its engine was not restarted: it gives no engine()"),
+    ]
+
+
 def test_what_an_asyncio_dispatcher_claims_too_much_is_a_violation() -> None:
     declared = Guarantees(blocks_caller=True, retries=0, delivery=Delivery.AT_MOST_ONCE, ordering=Ordering.FIFO)
     subject = Subject(declared, AsyncioEventDispatcher, needs_loop=True)
@@ -182,6 +222,30 @@ def test_a_dispatcher_that_is_slow_to_open_is_opened_once_for_all_laws() -> None
 def test_a_model_convicts_what_drops_events() -> None:
     with pytest.raises(AssertionError, match="attempts, successes and reports"):
         check_against_model(Subject(factory=Dropping), examples=5)
+
+
+@pytest.mark.parametrize(
+    ("declared", "interruption", "faults"),
+    [
+        # Closing interrupted the handler, and the engine, which outlives the dispatcher, delivered the event again.
+        (RETRYING, (closing(0), CANCELLED), []),
+        (RETRYING, (CANCELLED,), ["e1 at Placed.plain: attempts, successes and reports are (2, 1, 0)"]),
+        (MODEST, (closing(0), CANCELLED), ["e1 at Placed.plain: attempts, successes and reports are (2, 1, 0)"]),
+    ],
+)
+def test_a_model_knows_who_may_deliver_again_what_closing_interrupted(
+    declared: Guarantees, interruption: tuple[Entry, ...], faults: list[str]
+) -> None:
+    happened = trace(
+        taken("a", "Placed"),
+        started("a", "Placed.plain"),
+        interruption,
+        handled("a", "Placed.plain", attempt=2),
+        closed(),
+        guarantees=declared,
+    )
+    found = Model(declared.retries, {"a": Planned(Placed)}).faults(happened)
+    assert [fault.partition(", and should be")[0] for fault in found] == faults
 
 
 def test_the_hooks_of_a_contract_class_are_those_of_any_subject() -> None:

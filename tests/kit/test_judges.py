@@ -42,6 +42,18 @@ OVERDUE = Entry(kind=Kind.OVERDUE, time=9.0, caller="closer")
 JUDGEMENTS = Path(__file__).with_name("judgements.txt")
 EVENT = taken("a")
 GOOD = (*EVENT, *handled("a", *BOTH), IDLE)
+GOOD_B = (*taken("b"), *handled("b", *BOTH))
+CANCELLED = (
+    started("a", "Paid.coroutine"),
+    failed("a", "Paid.coroutine", exception="CancelledError", interruption=True),
+)
+CANCELLED_REPORT = reported("a", "Paid.coroutine", exception="CancelledError")
+INTERRUPTED = (
+    started("a", "Paid.plain"),
+    failed("a", "Paid.plain", exception="KeyboardInterrupt", interruption=True),
+)
+INTERRUPTED_REPORT = reported("a", "Paid.plain", exception="KeyboardInterrupt")
+INTERRUPTED_CALL = raised("a", "KeyboardInterrupt", interruption=True)
 
 
 def rejected(exception: str, message: str) -> Entry:
@@ -98,6 +110,23 @@ UPHELD: list[tuple[str, Trace]] = [
             guarantees=RETRYING,
         ),
     ),
+    # An interrupted delivery is reported like any other, whoever saw the interruption; or closing returns its event.
+    ("I3", trace(EVENT, CANCELLED, CANCELLED_REPORT, broken("a", "Paid.plain"), reported("a", "Paid.plain"))),
+    ("I3", trace(EVENT, CANCELLED, closing(), closed("a"), broken("a", "Paid.plain"), reported("a", "Paid.plain"))),
+    (
+        "I3",
+        trace(
+            dispatched("a"),
+            INTERRUPTED,
+            handled("a", "Paid.coroutine"),
+            INTERRUPTED_REPORT,
+            INTERRUPTED_CALL,
+            taken("b", "Placed"),
+            broken("b", "Placed.plain"),
+            reported("b", "Placed.plain"),
+        ),
+    ),
+    ("I2", trace(dispatched("a"), INTERRUPTED, handled("a", "Paid.coroutine"), INTERRUPTED_CALL, GOOD_B)),
     ("I4", trace(EVENT, broken("a", *BOTH), reported("a", "Paid.plain"), LOGGED, reported("a", "Paid.coroutine"))),
     (
         "I5",
@@ -308,6 +337,7 @@ UPHELD: list[tuple[str, Trace]] = [
 SILENT: list[tuple[str, str, Trace]] = [
     ("R3", "a crash may double", trace(EVENT, handled("a", *BOTH), CRASHED, handled("a", *BOTH, attempt=2))),
     ("A3", "closing had not begun", trace(GOOD)),
+    ("A5", "it was closed", trace(dispatched("a"), refused("a", exception="DispatcherClosedError"))),
     ("L4", "nothing was ever handled", trace(EVENT, closing(), closed("a"))),
     ("R3", "what failed may be tried again", trace(EVENT, broken("a", *BOTH), handled("a", *BOTH, attempt=2))),
     (
@@ -387,6 +417,38 @@ VIOLATED: list[tuple[str, str, Trace]] = [
         "I4",
         "raised RuntimeError",
         trace(dispatched("a"), broken("a", *BOTH), reported("a", "Paid.plain"), LOGGED, raised("a", "RuntimeError")),
+    ),
+    ("I3", "was reported 2 times", trace(EVENT, CANCELLED, CANCELLED_REPORT, CANCELLED_REPORT)),
+    (
+        "I3",
+        "was reported 3 times",
+        trace(dispatched("a"), INTERRUPTED, *3 * [INTERRUPTED_REPORT], INTERRUPTED_CALL, guarantees=BLOCKING),
+    ),
+    (
+        "I3",
+        "with 7 attempt(s) instead of 1",
+        trace(EVENT, CANCELLED, reported("a", "Paid.coroutine", 7, "CancelledError")),
+    ),
+    (
+        "I3",
+        "with RuntimeError(attempt 1) instead of CancelledError",
+        trace(EVENT, CANCELLED, reported("a", "Paid.coroutine", exception="RuntimeError")),
+    ),
+    (
+        "I3",
+        "with another event",
+        trace(EVENT, CANCELLED, reported("a", "Paid.coroutine", exception="CancelledError", token="Paid b")),
+    ),
+    # An interruption of one handler is nobody else's business either.
+    (
+        "I2",
+        "Paid.coroutine never received Paid e1, after Paid.plain had failed",
+        trace(dispatched("a"), INTERRUPTED, INTERRUPTED_REPORT, INTERRUPTED_CALL, guarantees=BLOCKING),
+    ),
+    (
+        "I2",
+        "Paid.plain never received Paid e1, after Paid.coroutine had failed",
+        trace(EVENT, CANCELLED, CANCELLED_REPORT, IDLE),
     ),
     (
         "I5",
@@ -556,6 +618,7 @@ VIOLATED: list[tuple[str, str, Trace]] = [
     ("L3", "dispatch never returned", trace(closing(), dispatched("a"), closed())),
     ("L3", "dispatch raised RuntimeError", trace(closing(), dispatched("a"), raised("a", "RuntimeError"), closed())),
     ("L4", "left behind: the thread", trace(GOOD, closing(), closed(), Entry(kind=Kind.LEFT, note="the thread x"))),
+    ("L4", "left behind: the task", trace(GOOD, closing(), closed(), Entry(kind=Kind.LEFT, note="the task x"))),
     ("G1", "had not settled Paid e1", trace(dispatched("a"), handled("a", "Paid.plain"), accepted("a"))),
     (
         "G1",

@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -182,6 +183,16 @@ class TestExplanation:
         assert reasons([GOOD, BAD]) == ""
         assert reasons([unable]).count("no broker") == 1
         assert "R1, R2 could not run" in reasons([unable])
+
+    def test_a_law_that_is_upheld_with_a_reservation_says_which_everywhere(self) -> None:
+        reservation = "only closing made it refuse"
+        results = tuple(replace(r, detail=reservation if r.law_id == "A5" else r.detail) for r in GOOD.results)
+        reserved = [replace(GOOD, results=results)]
+        assert "A5 is upheld, but\n  only closing made it refuse" in reasons(reserved)
+        assert reasons(reserved).count(reservation) == page(reserved).count(reservation) == 1
+        assert [row["detail"] for row in json.loads(document(reserved))["dispatchers"][0]["laws"]].count(
+            reservation
+        ) == 1
 
 
 class TestProgress:

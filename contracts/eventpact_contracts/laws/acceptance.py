@@ -100,6 +100,10 @@ def _refusals(trace: Trace) -> int:
     return sum(1 for _ in trace.of(Kind.REFUSED))
 
 
+def _refusals_while_open(trace: Trace) -> int:
+    return sum("DispatcherClosedError" not in entry.exception for entry in trace.of(Kind.REFUSED))
+
+
 def _dispatched_late(trace: Trace) -> int:
     reading = Reading(trace)
     begun = reading.first(Kind.BEGUN)
@@ -173,7 +177,8 @@ ACCEPTANCE = (
         " its declared bound (2 s unless stated), leaves no coroutine unawaited and never hangs.",
         scripts=scenarios.cannot_accept,
         judge=_bounded,
-        observations=_refusals,
+        observations=_refusals_while_open,
+        likeness=_refusals,
         share=0.25,
         causes=(
             "publishing retries, or waits for the broker, without a time-out",

@@ -48,9 +48,15 @@ def neighbours_spared(trace: Trace) -> Violation | None:
 
 
 def reported(trace: Trace) -> Violation | None:
-    """I3."""
+    """I3. An event whose dispatch was interrupted counts as taken: its handler was, and that is a failed attempt."""
     reading = Reading(trace)
-    for delivery in reading.deliveries:
+    interrupted = {
+        call.event
+        for _, call, _, end in reading.calls
+        if end is not None and end.kind is Kind.RAISED and "Exception" not in end.exception
+    }
+    taken = [event for event in reading.types if event in reading.accepted or event in interrupted]
+    for delivery in [(event, handler) for event in taken for handler in trace.handlers_of(reading.types[event])]:
         event, handler = delivery
         attempts, reports = reading.attempts.get(delivery, []), reading.reports.get(delivery, [])
         what = f"{handler}'s delivery of {reading.called(event)}"
@@ -58,8 +64,10 @@ def reported(trace: Trace) -> Violation | None:
             if reports:
                 return Violation("I3", f"{what} succeeded, and was reported as failed", trace)
             continue
-        if not attempts or any(attempt.end is None or attempt.interrupted for attempt in attempts):
+        if not attempts or any(attempt.end is None for attempt in attempts):
             continue
+        if not reports and any(attempt.interrupted for attempt in attempts):
+            continue  # whether it had to be reported is law I5's
         if not reports:
             found = _misattributed(reading, event)
             return Violation("I3", found or f"{what} failed, and was never reported to the failure sink", trace)

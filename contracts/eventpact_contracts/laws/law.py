@@ -42,6 +42,8 @@ class Law:
         processes: whether it is about processes that are killed, so that its traces come from elsewhere.
         witness: which trace shows the absence, where that is not the one that ``judge`` convicts. A dispatcher that
             does not promise the law is then judged all the same.
+        likeness: how often a trace reached a state like the one that it is about, which stands in for that one where
+            the dispatcher could not be brought to it. The law is then upheld with a word on what was tried.
         causes: what usually breaks it.
         rogue: the dispatcher of the known-bad gallery that fails alike, by name.
     """
@@ -56,6 +58,7 @@ class Law:
     share: float = 1.0
     processes: bool = False
     witness: Callable[[Trace], str | None] | None = None
+    likeness: Callable[[Trace], int] | None = None
     causes: tuple[str, ...] = ()
     rogue: str = ""
 

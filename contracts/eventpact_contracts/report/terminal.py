@@ -128,7 +128,7 @@ def violations(verdicts: Sequence[Verdict], style: Style | None = None) -> str:
 
 
 def reasons(verdicts: Sequence[Verdict], style: Style | None = None) -> str:
-    """Why laws could not run; empty where all could."""
+    """Why laws could not run, and with what reservation others are upheld; empty where there is nothing to say."""
     style = style or Style(colour=False)
     parts = []
     for name, verdict in zip(columns(verdicts), verdicts, strict=True):
@@ -137,6 +137,9 @@ def reasons(verdicts: Sequence[Verdict], style: Style | None = None) -> str:
             if result.outcome is Outcome.COULD_NOT_RUN:
                 why.setdefault(result.detail or "no reason was given", []).append(result.law_id)
         parts += [_could_not_run(name, reason, laws, style) for reason, laws in why.items()]
+        parts += [
+            _with_reservation(name, r, style) for r in verdict.results if r.outcome is Outcome.UPHELD and r.detail
+        ]
     return style.plain("\n\n".join(parts))
 
 
@@ -164,6 +167,11 @@ def explain(name: str, result: LawResult, style: Style | None = None) -> str:
 def _could_not_run(name: str, reason: str, laws: Sequence[str], style: Style) -> str:
     title = style.outcome(Outcome.COULD_NOT_RUN, f"! {name}: {', '.join(laws)} could not run")
     return f"{title}\n{textwrap.indent(printable(reason), '  ')}"
+
+
+def _with_reservation(name: str, result: LawResult, style: Style) -> str:
+    title = style.outcome(Outcome.UPHELD, f"✓ {name}: {result.law_id} is upheld, but")
+    return f"{title}\n{textwrap.indent(printable(result.detail), '  ')}"
 
 
 def _width() -> int:

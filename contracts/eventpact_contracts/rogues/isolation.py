@@ -73,6 +73,32 @@ class Contagious(Disguise):
             raise
 
 
+class BreakingOff(Disguise):
+    """Whoever interrupts one handler has interrupted the loop over all of them."""
+
+    def __init__(self, *given: Any) -> None:
+        self.broken_off: set[UUID] = set()
+        super().__init__(*given)
+
+    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
+        if event.event_id in self.broken_off:
+            return None
+        try:
+            return super().deliver(subscription, event)
+        except (KeyboardInterrupt, SystemExit):
+            self.broken_off.add(event.event_id)
+            raise
+
+    async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
+        if event.event_id in self.broken_off:
+            return
+        try:
+            await super().deliver_async(subscription, event)
+        except (KeyboardInterrupt, SystemExit):
+            self.broken_off.add(event.event_id)
+            raise
+
+
 class Secretive(Disguise):
     """A failure is nobody's business."""
 
@@ -86,6 +112,15 @@ class Repeating(Disguise):
     def report(self, failed: FailedDelivery) -> None:
         super().report(failed)
         super().report(failed)
+
+
+class Insistent(Disguise):
+    """What ends with an interruption is reported by the clean-up, and again by whoever sees the interruption."""
+
+    def report(self, failed: FailedDelivery) -> None:
+        super().report(failed)
+        if not isinstance(failed.exception, Exception):
+            super().report(failed)
 
 
 class Miscounting(Disguise):
@@ -190,6 +225,14 @@ ISOLATION = (
         settle_timeout=0.2,
     ),
     Rogue(
+        "breaking_off",
+        BreakingOff,
+        BreakingOff.guarantees,
+        "I2",
+        "never received",
+        "a handler that is interrupted keeps the next from running",
+    ),
+    Rogue(
         "secretive",
         Secretive,
         Secretive.guarantees,
@@ -207,6 +250,14 @@ ISOLATION = (
         "was reported 2 times",
         "a failure is reported twice",
         _C3,
+    ),
+    Rogue(
+        "insistent",
+        Insistent,
+        Insistent.guarantees,
+        "I3",
+        "was reported 2 times",
+        "an interruption is reported twice",
     ),
     Rogue(
         "miscounting",

@@ -139,6 +139,18 @@ class Littering(Disguise):
         return await super().aclose(timeout)
 
 
+class Ticking(LoopDisguise):
+    """A task of its own looks after things in the background, and goes on when there is nothing to look after."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.ticking = asyncio.get_running_loop().create_task(self.tick())
+
+    async def tick(self) -> None:
+        while True:  # noqa: ASYNC110 - it waits for nothing
+            await asyncio.sleep(0.01)
+
+
 class Unclosed(Disguise):
     """It leaves a connection to the garbage collector."""
 
@@ -220,6 +232,15 @@ LIFECYCLE = (
         "L4",
         "the thread rogue-leftover",
         "closing leaves a thread",
+    ),
+    Rogue(
+        "ticking",
+        Ticking,
+        Ticking.guarantees,
+        "L4",
+        "the task Ticking.tick",
+        "closing leaves a task",
+        needs_loop=True,
     ),
     Rogue(
         "unclosed",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eventpact_contracts import cast
-from eventpact_contracts.cast import ROLES
+from eventpact_contracts.cast import ROLES, is_async
 from eventpact_contracts.scenarios.parts import in_turn
 from eventpact_contracts.script import (
     ALWAYS,
@@ -51,9 +51,17 @@ def musts(law: str, setting: Setting) -> tuple[Script, ...]:
     if law in ("I1", "I2", "I3"):
         # One handler of each kind fails beside one that does not, and before another event.
         failing = {role: Behaviour(fails=ALWAYS) for role in ROLES[cast.Paid][:2]}
-        return (Script((Planned(cast.Paid, behaviours=failing), Planned(cast.Placed)), (in_turn(2),)),)
+        script = Script((Planned(cast.Paid, behaviours=failing), Planned(cast.Placed)), (in_turn(2),))
+        return (script,) if law == "I1" else (script, *map(_interrupted, ROLES[cast.Paid][:2]))
     if law == "G4" and setting.guarantees.retries:
         # What failed comes again behind what came after it, unless the engine makes the others wait.
         fails = Planned(cast.Placed, behaviours={"plain": Behaviour(fails=1)})
         return (Script((fails, Planned(cast.Placed)), (in_turn(2),)),)
     return ()
+
+
+def _interrupted(role: str) -> Script:
+    """One handler is interrupted beside those that are not, and before another event."""
+    how = "CancelledError" if is_async(role) else "KeyboardInterrupt"
+    broken_off = Planned(cast.Paid, behaviours={role: Behaviour(fails=ALWAYS, how=how)})
+    return Script((broken_off, Planned(cast.Placed)), (in_turn(2),))
