@@ -31,6 +31,7 @@ from celery.worker import state
 
 from eventpact.domain.dispatcher import EventDispatcher, FailureSink, Handlers
 from eventpact.infrastructure.celery_app import make_celery
+from eventpact.infrastructure.celery_connection import BrokerConnection
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
 from eventpact.infrastructure.celery_queues import dead_queue_name, retry_queue
 from eventpact.infrastructure.embedded_broker import EmbeddedBroker
@@ -144,7 +145,7 @@ def _delete_queues(settings: _Settings) -> None:
     waiting = (retry_queue(name, attempt).name for attempt in range(2, _RETRIES + 2))
     with app.connection_for_write() as connection:
         channel: Any = connection.default_channel
-        for queue in (name, dead_queue_name(name), *waiting):
+        for queue in (name, f"{name}-warm-up.nowhere", dead_queue_name(name), *waiting):
             channel.queue_delete(queue)
 
 
@@ -165,7 +166,9 @@ class _Worker:
         app = make_celery(settings, "worker")
         listening = _dispatcher(app, handlers, on_failure)  # refuses what cannot be, before all else
         self.stop()
+        warm_up = _warm_up(app, listening)
         self._running.enter_context(_worker(app))
+        warm_up()
         atexit.unregister(self._end)
         atexit.register(self._end)  # last, so that it is called before the broker is stopped
         self._listening = listening
@@ -225,6 +228,36 @@ def _worker(app: Celery) -> Generator[None]:
     # A worker that is told to terminate leaves the threads of its pool to themselves.
     pool: Any = worker.pool
     pool.executor.shutdown()
+
+
+def _warm_up(app: Celery, listening: CeleryEventDispatcher) -> Callable[[], None]:
+    """What has a worker, once it runs, open all that it ever will: its threads, and for each a connection for retries.
+
+    Opened later, they would be taken for what a dispatcher has left behind (law L4).
+    """
+    name = f"{app.conf.task_default_queue}-warm-up"
+    nowhere = f"{name}.nowhere"
+    together = threading.Barrier(_THREADS + 1)
+
+    def put(connection: BrokerConnection) -> None:
+        _all_are_here(together)
+        connection.producer.publish({}, routing_key=nowhere)
+
+    @app.task(name=name, shared=False)
+    def work() -> None:
+        listening._retry_publisher.use(put, name)
+
+    def warm_up() -> None:
+        for number in range(_THREADS):
+            app.send_task(name, countdown=None if number else 0.01)  # one as a retry comes, which has a way of its own
+        _all_are_here(together)
+        app.close()  # the connection that these were sent over
+
+    return warm_up
+
+
+def _all_are_here(together: threading.Barrier) -> None:
+    together.wait(_STOPS_WITHIN)
 
 
 def _leave_logging_alone(**_: object) -> None:
