@@ -36,7 +36,7 @@ from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
 from eventpact.infrastructure.celery_queues import dead_queue_name, retry_queue
 from eventpact.infrastructure.embedded_broker import EmbeddedBroker
 
-__all__ = ["celery", "stop_worker"]
+__all__ = ["celery", "recover_worker", "stop_worker"]
 
 _THREADS: Final = 8
 """How many handlers run at once: more than a script ever holds."""
@@ -134,6 +134,7 @@ def _frozen() -> Generator[None]:
     deadline = time.monotonic() + _STOPS_WITHIN
     while _WORKER.is_busy() and time.monotonic() < deadline:
         threading.Event().wait(_TICK)
+    _WORKER.recover()
 
 
 def _new_queue() -> str:
@@ -156,6 +157,7 @@ class _Worker:
         self._serving: tuple[str, Handlers, FailureSink] | None = None
         self._settings = _Settings("", "")
         self._listening: CeleryEventDispatcher | None = None
+        self._warm_up: Callable[[], None] = lambda: None
         self._running = ExitStack()
 
     def settings_for(self, url: str, handlers: Handlers, on_failure: FailureSink) -> _Settings:
@@ -166,9 +168,9 @@ class _Worker:
         app = make_celery(settings, "worker")
         listening = _dispatcher(app, handlers, on_failure)  # refuses what cannot be, before all else
         self.stop()
-        warm_up = _warm_up(app, listening)
+        self._warm_up = _warm_up(app, listening)
         self._running.enter_context(_worker(app))
-        warm_up()
+        self._warm_up()
         atexit.unregister(self._end)
         atexit.register(self._end)  # last, so that it is called before the broker is stopped
         self._listening = listening
@@ -183,6 +185,10 @@ class _Worker:
             listening, self._listening = self._listening, None
             _close(listening)
             _delete_queues(self._settings)
+
+    def recover(self) -> None:
+        """Return once the worker, whose connections broke, works again and has opened all that it ever will."""
+        self._warm_up()
 
     def is_busy(self) -> bool:
         """Whether there is anything in the queue, or in the hands of the worker."""
@@ -204,6 +210,7 @@ class _Worker:
 
 _WORKER: Final = _Worker()
 stop_worker: Final = _WORKER.stop
+recover_worker: Final = _WORKER.recover
 
 
 def _dispatcher(app: Celery, handlers: Handlers, on_failure: FailureSink) -> CeleryEventDispatcher:

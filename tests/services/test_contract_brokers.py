@@ -9,7 +9,7 @@ import pytest
 
 from eventpact.domain.dispatcher import Delivery, EventDispatcher, FailureSink, Guarantees, Handlers, Ordering
 from eventpact_contracts import EventDispatcherContract
-from eventpact_contracts.celery_subject import celery, stop_worker
+from eventpact_contracts.celery_subject import celery, recover_worker, stop_worker
 from services.kit import Proxy
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
@@ -45,6 +45,7 @@ class _OnBroker:
             yield
         finally:
             self.proxy.open()
+        recover_worker()
 
 
 class TestCeleryOnRabbitMQ(_OnBroker, EventDispatcherContract):
