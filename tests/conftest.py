@@ -119,6 +119,7 @@ _SLOW = {
     "test_celery_publishing",
     "test_cli",
     "test_contract_celery",
+    "test_contract_outbox",
     "test_contract_thread_pool",
     "test_demo",
     "test_embedded_broker",
@@ -139,13 +140,7 @@ _SLOW = {
 """Modules that take most of the time of a run; every interpreter runs the rest, Python 3.11 runs all."""
 
 
-_HEAVY = {"test_contract_outbox"}
-"""Modules with a known open defect in law G3, seen in about one run of twelve: tox -e outbox, and README, Limits."""
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem in _SLOW:
             item.add_marker(pytest.mark.slow)
-        if item.path.stem in _HEAVY:
-            item.add_marker(pytest.mark.heavy)

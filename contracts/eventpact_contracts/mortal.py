@@ -10,6 +10,7 @@ import asyncio
 import importlib
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -61,7 +62,7 @@ class _Mortal:
     def handle(self, event: DomainEvent) -> None:
         self.start(event)
         gate = self.gate(event)
-        while not gate.exists():
+        while gate.exists():
             time.sleep(_TICK)  # between two looks; the suite opens every gate in the end
         self.succeed(event)
 
@@ -78,8 +79,9 @@ class _Mortal:
     def succeed(self, event: DomainEvent) -> None:
         self.journal.write(Kind.SUCCEEDED, **self._about(event))
 
-    def gate(self, event: DomainEvent) -> _Gate:
-        return _Gate(self.folder, str(event.event_id))
+    def gate(self, event: DomainEvent) -> Path:
+        """What is there while the handlers of an event are to wait."""
+        return self.folder / f"gate-{event.event_id}"
 
     def _about(self, event: DomainEvent) -> dict[str, Any]:
         known = str(event.event_id)
@@ -100,20 +102,9 @@ class _AsyncMortal(_Mortal):
     async def handle(self, event: DomainEvent) -> None:  # type: ignore[override]
         self.start(event)
         gate = self.gate(event)
-        while not gate.exists():  # noqa: ASYNC110 - a file is opened by another process
+        while gate.exists():  # noqa: ASYNC110 - another process opens it
             await asyncio.sleep(_TICK)
         self.succeed(event)
-
-
-@dataclass(frozen=True)
-class _Gate:
-    """Open once there is a file of its name, or one called ``all``."""
-
-    folder: Path
-    name: str
-
-    def exists(self) -> bool:
-        return (self.folder / "all").exists() or (self.folder / f"gate-{self.name}").exists()
 
 
 def _actors(folder: Path, journal: Journal) -> dict[type[DomainEvent], Any]:
@@ -194,9 +185,16 @@ def _dispatch(dispatcher: Any, event: DomainEvent, journal: Journal, caller: str
         journal.write(Kind.ACCEPTED, **about)
 
 
+def _end_with_the_suite() -> None:
+    """Wait until the suite is gone, whose end of the pipe closes then."""
+    os.read(sys.stdin.fileno(), 1)
+    os.killpg(0, signal.SIGKILL)
+
+
 def main(argv: Sequence[str]) -> None:
     """What a process of the suite does: ``dispatch`` or ``work``."""
     what, name, place, target, where = argv
+    threading.Thread(target=_end_with_the_suite, daemon=True).start()
     folder = Path(place)
     journal = Journal(folder, name)
     factory = find(target)

@@ -24,13 +24,14 @@ from eventpact.domain.dispatcher import (
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
+from eventpact_contracts import crash
 from eventpact_contracts.cast import Placed
 from eventpact_contracts.harness import check, opened
 from eventpact_contracts.model import Model, check_against_model
 from eventpact_contracts.outcomes import Outcome
 from eventpact_contracts.rogues.crashing import Journaling
 from eventpact_contracts.script import Planned
-from eventpact_contracts.trace import Entry
+from eventpact_contracts.trace import Entry, Kind, Trace
 
 SYNC = SyncEventDispatcher.guarantees
 CANCELLED = failed("a", "Placed.plain", exception="CancelledError", interruption=True)
@@ -169,6 +170,26 @@ def test_an_engine_that_was_not_restarted_is_told(monkeypatch: pytest.MonkeyPatc
         (Outcome.UPHELD, "its engine was not restarted: engine() yields nothing to call"),
         (Outcome.UPHELD, "its engine was not restarted: it gives no engine()"),
     ]
+
+
+def test_no_two_runs_with_kills_dispatch_the_same_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that outlives a run may still hold its events, and what is dispatched again then changes nothing."""
+    same = [crash._Plan(("Paid",), "dispatch", "handling")] * 2
+    monkeypatch.setattr(crash, "_plans", lambda *_: iter(same))
+    played = []
+    play = crash._run
+
+    def run(*arguments: Any) -> Trace:
+        played.append(play(*arguments))
+        return played[-1]
+
+    monkeypatch.setattr(crash, "_run", run)
+    target = f"{Journaling.__module__}:{Journaling.__qualname__}"
+    check(law("G3"), Subject(Journaling.guarantees, Journaling, needs_loop=True, target=target), examples=20)
+    first, second = ({entry.event for entry in trace.entries if entry.kind is Kind.DISPATCHED} for trace in played)
+    assert first
+    assert second
+    assert not first & second
 
 
 def test_what_an_asyncio_dispatcher_claims_too_much_is_a_violation() -> None:
