@@ -99,6 +99,11 @@ class RabbitNode:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
+    def has_written_down(self, *queues: str) -> bool:
+        """Whether it would bring these quorum queues back: it writes down about a second later that there is one."""
+        names = b"".join(file.read_bytes() for file in self._folder.glob("mnesia/*/quorum/*/names.dets"))
+        return all(queue.encode() in names for queue in queues)
+
     def freeze(self, frozen: bool) -> None:
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGSTOP if frozen else signal.SIGCONT)

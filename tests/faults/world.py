@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import kombu
 from services.kit import Proxy, own_queue, steady_port
@@ -25,6 +25,8 @@ from faults.mail import FaultyMailServer
 from faults.mortal import MortalServer, MortalWorker
 
 __all__ = ["FaultError", "Options", "World", "opened"]
+
+_RETRIES: Final = 3
 
 
 class FaultError(Exception):
@@ -234,7 +236,7 @@ def opened(
             "EVENTPACT_SMTP": mail.url,
             "EVENTPACT_SMTP_STARTTLS": "false",
             "EVENTPACT_RATE_LIMIT": "100000/minute",
-            "EVENTPACT_RETRIES": "3",
+            "EVENTPACT_RETRIES": str(_RETRIES),
             "EVENTPACT_RETRY_BACKOFF": "0.4",
             "EVENTPACT_DRAIN_TIMEOUT": "3",
             "EVENTPACT_OUTBOX": str(column.outbox),
@@ -282,6 +284,9 @@ def opened(
         stack.enter_context(server)
         if column.has_worker:
             stack.enter_context(worker)
+        if column.broker == "amqp" and own is not None:
+            queues = [f"{queue}.dead", queue, *(f"{queue}.retry.{attempt}" for attempt in range(2, _RETRIES + 2))]
+            world.until(lambda: own.has_written_down(*queues), "a broker that keeps its queues")
         try:
             yield world
         finally:

@@ -87,6 +87,13 @@ def test_only_what_failed_is_tried_again_and_no_worker_is_held_up_meanwhile(rabb
     assert count(rabbitmq_service, queue) == count(rabbitmq_service, f"{queue}.dead") == 0
 
 
+def test_where_a_retry_will_wait_is_there_before_the_first(rabbitmq_service: str, queue: str) -> None:
+    """A node that is killed just after a quorum queue was declared does not bring it back, nor what is in it."""
+    app = app_for(rabbitmq_service, queue)
+    with dispatching(app, {Counted: Recorder()}, retries=2), worker_of(app):
+        assert [count(rabbitmq_service, f"{queue}.retry.{attempt}") for attempt in (2, 3)] == [0, 0]
+
+
 def test_a_failed_delivery_that_its_sink_does_not_take_is_kept_in_the_dead_letter_queue(
     rabbitmq_service: str, queue: str
 ) -> None:

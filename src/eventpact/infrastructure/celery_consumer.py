@@ -53,10 +53,11 @@ class KeepingConsumer(Consumer):
     connection_errors: tuple[type[BaseException], ...]
 
     def connect(self) -> Any:
-        """Connect, with the queues declared that rejected messages go to."""
+        """Connect, with the queues declared that rejected messages go to, and those that wait for a retry."""
         connection = super().connect()
+        retries = max((getattr(task, "event_retries", 0) for task in self.app.tasks.values()), default=0)
         with self.app.connection_for_write() as own:
-            declare_queues(self.app, own.channel())
+            declare_queues(self.app, own.channel(), retries)
         return connection
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:

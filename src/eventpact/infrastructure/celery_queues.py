@@ -48,8 +48,14 @@ def retry_queue(queue: str, attempt: int) -> Queue:
     return _quorum(f"{queue}.retry.{attempt}", queue)
 
 
-def declare_queues(app: Celery, channel: Any) -> None:
-    """Declare the app's queue, and the dead-letter queue behind it, so that publishing needs no worker to be first."""
+def declare_queues(app: Celery, channel: Any, retries: int = 0) -> None:
+    """Declare the app's queue, and the dead-letter queue behind it, so that publishing needs no worker to be first.
+
+    Args:
+        retries: how many times an event may be tried again; the queues where it waits for that are declared as well.
+            RabbitMQ (3.10) writes down about a second later that a quorum queue exists, and a node that is killed
+            before then does not bring it back; so they are declared before there is anything to put in.
+    """
     if not is_amqp(app):
         return  # a list in Redis exists once something is in it
     main = queue_of(app)
@@ -59,6 +65,8 @@ def declare_queues(app: Celery, channel: Any) -> None:
             dead, _DEFAULT_EXCHANGE, routing_key=dead, queue_arguments={"x-queue-type": "quorum"}, channel=channel
         ).queue_declare()
     main(channel).declare()
+    for retry in range(retries):
+        retry_queue(main.name, retry + 2)(channel).declare()
 
 
 def _quorum(name: str, dead_letters_to: str, **arguments: Any) -> Queue:

@@ -77,7 +77,7 @@ class EventTask(Task):  # type: ignore[type-arg]
         self._publisher = publisher
         self._loop = loop
         self._on_failure = on_failure
-        self._retries = retries
+        self.event_retries = retries
         self._backoff = backoff
         self._max_backoff = max_backoff
 
@@ -163,7 +163,7 @@ class EventTask(Task):  # type: ignore[type-arg]
         return None
 
     def _may_try_again(self, exception: BaseException) -> bool:
-        return self._attempts <= self._retries and not isinstance(exception, PermanentFailureError)
+        return self._attempts <= self.event_retries and not isinstance(exception, PermanentFailureError)
 
     def _publish_retry(self, event: DomainEvent, failures: Sequence[_Failure]) -> float | None:
         """Publish a message for these handlers alone; how long it waits, or None if it cannot be published."""
