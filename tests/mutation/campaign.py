@@ -83,7 +83,7 @@ def _mutmut(folder: Path, arguments: list[str], deadline: float) -> None:
         return
     with (folder / "mutmut.log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
-            ["mutmut", *arguments],
+            [sys.executable, "-m", "mutmut", *arguments],
             cwd=folder,
             env=_environment(folder),
             stdout=log,
@@ -111,7 +111,11 @@ def _environment(folder: Path) -> dict[str, str]:
 
 def _outcomes(folder: Path) -> dict[str, str]:
     done = subprocess.run(
-        ["mutmut", "results", "--all", "true"], cwd=folder, env=_environment(folder), capture_output=True, text=True
+        [sys.executable, "-m", "mutmut", "results", "--all", "true"],
+        cwd=folder,
+        env=_environment(folder),
+        capture_output=True,
+        text=True,
     )
     return dict(re.findall(r"^    (\S+): (.+)$", done.stdout, flags=re.M))
 
