@@ -155,6 +155,39 @@ def test_what_is_pending_when_its_loop_has_ended_is_returned_by_closing_it_elsew
     handler.handle.assert_not_called()
 
 
+def test_a_plain_handler_without_a_thread_never_runs_once_it_was_returned_after_its_loop_had_ended() -> None:
+    running, queued = PlainGate(), Mock()
+
+    async def build() -> AsyncioEventDispatcher:
+        dispatcher = AsyncioEventDispatcher({Counted: [running, queued]}, max_threads=1)
+        dispatcher.dispatch(event)
+        return dispatcher
+
+    event = Counted()
+    dispatcher = asyncio.run(build())
+    assert running.entered.wait(5)
+    [thread] = [thread for thread in threading.enumerate() if thread.name.startswith("eventpact-handler")]
+    assert asyncio.run(dispatcher.aclose()) == (event,)
+    running.release.set()
+    thread.join(5)
+    assert not thread.is_alive()
+    queued.handle.assert_not_called()
+
+
+async def test_once_everything_is_settled_closing_leaves_no_thread() -> None:
+    gates = [PlainGate() for _ in range(16)]
+    dispatcher = AsyncioEventDispatcher({Counted: gates})
+    dispatcher.dispatch(Counted())
+    for gate in gates:
+        assert await asyncio.to_thread(gate.entered.wait, 5)
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("eventpact-handler")]
+    assert len(threads) >= len(gates)
+    for gate in gates:
+        gate.release.set()
+    assert await dispatcher.aclose() == ()
+    assert [thread for thread in threads if thread.is_alive()] == []
+
+
 def test_what_a_loop_cancels_when_it_ends_is_reported_not_lost() -> None:
     failures: list[FailedDelivery] = []
 

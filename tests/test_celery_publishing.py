@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import selectors
 import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import redis
 from celery_kit import Counted, Recorder, app_on, until, worker_of
+from kombu import Queue
 
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError, FailedDelivery
 from eventpact.infrastructure.celery_app import ping
-from eventpact.infrastructure.celery_connection import BrokerConnection
+from eventpact.infrastructure.celery_connection import BrokerConnection, Connector
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
 from eventpact.infrastructure.celery_publisher import Publisher
 from eventpact.infrastructure.embedded_broker import EmbeddedBroker
@@ -113,7 +117,9 @@ def test_a_frozen_broker_leaves_it_in_doubt_on_a_held_connection(own_valkey: Emb
     with dispatcher_on(own_valkey.url) as dispatcher:
         dispatcher.dispatch(Counted())
         with frozen(own_valkey.pid):
-            assert isinstance(refused(dispatcher), DispatchUncertainError)
+            in_doubt = refused(dispatcher)
+            assert isinstance(in_doubt, DispatchUncertainError)
+            assert str(in_doubt).endswith("); dispatch the same event again, which does no harm")
             assert not isinstance(refused(dispatcher), DispatchUncertainError)  # nothing was sent: no connection
         dispatcher.dispatch(Counted())
 
@@ -237,6 +243,62 @@ def test_a_second_try_that_is_refused_does_not_unsay_that_the_first_may_have_bee
     with pytest.raises(DispatchUncertainError):
         publisher.use(action, "an event")
     assert errors == []
+    publisher.close(1.0)
+
+
+def test_a_connection_that_is_in_use_when_the_publisher_is_closed_is_closed_when_it_is_given_back(
+    valkey: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = Mock(spec=BrokerConnection)
+    monkeypatch.setattr(Connector, "connect", lambda *_: connection)
+    publisher = Publisher(app_on(valkey, role="web"))
+
+    def close(_: BrokerConnection) -> None:
+        publisher.close(1.0)
+        connection.close.assert_not_called()
+
+    publisher.use(close, "an event")
+    connection.close.assert_called_once_with()
+
+
+def test_rabbitmq_is_asked_to_tell_in_time_of_a_message_that_no_queue_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless it is asked, a message to a queue that was deleted is lost without a word."""
+    app = app_on("amqp://127.0.0.1//", role="web")
+    monkeypatch.setattr(Connector, "connect", lambda *_: Mock(spec=BrokerConnection, producer=None))
+    monkeypatch.setattr(app.amqp, "send_task_message", sent := Mock())
+    Publisher(app, step=0.7).publish("Counted", None, Queue("events"))
+    asked = sent.call_args.kwargs
+    assert (asked["mandatory"], asked["timeout"], asked["confirm_timeout"]) == (True, 0.7, 0.7)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_publishes_over_connections_of_its_own_and_leaves_its_ancestors_open(valkey: str) -> None:
+    publisher = Publisher(app_on(valkey, role="web"))
+    used: list[weakref.ref[BrokerConnection]] = []
+
+    def use() -> None:
+        publisher.use(lambda connection: used.append(weakref.ref(connection)), "an event")
+
+    def alive_and_different() -> bool:
+        gc.collect()  # one that is collected hangs up, for the process that it belongs to as well
+        connections = [connection() for connection in used]
+        return None not in connections and len(set(connections)) == len(connections)
+
+    def in_a_child(act: Callable[[], bool]) -> bool:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                use()
+                status = 0 if alive_and_different() and act() else 2
+            finally:
+                os._exit(status)
+        return os.waitpid(child, 0)[1] == 0
+
+    use()
+    assert in_a_child(lambda: in_a_child(lambda: True))
+    use()
+    assert used[0]() is used[1]() is not None
     publisher.close(1.0)
 
 

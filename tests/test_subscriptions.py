@@ -1,6 +1,7 @@
 """The subscription table refuses what could never work, when a dispatcher is built (law A4)."""
 
 import logging
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, make_dataclass
 from unittest.mock import Mock
@@ -82,9 +83,13 @@ def test_a_type_is_found_by_its_wire_name() -> None:
         SubscriptionTable({Renamed: recorder}).named("AccountCreatedEvent")
 
 
+def refuse() -> None:
+    raise ValueError(ADDRESS)
+
+
 def failed() -> FailedDelivery:
     try:
-        raise ValueError(ADDRESS)
+        refuse()
     except ValueError as error:
         return FailedDelivery(Renamed(name="x"), recorder, error, attempts=2)
 
@@ -148,20 +153,19 @@ def test_what_is_no_event_is_told_with_its_type(what: object, told: str) -> None
 
 
 def test_the_records_of_a_failure_carry_what_it_is_about(caplog: pytest.LogCaptureFixture) -> None:
-    failure = failed()
-    report(Mock(side_effect=OSError), failure)
+    failure, error = failed(), OSError()
+    report(Mock(side_effect=error), failure)
     about_sink, about_failure = (vars(record) for record in caplog.records)
     for about in (about_sink, about_failure):
         assert (about["event"], about["event_id"]) == ("Renamed", str(failure.event.event_id))
         assert about["handler"].endswith("Recorder")
     assert about_failure["attempt"] == 2
     told = f"Renamed {failure.event.event_id}"
-    first_of_sink, where, *_ = caplog.messages[0].splitlines()
-    assert first_of_sink == f"the failure sink raised OSError for {told}"
-    assert where.startswith("  File ")
-    first, where, *_ = caplog.messages[1].splitlines()
-    assert first == f"delivery of {told} to {about_failure['handler']} failed after 2 attempt(s): ValueError"
-    assert where.startswith("  File ")
+    where, where_of_sink = ("".join(traceback.format_tb(each.__traceback__)) for each in (failure.exception, error))
+    assert caplog.messages == [
+        f"the failure sink raised OSError for {told}\n{where_of_sink}",
+        f"delivery of {told} to {about_failure['handler']} failed after 2 attempt(s): ValueError\n{where}",
+    ]
 
 
 def test_each_undelivered_event_is_returned_once_and_logged(caplog: pytest.LogCaptureFixture) -> None:

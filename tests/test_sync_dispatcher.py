@@ -2,14 +2,16 @@
 
 import asyncio
 import gc
+import inspect
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from unittest.mock import Mock
 
 import pytest
 
-from eventpact.domain.dispatcher import DispatcherClosedError, DispatchError, FailedDelivery
+from eventpact.domain.dispatcher import DispatcherClosedError, DispatchError, EventDispatcher, FailedDelivery
 from eventpact.domain.events import AccountCreatedEvent, DomainEvent
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 
@@ -242,6 +244,9 @@ async def test_what_a_cascade_is_delivering_when_it_is_given_up_is_returned_and_
     await asyncio.to_thread(thread.join, 5)
     failures.assert_not_called()
     assert caplog.messages == [f"AccountCreatedEvent {cascaded.event_id} was given up while it was handled"]
+    [about] = (vars(record) for record in caplog.records)
+    assert (about["event"], about["event_id"]) == ("AccountCreatedEvent", str(cascaded.event_id))
+    assert about["handler"] == f"{__name__}.Calls"
 
 
 async def test_what_a_handler_dispatches_while_the_dispatcher_closes_is_refused() -> None:
@@ -289,6 +294,49 @@ async def test_closing_waits_for_a_thread_that_is_dispatching() -> None:
     release.set()
     assert await closing == ()
     thread.join()
+
+
+async def test_closing_waits_for_a_failure_that_is_being_reported() -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def sink(_: FailedDelivery) -> None:
+        entered.set()
+        assert release.wait(5)
+
+    dispatcher = SyncEventDispatcher({Counted: Mock(handle=Mock(side_effect=ValueError))}, on_failure=sink)
+    thread = threading.Thread(target=dispatcher.dispatch, args=(Counted(),))
+    thread.start()
+    assert await asyncio.to_thread(entered.wait, 5)
+    closing = asyncio.create_task(dispatcher.aclose(timeout=5))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not closing.done()
+    release.set()
+    assert await closing == ()
+    thread.join()
+
+
+async def test_closing_is_in_time_though_an_async_handler_blocks_its_loop() -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def block(_: DomainEvent) -> None:
+        entered.set()
+        assert release.wait(10)
+
+    dispatcher = SyncEventDispatcher({Counted: CallsAsync(block)})
+    event = Counted()
+    thread = threading.Thread(target=dispatcher.dispatch, args=(event,))
+    thread.start()
+    assert await asyncio.to_thread(entered.wait, 5)
+    began = time.monotonic()
+    assert await dispatcher.aclose(timeout=0) == (event,)
+    assert time.monotonic() - began < 1.5  # law L1 allows 1, on a machine that is not busy
+    release.set()
+    thread.join(5)
+
+
+def test_closing_waits_as_long_as_any_dispatcher_where_it_is_not_told() -> None:
+    assert inspect.signature(SyncEventDispatcher.aclose) == inspect.signature(EventDispatcher.aclose)
 
 
 async def test_a_closed_dispatcher_refuses_and_closing_again_returns_nothing() -> None:

@@ -13,6 +13,7 @@ from tracing import (
     CRASHED,
     IDLE,
     LOGGED,
+    MODEST,
     RESTARTED,
     RETRYING,
     accepted,
@@ -35,6 +36,7 @@ from tracing import (
     trace,
 )
 
+from eventpact.domain.dispatcher import Guarantees
 from eventpact_contracts.laws import LAWS, Law
 from eventpact_contracts.trace import Entry, Kind, Trace
 
@@ -168,6 +170,19 @@ UPHELD: list[tuple[str, Trace]] = [
             guarantees=None,
         ),
     ),
+    # An interruption reaches the caller who waits for it (law I5), whatever else has failed meanwhile.
+    (
+        "I1",
+        trace(
+            dispatched("a"),
+            INTERRUPTED,
+            INTERRUPTED_REPORT,
+            broken("a", "Paid.coroutine"),
+            reported("a", "Paid.coroutine"),
+            INTERRUPTED_CALL,
+            guarantees=BLOCKING,
+        ),
+    ),
     ("A1", trace(dispatched("junk", "", note="None"), raised("junk", "TypeError", ""))),
     ("A1", trace(EVENT, dispatched("junk", "", note="None"), raised("junk", "TypeError", ""), handled("a", *BOTH))),
     ("A2", trace(dispatched("a"), refused("a"), IDLE)),
@@ -266,6 +281,11 @@ UPHELD: list[tuple[str, Trace]] = [
         ),
     ),
     ("G1", trace(dispatched("a"), handled("a", *BOTH), accepted("a"), dispatched("b"), guarantees=BLOCKING)),
+    # Refused once, accepted when it was dispatched again: the first call has caused nothing.
+    (
+        "G1",
+        trace(dispatched("a"), refused("a"), dispatched("a"), handled("a", *BOTH), accepted("a"), guarantees=BLOCKING),
+    ),
     ("G2", trace(EVENT, broken("a", *BOTH))),
     ("G2", trace(EVENT, broken("a", *BOTH), guarantees=None)),
     ("G3", trace(EVENT, started("a", "Paid.plain"), CRASHED, RESTARTED, handled("a", *BOTH), guarantees=RETRYING)),
@@ -484,6 +504,12 @@ VIOLATED: list[tuple[str, str, Trace]] = [
             guarantees=BLOCKING,
         ),
     ),
+    # Neither a stray nor a neighbour that succeeded hides it.
+    (
+        "I5",
+        "neither reported, nor tried again, nor returned",
+        trace(EVENT, handled("x", "Paid.plain"), handled("a", "Paid.plain"), CANCELLED, IDLE),
+    ),
     ("A1", "None is no event, and dispatch never returned", trace(EVENT, dispatched("j", "", note="None"))),
     ("A1", "None is no event, and dispatch accepted it", trace(dispatched("j", "", note="None"), accepted("j", ""))),
     ("A1", "KeyError instead of TypeError", trace(dispatched("j", "", note="None"), raised("j", "KeyError", ""))),
@@ -493,6 +519,18 @@ VIOLATED: list[tuple[str, str, Trace]] = [
         "A2",
         "delivered to Paid.plain, Paid.coroutine",
         trace(GOOD, dispatched("b"), refused("b"), handled("b", *BOTH)),
+    ),
+    # That one event is in doubt excuses no other.
+    (
+        "A2",
+        "Paid e2 was refused, and delivered to Paid.plain",
+        trace(
+            dispatched("a"),
+            refused("a", exception="DispatchUncertainError"),
+            dispatched("b"),
+            started("b", "Paid.plain"),
+            refused("b"),
+        ),
     ),
     ("A3", "dispatch never returned", trace(begun(), dispatched("j", ""), dispatched("a"))),
     ("A3", "was accepted", trace(closing(), begun(), EVENT, closed("a"))),
@@ -557,6 +595,19 @@ VIOLATED: list[tuple[str, str, Trace]] = [
         "C2",
         "Placed e2, 1 deep in a cascade",
         trace(taken("a", "Placed", cause="b"), handled("a", "Placed.plain"), taken("b", "Placed", cause="a"), IDLE),
+    ),
+    # Two that dispatch each other again are no endless depth for what comes after them.
+    (
+        "C2",
+        "Placed e3, 2 deep in a cascade",
+        trace(
+            taken("a", "Placed", cause="b"),
+            handled("a", "Placed.plain"),
+            taken("b", "Placed", cause="a"),
+            handled("b", "Placed.plain"),
+            taken("c", "Placed", cause="b"),
+            IDLE,
+        ),
     ),
     ("C2", "Paid e1, and dispatch raised DispatchError", trace(dispatched("a"), refused("a", note="full"))),
     ("C2", "dispatch raised DispatchError", trace(EVENT, dispatched("b", cause="a"), refused("b", note="full"))),
@@ -708,6 +759,20 @@ VIOLATED: list[tuple[str, str, Trace]] = [
             guarantees=BLOCKING,
         ),
     ),
+    # What a handler dispatched meanwhile has no place in the order, and hides nothing.
+    (
+        "G4",
+        "received Placed e2 before Placed e1",
+        trace(
+            taken("a", "Placed", caller="one"),
+            taken("b", "Placed", caller="one"),
+            taken("x", "Placed", caller="one", cause="a"),
+            handled("x", "Placed.plain"),
+            handled("b", "Placed.plain"),
+            handled("a", "Placed.plain"),
+            guarantees=BLOCKING,
+        ),
+    ),
 ]
 
 
@@ -755,6 +820,16 @@ def test_nothing_is_upheld_where_nothing_happened(each: Law) -> None:
     empty = trace(IDLE)
     assert each.judge(empty) is None
     assert each.observations(empty) == 0
+
+
+def test_what_a_dispatcher_declares_decides_over_the_guarantees_alone() -> None:
+    def promised(guarantees: Guarantees) -> list[str]:
+        return [each.id for each in LAWS if each.promised(guarantees)]
+
+    of_every_dispatcher = [each.id for each in LAWS if not each.id.startswith("G")]
+    assert promised(MODEST) == of_every_dispatcher
+    assert promised(BLOCKING) == [*of_every_dispatcher, "G1", "G4"]
+    assert promised(RETRYING) == [*of_every_dispatcher, "G2", "G3", "G4"]
 
 
 def test_what_is_not_promised_is_seen_to_be_absent_by_a_witness() -> None:

@@ -13,11 +13,10 @@ __all__ = ["ISOLATION", "caller_spared", "neighbours_spared", "reported"]
 def caller_spared(trace: Trace) -> Violation | None:
     """I1."""
     reading = Reading(trace)
-    for start, call, stop, end in reading.calls:
+    for start, _, stop, end in reading.calls:
         if end is None or end.kind is Kind.ACCEPTED or "Exception" not in end.exception:
             continue
-        failed = next((e for e in trace.entries[start:stop] if e.kind is Kind.FAILED and e.cause != call.cause), None)
-        failed = failed or next((e for e in trace.entries[start:stop] if e.kind is Kind.FAILED), None)
+        failed = next((e for e in trace.entries[start:stop] if e.kind is Kind.FAILED), None)
         if failed is not None and "DispatcherClosedError" not in end.exception:
             message = (
                 f"{failed.handler} failed, and the caller of dispatch got {end.exception[0]}: {end.note or '(no text)'}"

@@ -65,7 +65,7 @@ class LoopThread:
         if self._loop is not None and self._pid == os.getpid():
             self._loop.call_soon_threadsafe(self._cancel_tasks)
 
-    def close(self, timeout: float = 1.0) -> None:
+    def close(self, timeout: float) -> None:
         """Cancel what still runs, stop the loop and join its thread for at most ``timeout`` seconds."""
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
