@@ -16,8 +16,10 @@ import httpx
 import pytest
 import redis
 from celery import Celery, current_task, signals
+from celery.exceptions import Reject
 from celery_kit import AsyncRecorder, Counted, Named, Recorder, app_on, until, worker_of
 from fastapi import FastAPI
+from services.kit import steady_port
 
 from eventpact.domain.dispatcher import (
     Delivery,
@@ -31,6 +33,8 @@ from eventpact.domain.dispatcher import (
 )
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
+from eventpact.infrastructure.celery_message import task_name
+from eventpact.infrastructure.celery_task import FailedDeliveryError
 
 
 @contextmanager
@@ -115,10 +119,12 @@ def test_a_retry_is_logged_with_its_reason_and_belongs_to_the_task_that_began_it
     valkey: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     roots: list[str] = []
+    parents: list[str] = []
 
     class Failing(Recorder):
         def handle(self, event: DomainEvent) -> None:
             roots.append(current_task.request.root_id)
+            parents.append(current_task.request.parent_id)
             super().handle(event)
 
     event, handler = Counted(), Failing(failures=1)
@@ -126,9 +132,37 @@ def test_a_retry_is_logged_with_its_reason_and_belongs_to_the_task_that_began_it
         dispatcher.dispatch(event)
         until(lambda: len(handler.events) == 2)
     key = f"{Failing.__module__}.{Failing.__qualname__}"
-    assert f"attempt 1 of Counted {event.event_id} by {key} failed: ValueError" in caplog.messages
+    [record] = [record for record in caplog.records if "failed: ValueError" in record.getMessage()]
+    assert record.getMessage() == f"attempt 1 of Counted {event.event_id} by {key} failed: ValueError"
+    told = {field: vars(record).get(field) for field in ("event", "event_id", "handler", "attempt")}
+    assert told == {"event": "Counted", "event_id": str(event.event_id), "handler": key, "attempt": 1}
     assert len(roots) == 2
     assert len(set(roots)) == 1
+    assert len(set(parents)) == 1
+
+
+@pytest.mark.parametrize("acks_late", [False, True])
+def test_a_retry_that_cannot_be_published_is_a_failure_or_stays_with_the_broker(
+    acks_late: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = app_on(f"redis://127.0.0.1:{steady_port()}", celery_acks_late=acks_late)  # nobody listens there
+    handler, event = Recorder(failures=1), Counted()
+    failures: list[FailedDelivery] = []
+    with dispatching(app, {Counted: handler}, on_failure=failures.append):
+        task = app.tasks[task_name(Counted)]
+        if acks_late:
+            with pytest.raises(Reject) as caught:
+                task.run(event.to_dict())
+            assert caught.value.requeue is True
+            assert "the retry could not be published" in str(caught.value.reason)
+            assert failures == []
+        else:
+            with pytest.raises(FailedDeliveryError):
+                task.run(event.to_dict())
+            assert [(failed.event, failed.handler, failed.attempts) for failed in failures] == [(event, handler, 1)]
+            [record] = [record for record in caplog.records if "could not be published" in record.getMessage()]
+            assert record.getMessage() == f"a retry of Counted {event.event_id} could not be published"
+            assert (vars(record)["event"], vars(record)["event_id"]) == ("Counted", str(event.event_id))
 
 
 def test_a_delivery_that_always_fails_is_reported_once_with_all_its_attempts(valkey: str) -> None:

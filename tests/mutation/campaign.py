@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from scopes import Scope, Stage
+from score import KILLED
 
 __all__ = ["ROOT", "differences", "run_scope"]
 
@@ -42,12 +43,20 @@ def run_scope(
     """
     outcomes: dict[str, dict[str, str]] = {}
     for stage in scope.stages:
+        if stage.needs and stage.needs not in os.environ:
+            print(f"{scope.name}: the stage {stage.name} is NOT RUN, since {stage.needs} is not set")
+            continue
         folder = work / f"{scope.name}-{stage.name}"
         changed = _lay_out(folder, scope, stage)
         _generate(folder)
         before = _outcomes(folder)
         drawn = set(sorted(before, key=_lot)[:sample])
-        chosen = [name for name, outcome in before.items() if name in drawn or outcome != "not checked"]
+        dead = {name for earlier in outcomes.values() for name, outcome in earlier.items() if outcome in KILLED}
+        chosen = [
+            name
+            for name, outcome in before.items()
+            if (name in drawn or outcome != "not checked") and not (stage.rest and name in dead)
+        ]
         # What a test has killed stays killed; the rest is tried again when tests have changed, a time-out too.
         done = {"killed"} if changed else {*before.values()} - {"not checked"}
         if todo := [name for name in chosen if before[name] not in done]:

@@ -19,12 +19,16 @@ class Stage:
         tests: the test modules that decide, from ``tests/``.
         arguments: more arguments for pytest.
         patience: seconds that a mutant may take beyond three times what the tests take without it.
+        needs: the variable that names the service which the tests need; without it the stage is not run.
+        rest: only mutants that no stage before has killed go through it.
     """
 
     name: str
     tests: tuple[str, ...]
     arguments: tuple[str, ...] = ()
     patience: int = 30
+    needs: str = ""
+    rest: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ def _contract(dispatcher: str, *, examples: int, patience: int) -> Stage:
     arguments = (f"--eventpact-examples={examples}", "--eventpact-seed=1", f"--timeout={patience}")
     return Stage("contract", (f"kit/test_contract_{dispatcher}.py",), arguments, patience=patience)
 
+
+_ON_RABBITMQ: Final = Stage("rabbitmq", ("services/test_rabbitmq.py",), needs="EVENTPACT_TEST_RABBITMQ", rest=True)
 
 SCOPES: Final = (
     Scope(
@@ -109,12 +115,13 @@ SCOPES: Final = (
                 _PATIENT,
             ),
             _contract("celery", examples=5, patience=90),
+            _ON_RABBITMQ,
         ),
     ),
     Scope(
         "publisher",
         "its publisher",
         (f"{_INFRASTRUCTURE}/celery_publisher.py",),
-        (Stage("units", ("test_celery_publishing.py", "test_celery_dispatcher.py"), _PATIENT),),
+        (Stage("units", ("test_celery_publishing.py", "test_celery_dispatcher.py"), _PATIENT), _ON_RABBITMQ),
     ),
 )
