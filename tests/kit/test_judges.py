@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -62,6 +63,16 @@ def rejected(exception: str, message: str) -> Entry:
     return Entry(kind=Kind.REJECTED, handler="a bad key", exception=kin(exception), note=message, token="Bad or Worse")
 
 
+def tried(*waits: float) -> tuple[Entry, ...]:
+    """Attempts that take a second each, so many seconds after one another; the last of them succeeds."""
+    time, entries = 1.0, list[Entry]()
+    for number, wait in enumerate(waits, start=1):
+        entries += started("a", "Paid.plain", number, time=time), failed("a", "Paid.plain", number, time=time + 1)
+        time += 1 + wait
+    last = len(waits) + 1
+    return *entries, started("a", "Paid.plain", last, time=time), succeeded("a", "Paid.plain", last, time=time + 1)
+
+
 UPHELD: list[tuple[str, Trace]] = [
     ("R1", trace(GOOD)),
     ("R1", trace(taken("a", "Noted"), IDLE, taken("b"), handled("b", *BOTH))),
@@ -79,8 +90,12 @@ UPHELD: list[tuple[str, Trace]] = [
     ("R4", trace(taken("a"), taken("b", "Noted"), handled("a", *BOTH), IDLE)),
     ("R5", trace(GOOD, taken("b", "Shipped"), handled("b", "Shipped.plain"))),
     ("R5", trace(GOOD, taken("b", "Priced"), handled("b", "Priced.coroutine"))),
+    # Neither kind is worse off than the other.
+    ("R5", trace(EVENT, broken("a", *BOTH))),
     ("I1", trace(EVENT, broken("a", "Paid.plain"), handled("a", "Paid.coroutine"))),
     ("I1", trace(dispatched("a"), broken("a", "Paid.plain"), refused("a", exception="DispatcherClosedError"))),
+    # While it was called, nothing failed: it is refused for another reason.
+    ("I1", trace(EVENT, broken("a", *BOTH), dispatched("b"), refused("b"))),
     ("I2", trace(EVENT, broken("a", "Paid.plain"), handled("a", "Paid.coroutine"))),
     ("I2", trace(EVENT, broken("a", "Paid.plain"), closing(), closed("a"), taken("b"), handled("b", *BOTH))),
     (
@@ -112,6 +127,8 @@ UPHELD: list[tuple[str, Trace]] = [
             guarantees=RETRYING,
         ),
     ),
+    # An event whose dispatch raised its handler's exception is law I1's; one whose dispatch never returned, A5's.
+    ("I3", trace(dispatched("b"), dispatched("a"), broken("a", *BOTH), raised("a", "ValueError"))),
     # An interrupted delivery is reported like any other, whoever saw the interruption; or closing returns its event.
     ("I3", trace(EVENT, CANCELLED, CANCELLED_REPORT, broken("a", "Paid.plain"), reported("a", "Paid.plain"))),
     ("I3", trace(EVENT, CANCELLED, closing(), closed("a"), broken("a", "Paid.plain"), reported("a", "Paid.plain"))),
@@ -130,6 +147,11 @@ UPHELD: list[tuple[str, Trace]] = [
     ),
     ("I2", trace(dispatched("a"), INTERRUPTED, handled("a", "Paid.coroutine"), INTERRUPTED_CALL, GOOD_B)),
     ("I4", trace(EVENT, broken("a", *BOTH), reported("a", "Paid.plain"), LOGGED, reported("a", "Paid.coroutine"))),
+    # What succeeded is not reported.
+    (
+        "I4",
+        trace(EVENT, broken("a", "Paid.plain"), reported("a", "Paid.plain"), LOGGED, handled("a", "Paid.coroutine")),
+    ),
     (
         "I5",
         trace(
@@ -186,6 +208,8 @@ UPHELD: list[tuple[str, Trace]] = [
     ("A1", trace(dispatched("junk", "", note="None"), raised("junk", "TypeError", ""))),
     ("A1", trace(EVENT, dispatched("junk", "", note="None"), raised("junk", "TypeError", ""), handled("a", *BOTH))),
     ("A2", trace(dispatched("a"), refused("a"), IDLE)),
+    # One that never returned was not refused.
+    ("A2", trace(dispatched("b"), started("b", "Paid.plain"), dispatched("a"), refused("a"), IDLE)),
     # Refused once, accepted when it was dispatched again.
     ("A2", trace(dispatched("a"), refused("a"), GOOD)),
     ("A2", trace(dispatched("a"), refused("a", exception="DispatchUncertainError"), handled("a", *BOTH))),
@@ -239,6 +263,24 @@ UPHELD: list[tuple[str, Trace]] = [
     # A handler that ends in the very moment of closing need not have been noticed.
     ("L1", trace(EVENT, handled("a", *BOTH), closing(0), closed("a"))),
     ("L1", trace(EVENT, broken("a", *BOTH), closing(), closed(), guarantees=None)),
+    # A delivery that succeeded needs no more attempts.
+    ("L1", trace(GOOD, closing(), closed(), guarantees=RETRYING)),
+    # On a clock that stands still, a handler that ends after closing ends at the same time as closing.
+    (
+        "L1",
+        trace(
+            EVENT,
+            handled("a", "Paid.coroutine"),
+            started("a", "Paid.plain"),
+            closing(0, time=1.0),
+            closed("a", time=1.0),
+            succeeded("a", "Paid.plain", time=1.0),
+            virtual=True,
+        ),
+    ),
+    ("L1", trace(EVENT, closing(5.0, time=1.0), closed("a", time=6.0), virtual=True)),
+    # What was waited for in vain before closing began is no closing that did not return.
+    ("L1", trace(GOOD, OVERDUE, closing(time=9.1), closed(time=9.2))),
     # Both clocks are read a moment apart.
     ("L1", trace(EVENT, closing(5.0, time=1.0), closed("a", time=5.97))),
     ("L1", trace(EVENT, closing(5.0, time=1.0), closed("a", time=6.99))),
@@ -261,7 +303,22 @@ UPHELD: list[tuple[str, Trace]] = [
     ),
     ("L2", trace(GOOD, closing(), closed(), closing(), closed())),
     ("L2", trace(EVENT, started("a", "Paid.plain"), closing(0), closed("a"), closing(), closed())),
+    # What was running when it was given up may end afterwards.
+    (
+        "L2",
+        trace(
+            EVENT,
+            started("a", "Paid.plain"),
+            closing(0),
+            closed("a"),
+            closing(),
+            closed(),
+            succeeded("a", "Paid.plain"),
+        ),
+    ),
     ("L3", trace(closing(), dispatched("a"), refused("a", exception="DispatcherClosedError"), closed())),
+    # That closing did not return is law L1's.
+    ("L3", trace(closing(), dispatched("a"), refused("a", exception="DispatcherClosedError"))),
     ("L3", trace(closing(), EVENT, closed("a"))),
     ("L3", trace(closing(), EVENT, handled("a", *BOTH), closed())),
     ("L4", trace(GOOD, closing(), closed())),
@@ -280,6 +337,8 @@ UPHELD: list[tuple[str, Trace]] = [
             guarantees=RETRYING,
         ),
     ),
+    # The last wait is longer by just the factor that is asked for.
+    ("G2", trace(EVENT, tried(5, 6), guarantees=RETRYING)),
     ("G1", trace(dispatched("a"), handled("a", *BOTH), accepted("a"), dispatched("b"), guarantees=BLOCKING)),
     # Refused once, accepted when it was dispatched again: the first call has caused nothing.
     (
@@ -358,6 +417,7 @@ SILENT: list[tuple[str, str, Trace]] = [
     ("R3", "a crash may double", trace(EVENT, handled("a", *BOTH), CRASHED, handled("a", *BOTH, attempt=2))),
     ("A3", "closing had not begun", trace(GOOD)),
     ("A5", "it was closed", trace(dispatched("a"), refused("a", exception="DispatcherClosedError"))),
+    ("L1", "it was not closed", trace(GOOD)),
     ("L4", "nothing was ever handled", trace(EVENT, closing(), closed("a"))),
     ("R3", "what failed may be tried again", trace(EVENT, broken("a", *BOTH), handled("a", *BOTH, attempt=2))),
     (
@@ -380,6 +440,8 @@ SILENT: list[tuple[str, str, Trace]] = [
 VIOLATED: list[tuple[str, str, Trace]] = [
     ("R1", "Paid.coroutine never received it", trace(EVENT, handled("a", "Paid.plain"), IDLE)),
     ("R2", "delivered to Paid.plain, which is not subscribed", trace(taken("a", "Placed"), started("a", "Paid.plain"))),
+    # One that nobody dispatched, which is law R6's, hides nothing.
+    ("R2", "not subscribed", trace(started("x", "Paid.plain"), taken("a", "Placed"), started("a", "Paid.plain"))),
     ("R3", "2 times", trace(EVENT, handled("a", *BOTH), handled("a", "Paid.plain", attempt=2))),
     ("R4", "was not accepted (refused: DispatchError)", trace(dispatched("a", "Noted"), refused("a", "Noted"))),
     ("R4", "was not accepted (raised: KeyError)", trace(dispatched("a", "Noted"), raised("a", "KeyError", "Noted"))),
@@ -397,9 +459,20 @@ VIOLATED: list[tuple[str, str, Trace]] = [
         trace(dispatched("a"), broken("a", *BOTH), raised("a", "ValueError")),
     ),
     ("I1", "the caller of dispatch got DispatchError", trace(dispatched("a"), broken("a", *BOTH), refused("a"))),
+    (
+        "I1",
+        "Paid.plain failed",
+        trace(dispatched("x"), EVENT, dispatched("b"), broken("b", *BOTH), raised("b", "ValueError")),
+    ),
     ("I2", "Paid.coroutine never received Paid e1", trace(EVENT, broken("a", "Paid.plain"), IDLE)),
     ("I2", "never received Placed e2", trace(EVENT, broken("a", *BOTH), taken("b", "Placed"), IDLE)),
     ("I2", "never received Paid e1", trace(dispatched("a"), broken("a", "Paid.plain"), raised("a", "ValueError"))),
+    # Of several failures, that of the same event is named.
+    (
+        "I2",
+        "Paid.coroutine never received Paid e2, after Paid.plain had failed with Paid e2",
+        trace(taken("x", "Placed"), broken("x", "Placed.plain"), EVENT, broken("a", "Paid.plain"), IDLE),
+    ),
     ("I3", "never reported", trace(EVENT, broken("a", *BOTH), IDLE)),
     (
         "I3",
@@ -423,6 +496,16 @@ VIOLATED: list[tuple[str, str, Trace]] = [
         trace(EVENT, broken("a", *BOTH), reported("a", "Paid.coroutine")),
     ),
     ("I3", "which never had the event", trace(GOOD, reported("a", "Shipped.plain"))),
+    ("I3", "a handler was reported to have failed", trace(GOOD, reported("a", ""))),
+    # Neither one that succeeded, nor one that did not end, nor one that was interrupted says anything of the next.
+    *(
+        (
+            "I3",
+            "Placed.plain's delivery of Placed e2 failed",
+            trace(EVENT, beside, taken("b", "Placed"), broken("b", "Placed.plain")),
+        )
+        for beside in (handled("a", *BOTH), (started("a", "Paid.plain"),), CANCELLED)
+    ),
     (
         "I3",
         "with no exception",
@@ -549,7 +632,9 @@ VIOLATED: list[tuple[str, str, Trace]] = [
     ("A4", "a dispatcher was built with a bad key", trace(Entry(kind=Kind.BUILT, note="a bad key"))),
     ("A4", "TypeError instead of RegistrationError", trace(rejected("TypeError", "Bad"))),
     ("A4", "does not name what is wrong", trace(rejected("RegistrationError", "it is not possible"))),
+    ("A4", "does not name what is wrong", trace(rejected("RegistrationError", "this or that is not possible"))),
     ("A5", "never returned", trace(dispatched("a"))),
+    ("A5", "dispatching Paid e2 never returned", trace(GOOD, dispatched("b"))),
     ("A5", "2 s are allowed", trace(dispatched("a", time=1.0), refused("a", time=3.5, bound=2.0))),
     ("A5", "OSError instead of a DispatchError", trace(dispatched("a"), raised("a", "OSError"))),
     (
@@ -563,6 +648,7 @@ VIOLATED: list[tuple[str, str, Trace]] = [
         "doubled",
         trace(taken("a", "Placed", caller="1"), handled("a", "Placed.plain"), started("a", "Placed.plain", 2)),
     ),
+    ("C1", "dispatch never returned", trace(EVENT, dispatched("b", caller="1"))),
     ("C1", "dispatch raised RuntimeError", trace(dispatched("a", caller="1"), raised("a", "RuntimeError", caller="1"))),
     ("C2", "never returned: a deadlock", trace(EVENT, handled("a", *BOTH), dispatched("b", cause="a"))),
     ("C2", "1 deep in a cascade", trace(EVENT, handled("a", *BOTH), taken("b", cause="a"), IDLE)),
@@ -651,6 +737,26 @@ VIOLATED: list[tuple[str, str, Trace]] = [
     ),
     ("L1", "and then Paid.plain received it", trace(EVENT, closing(0), closed("a"), started("a", "Paid.plain"))),
     ("L1", "which it never accepted", trace(dispatched("a"), refused("a"), closing(0), closed("a"))),
+    ("L1", "aclose returned e2 as undelivered, which it never accepted", trace(GOOD, closing(0), closed("x"))),
+    # On a clock that stands still, what came before closing was settled before it.
+    (
+        "L1",
+        "though all its deliveries were settled",
+        trace(
+            taken("a", "Placed"),
+            started("a", "Placed.plain", time=1.0),
+            succeeded("a", "Placed.plain", time=1.0),
+            closing(0, time=1.0),
+            closed("a", time=1.0),
+            virtual=True,
+        ),
+    ),
+    # It has attempts left.
+    (
+        "L1",
+        "ended with ValueError, which is no success",
+        trace(EVENT, broken("a", *BOTH), closing(), closed(), guarantees=RETRYING),
+    ),
     ("L1", "2 times", trace(EVENT, closing(0), closed("a", "a"))),
     ("L1", "past its deadline", trace(GOOD, closing(1.0, time=1.0), closed(time=3.5))),
     ("L1", "before its deadline", trace(EVENT, closing(5.0, time=1.0), closed("a", time=5.97), virtual=True)),
@@ -659,6 +765,11 @@ VIOLATED: list[tuple[str, str, Trace]] = [
     ("L1", "before its deadline", trace(EVENT, closing(5.0, time=1.0), closed("a", time=1.1))),
     ("L1", "aclose raised RuntimeError", trace(GOOD, closing(), raised("", "RuntimeError", ""))),
     ("L2", "closing again returned Paid e1", trace(EVENT, closing(0), closed("a"), closing(0), closed("a"))),
+    (
+        "L2",
+        "closing again returned Paid e1, Paid e2",
+        trace(EVENT, taken("b"), closing(0), closed("a", "b"), closing(0), closed("a", "b")),
+    ),
     (
         "L2",
         "after closing again, Paid.plain received what had been returned",
@@ -682,6 +793,12 @@ VIOLATED: list[tuple[str, str, Trace]] = [
             handled("b", "Placed.plain"),
         ),
     ),
+    # Neither one that was refused nor one that was waited for is an excuse.
+    (
+        "G1",
+        "dispatch(Paid e3) returned",
+        trace(dispatched("x"), refused("x"), dispatched("b"), handled("b", *BOTH), accepted("b"), EVENT),
+    ),
     (
         "G2",
         "had 2 attempts, and 1 are allowed",
@@ -691,6 +808,11 @@ VIOLATED: list[tuple[str, str, Trace]] = [
         "G2",
         "1 attempt(s) that failed, and 3 are promised",
         trace(EVENT, broken("a", "Paid.plain"), guarantees=RETRYING),
+    ),
+    (
+        "G2",
+        "1 attempt(s) that failed, and 3 are promised",
+        trace(EVENT, handled("a", "Paid.plain"), broken("a", "Paid.coroutine"), guarantees=RETRYING),
     ),
     (
         "G2",
@@ -711,19 +833,12 @@ VIOLATED: list[tuple[str, str, Trace]] = [
             guarantees=RETRYING,
         ),
     ),
+    ("G2", "do not grow: 2000 ms, 1000 ms", trace(EVENT, tried(2, 1), guarantees=RETRYING)),
+    # It is the last that counts.
     (
         "G2",
-        "do not grow: 2000 ms, 1000 ms",
-        trace(
-            EVENT,
-            started("a", "Paid.plain", 1, time=1.0),
-            failed("a", "Paid.plain", 1, time=2.0),
-            started("a", "Paid.plain", 2, time=4.0),
-            failed("a", "Paid.plain", 2, time=5.0),
-            started("a", "Paid.plain", 3, time=6.0),
-            succeeded("a", "Paid.plain", 3, time=7.0),
-            guarantees=RETRYING,
-        ),
+        "do not grow: 1000 ms, 2000 ms, 1000 ms",
+        trace(EVENT, tried(1, 2, 1), guarantees=replace(RETRYING, retries=3)),
     ),
     (
         "G3",
@@ -796,6 +911,11 @@ def test_a_judge_convicts_what_its_law_forbids_and_says_why(law_id: str, message
     assert violation.law_id == law_id
     assert message in violation.message
     assert violation.trace is forbidden
+
+
+def test_a_registration_that_was_taken_counts_like_one_that_was_refused() -> None:
+    built = Entry(kind=Kind.BUILT, note="a bad key")
+    assert law("A4").observations(trace(rejected("RegistrationError", "Bad"), built)) == 2
 
 
 def test_judges_count_and_say_what_they_did_when_somebody_last_read_it() -> None:

@@ -43,7 +43,7 @@ def _cascades(trace: Trace) -> Violation | None:
             return Violation("C2", f"{what}, and dispatch never returned: a deadlock", trace)
         return Violation("C2", f"{what}, and dispatch raised {end.exception[0]}: {end.note}", trace)
     for event, handler in reading.deliveries:
-        attempts = reading.attempts.get((event, handler), [])
+        attempts = reading.attempts.get((event, handler))
         end = attempts[-1].end if attempts else None
         if end is not None and "RecursionError" not in end.exception:
             continue

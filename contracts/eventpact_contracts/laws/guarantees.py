@@ -26,7 +26,7 @@ def _blocks_caller(trace: Trace) -> Violation | None:
         for event, handler in reading.deliveries:
             if not _caused_by(event, call.event, causes):
                 continue
-            attempts = reading.attempts.get((event, handler), [])
+            attempts = reading.attempts.get((event, handler))
             if not attempts or any(attempt.ended is None or attempt.ended > stop for attempt in attempts):
                 message = (
                     f"dispatch({reading.called(call.event)}) returned while {handler} had not settled"

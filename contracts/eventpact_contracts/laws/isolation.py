@@ -57,7 +57,7 @@ def reported(trace: Trace) -> Violation | None:
     taken = [event for event in reading.types if event in reading.accepted or event in interrupted]
     for delivery in [(event, handler) for event in taken for handler in trace.handlers_of(reading.types[event])]:
         event, handler = delivery
-        attempts, reports = reading.attempts.get(delivery, []), reading.reports.get(delivery, [])
+        attempts, reports = reading.attempts.get(delivery, []), reading.reports.get(delivery)
         what = f"{handler}'s delivery of {reading.called(event)}"
         if any(attempt.succeeded for attempt in attempts):
             if reports:
@@ -109,7 +109,7 @@ def _sink_not_trusted(trace: Trace) -> Violation | None:
             message = f"the failure sink raised, and dispatching {reading.called(call.event)} raised {end.exception[0]}"
             return Violation("I4", message, trace)
     for event, handler in reading.deliveries:
-        attempts = reading.attempts.get((event, handler), [])
+        attempts = reading.attempts.get((event, handler))
         if not attempts:
             message = f"the failure sink raised, and {handler} never received {reading.called(event)}"
             return Violation("I4", message, trace)

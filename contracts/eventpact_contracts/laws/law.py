@@ -166,7 +166,7 @@ class Reading:
     def called(self, event: str) -> str:
         """The event as the rendered trace calls it."""
         label = self.trace.labels.get(event, event)
-        kind = self.types.get(event, "")
+        kind = self.types.get(event)
         return f"{kind} {label}" if kind else label
 
     def settled(self, delivery: tuple[str, str]) -> bool:

@@ -62,7 +62,7 @@ def _returned_wrongly(reading: Reading) -> Violation | None:
 
 def _settled_before(reading: Reading, delivery: tuple[str, str], closed: int, margin: float) -> bool:
     latest = reading.trace.entries[closed].time - margin
-    attempts = reading.attempts.get(delivery, [])
+    attempts = reading.attempts.get(delivery)
     if not attempts:
         return False
     last = attempts[-1]
@@ -76,7 +76,7 @@ def _lost(reading: Reading, law: str) -> Violation | None:
         event, handler = delivery
         if reading.settled(delivery) or event in reading.returned:
             continue
-        attempts = reading.attempts.get(delivery, [])
+        attempts = reading.attempts.get(delivery)
         if not attempts:
             became = "never received it"
         elif attempts[-1].end is None:

@@ -67,16 +67,16 @@ def _no_subscriber(trace: Trace) -> Violation | None:
 
 def _both_kinds(trace: Trace) -> Violation | None:
     reading = Reading(trace)
-    done = {True: 0, False: 0}
+    done: set[bool] = set()
     missed: dict[bool, tuple[str, str]] = {}
     for delivery in reading.deliveries:
         kind = is_async(delivery[1])
         if any(attempt.succeeded for attempt in reading.attempts.get(delivery, [])):
-            done[kind] += 1
+            done.add(kind)
         else:
             missed.setdefault(kind, delivery)
     for kind, (event, handler) in missed.items():
-        if done[not kind]:
+        if (not kind) in done:
             this, other = ("an async def", "a plain") if kind else ("a plain", "an async def")
             message = f"{this} handle, {handler}, did not complete {reading.called(event)}, while {other} handle did"
             return Violation("R5", message, trace)
