@@ -96,6 +96,8 @@ UPHELD: list[tuple[str, Trace]] = [
     ("I1", trace(dispatched("a"), broken("a", "Paid.plain"), refused("a", exception="DispatcherClosedError"))),
     # While it was called, nothing failed: it is refused for another reason.
     ("I1", trace(EVENT, broken("a", *BOTH), dispatched("b"), refused("b"))),
+    # Refused for being full, say, while a handler of another event failed.
+    ("I1", trace(EVENT, dispatched("b"), broken("a", *BOTH), refused("b"))),
     ("I2", trace(EVENT, broken("a", "Paid.plain"), handled("a", "Paid.coroutine"))),
     ("I2", trace(EVENT, broken("a", "Paid.plain"), closing(), closed("a"), taken("b"), handled("b", *BOTH))),
     (

@@ -11,10 +11,13 @@ __all__ = ["ISOLATION", "caller_spared", "neighbours_spared", "reported"]
 
 
 def caller_spared(trace: Trace) -> Violation | None:
-    """I1."""
+    """I1. An event that was refused, and that no handler had, was refused for another reason (law A5)."""
     reading = Reading(trace)
-    for start, _, stop, end in reading.calls:
+    handled = {event for event, _ in reading.attempts}
+    for start, call, stop, end in reading.calls:
         if end is None or end.kind is Kind.ACCEPTED or "Exception" not in end.exception:
+            continue
+        if end.kind is Kind.REFUSED and call.event not in handled:
             continue
         failed = next((e for e in trace.entries[start:stop] if e.kind is Kind.FAILED), None)
         if failed is not None and "DispatcherClosedError" not in end.exception:
