@@ -45,6 +45,7 @@ _RAISES: Final[Mapping[str, Callable[[str], BaseException]]] = {
     "Exception": Exception,
     "TimeoutError": TimeoutError,
     "Awkward": lambda message: AwkwardError(7, message),
+    "StopIteration": StopIteration,
     "KeyboardInterrupt": KeyboardInterrupt,
     "SystemExit": SystemExit,
     "CancelledError": asyncio.CancelledError,

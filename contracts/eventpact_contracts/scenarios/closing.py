@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from eventpact.domain.events import DomainEvent
 from eventpact_contracts import cast
 from eventpact_contracts.cast import ROLES
-from eventpact_contracts.scenarios.parts import USUAL, behaving, failing_or_not, in_turn, of
+from eventpact_contracts.scenarios.parts import USUAL, behaving, exceptions, failing_or_not, in_turn, of
 from eventpact_contracts.script import (
     ALWAYS,
     AwaitBegun,
@@ -74,8 +74,12 @@ def cannot_accept(setting: Setting) -> st.SearchStrategy[Script]:
 
 def closing(setting: Setting) -> st.SearchStrategy[Script]:
     """A dispatcher that closes while there is something to settle."""
-    behaviour = st.sampled_from([Behaviour(), Behaviour(fails=ALWAYS), Behaviour(pauses=1)])
-    usual = behaving(USUAL, lambda _: behaviour)
+
+    def behaviour(role: str) -> st.SearchStrategy[Behaviour]:
+        failing = st.builds(Behaviour, fails=st.just(ALWAYS), how=exceptions(role))
+        return st.just(Behaviour()) | failing | st.just(Behaviour(pauses=1))
+
+    usual = behaving(USUAL, behaviour)
 
     def let_go(events: list[Planned], inside: bool) -> Script:
         """One handler is held, and let go on in time."""

@@ -52,7 +52,10 @@ def musts(law: str, setting: Setting) -> tuple[Script, ...]:
         # One handler of each kind fails beside one that does not, and before another event.
         failing = {role: Behaviour(fails=ALWAYS) for role in ROLES[cast.Paid][:2]}
         script = Script((Planned(cast.Paid, behaviours=failing), Planned(cast.Placed)), (in_turn(2),))
-        return (script,) if law == "I1" else (script, *map(_interrupted, ROLES[cast.Paid][:2]))
+        # An exception that a future cannot carry, and a generator takes for its end.
+        stopping = Planned(cast.Placed, behaviours={"plain": Behaviour(fails=ALWAYS, how="StopIteration")})
+        stopped = Script((stopping, Planned(cast.Placed)), (in_turn(2),))
+        return (script, stopped) if law == "I1" else (script, stopped, *map(_interrupted, ROLES[cast.Paid][:2]))
     if law == "G4" and setting.guarantees.retries:
         # What failed comes again behind what came after it, unless the engine makes the others wait.
         fails = Planned(cast.Placed, behaviours={"plain": Behaviour(fails=1)})
