@@ -32,6 +32,7 @@ __all__ = [
     "closing",
     "closing_twice",
     "left_behind",
+    "let_go_late",
     "racing",
     "refused",
 ]
@@ -110,21 +111,6 @@ def closing(setting: Setting) -> st.SearchStrategy[Script]:
             close=True,
         )
 
-    def let_go_late(role: str, events: list[Planned], inside: bool) -> Script:
-        """One handler is held past the deadline, and let go on before closing has to end."""
-        kinds = (Planned(cast.Paid, behaviours={role: Behaviour(held=True)}), *events)
-        return Script(
-            kinds,
-            (
-                Caller(tuple(Dispatch(n) for n in range(1, len(kinds)))),
-                Caller((Dispatch(0),), thread=True),
-                Caller((AwaitStarted(0), Close(0.0))),
-                Caller((AwaitBegun(), AwaitReturned(0, 0.1), Release(0))),
-            ),
-            inside_loop=inside,
-            close=True,
-        )
-
     def at_once(events: list[Planned], timeout: float, inside: bool) -> Script:
         """Whatever is pending is closed upon."""
         return Script(
@@ -141,6 +127,22 @@ def closing(setting: Setting) -> st.SearchStrategy[Script]:
         st.builds(let_go, some, st.booleans()),
         st.builds(let_go_late, st.sampled_from(ROLES[cast.Paid]), some, st.booleans()),
         st.builds(held_too_long, some, st.sampled_from([0.0, 0.02]), st.booleans()),
+    )
+
+
+def let_go_late(role: str, events: list[Planned], inside: bool) -> Script:
+    """One handler is held past the deadline, and let go on before closing has to end."""
+    kinds = (Planned(cast.Paid, behaviours={role: Behaviour(held=True)}), *events)
+    return Script(
+        kinds,
+        (
+            Caller(tuple(Dispatch(n) for n in range(1, len(kinds)))),
+            Caller((Dispatch(0),), thread=True),
+            Caller((AwaitStarted(0), Close(0.0))),
+            Caller((AwaitBegun(), AwaitReturned(0, 0.1), Release(0))),
+        ),
+        inside_loop=inside,
+        close=True,
     )
 
 

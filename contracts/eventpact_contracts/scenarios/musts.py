@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from eventpact_contracts import cast
 from eventpact_contracts.cast import ROLES, is_async
+from eventpact_contracts.scenarios.closing import let_go_late
 from eventpact_contracts.scenarios.parts import in_turn
 from eventpact_contracts.script import (
     ALWAYS,
@@ -36,7 +37,11 @@ def musts(law: str, setting: Setting) -> tuple[Script, ...]:
         # A plain handler cannot be cancelled, so closing has to leave without it.
         overstays = Planned(cast.Placed, behaviours={"plain": Behaviour(held=True)})
         steps: tuple[Step, ...] = (AwaitStarted(0), Close(0.02), Release(0))
-        return (Script((overstays,), (Caller((Dispatch(0),), thread=True), Caller(steps)), close=True),)
+        return (
+            Script((overstays,), (Caller((Dispatch(0),), thread=True), Caller(steps)), close=True),
+            # It ends in the second of grace, when the handlers behind it are not to have their turn any more.
+            let_go_late("plain", [], inside=False),
+        )
     if law in ("A2", "A5"):
         held_up = Planned(cast.Paid, behaviours={role: Behaviour(held=True) for role in ROLES[cast.Paid]})
         scripts = []
