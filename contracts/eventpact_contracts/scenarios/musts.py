@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from eventpact.domain.events import DomainEvent
 from eventpact_contracts import cast
 from eventpact_contracts.cast import ROLES, is_async
 from eventpact_contracts.scenarios.closing import let_go_late
@@ -34,11 +35,9 @@ def musts(law: str, setting: Setting) -> tuple[Script, ...]:
             Script((Planned(kind, chain=setting.depth),), (in_turn(1),)) for kind in (cast.Placed, cast.Priced)
         )
     if law == "L1":
-        # A plain handler cannot be cancelled, so closing has to leave without it.
-        overstays = Planned(cast.Placed, behaviours={"plain": Behaviour(held=True)})
-        steps: tuple[Step, ...] = (AwaitStarted(0), Close(0.02), Release(0))
+        # A plain handler cannot be cancelled, so closing has to leave without it, whatever becomes of it.
         return (
-            Script((overstays,), (Caller((Dispatch(0),), thread=True), Caller(steps)), close=True),
+            *(_held_too_long(cast.Placed, "plain", Behaviour(held=True, fails=fails)) for fails in (0, ALWAYS)),
             # It ends in the second of grace, when the handlers behind it are not to have their turn any more.
             let_go_late("plain", [], inside=False),
         )
@@ -66,6 +65,13 @@ def musts(law: str, setting: Setting) -> tuple[Script, ...]:
         fails = Planned(cast.Placed, behaviours={"plain": Behaviour(fails=1)})
         return (Script((fails, Planned(cast.Placed)), (in_turn(2),)),)
     return ()
+
+
+def _held_too_long(kind: type[DomainEvent], role: str, behaviour: Behaviour) -> Script:
+    """One handler, or the report of its failure, is held until closing has ended."""
+    steps: tuple[Step, ...] = (AwaitStarted(0), Close(0.02), Release(0))
+    planned = Planned(kind, behaviours={role: behaviour})
+    return Script((planned,), (Caller((Dispatch(0),), thread=True), Caller(steps)), close=True)
 
 
 def _interrupted(role: str) -> Script:
