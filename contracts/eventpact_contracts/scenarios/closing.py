@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from hypothesis import strategies as st
 
 from eventpact.domain.events import DomainEvent
@@ -36,6 +38,9 @@ __all__ = [
     "racing",
     "refused",
 ]
+
+
+_HELD: Final = Behaviour(held=True)
 
 
 def closed(setting: Setting) -> st.SearchStrategy[Script]:  # noqa: ARG001
@@ -130,9 +135,9 @@ def closing(setting: Setting) -> st.SearchStrategy[Script]:
     )
 
 
-def let_go_late(role: str, events: list[Planned], inside: bool) -> Script:
+def let_go_late(role: str, events: list[Planned], inside: bool, behaviour: Behaviour = _HELD) -> Script:
     """One handler is held past the deadline, and let go on before closing has to end."""
-    kinds = (Planned(cast.Paid, behaviours={role: Behaviour(held=True)}), *events)
+    kinds = (Planned(cast.Paid, behaviours={role: behaviour}), *events)
     return Script(
         kinds,
         (

@@ -36,11 +36,17 @@ def musts(law: str, setting: Setting) -> tuple[Script, ...]:
         )
     if law == "L1":
         # A plain handler cannot be cancelled, so closing has to leave without it, whatever becomes of it.
-        return (
+        scripts = [
             *(_held_too_long(cast.Placed, "plain", Behaviour(held=True, fails=fails)) for fails in (0, ALWAYS)),
             # It ends in the second of grace, when the handlers behind it are not to have their turn any more.
             let_go_late("plain", [], inside=False),
-        )
+        ]
+        if setting.guarantees.blocks_caller and not setting.needs_loop:
+            # The failure sink has the caller's thread to itself: what it was told of is settled, and nothing else is.
+            told = Behaviour(fails=ALWAYS, report_held=True)
+            scripts += [_held_too_long(kind, "plain", told) for kind in (cast.Placed, cast.Paid)]
+            scripts.append(let_go_late(ROLES[cast.Paid][-1], [], inside=False, behaviour=told))
+        return tuple(scripts)
     if law in ("A2", "A5"):
         held_up = Planned(cast.Paid, behaviours={role: Behaviour(held=True) for role in ROLES[cast.Paid]})
         scripts = []
