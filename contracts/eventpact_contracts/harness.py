@@ -109,11 +109,11 @@ class _Case:
         promised = self.law.promised(self.hooks.guarantees)
         setting = self.hooks.setting
         count = max(3, round(self.wanted * self.law.share))
-        # Laws with a small share have scripts that take long; all may take as long as they would at the usual pace.
-        self.deadline = time.monotonic() + max(1.0, self.wanted * _SECONDS_PER_EXAMPLE)
         try:
             for script in musts(self.law.id, setting):
                 self._try(script)
+            # Laws with a small share have scripts that take long; all may take as long as they would at the usual pace.
+            self.deadline = time.monotonic() + max(1.0, self.wanted * _SECONDS_PER_EXAMPLE)
             self._explore(setting, count)
         except (_ConvictedError, _Enough, Flaky):
             pass  # what was found is in self.first and self.best
@@ -148,6 +148,8 @@ class _Case:
         return "; ".join(said)
 
     def _explore(self, setting: Setting, count: int) -> None:
+        fewest = self.examples + min(count, _FEWEST)
+
         @hypothesis.seed(self.seed)
         @hypothesis.settings(
             max_examples=count,
@@ -161,7 +163,7 @@ class _Case:
         )
         @given(self.law.scripts(setting))
         def play(script: Script) -> None:
-            if time.monotonic() > self.deadline and (self.first is not None or self.examples >= min(count, _FEWEST)):
+            if time.monotonic() > self.deadline and (self.first is not None or self.examples >= fewest):
                 raise _Enough
             self._try(script)
 

@@ -45,6 +45,7 @@ _RAISES: Final[Mapping[str, Callable[[str], BaseException]]] = {
     "Exception": Exception,
     "TimeoutError": TimeoutError,
     "Awkward": lambda message: AwkwardError(7, message),
+    "StopIteration": StopIteration,
     "KeyboardInterrupt": KeyboardInterrupt,
     "SystemExit": SystemExit,
     "CancelledError": asyncio.CancelledError,
@@ -228,10 +229,7 @@ class Run:
                 assert self.dispatcher is not None
                 self.dispatch(self.dispatcher, child, handler, cause=known)
             if behaviour.held:
-                with self._lock:
-                    self._started.add(known)
-                    self._notify()
-                yield self._gate(known)
+                yield self._held_up(known)
             if behaviour.fails == ALWAYS or number <= behaviour.fails:
                 raise _RAISES[behaviour.how](f"{handler} attempt {number}")
         except BaseException as error:
@@ -290,8 +288,16 @@ class Run:
                 exception=kin(exception) if isinstance(exception, BaseException) else (),
                 note="" if exception is None else str(exception),
             )
+        if _behaviour(self._planned.get(known), handler or "").report_held:
+            self._held_up(known).block()
         if self._sink_raises:
             raise RuntimeError("the failure sink itself failed")
+
+    def _held_up(self, event: str) -> Gate:
+        with self._lock:
+            self._started.add(event)
+            self._notify()
+            return self._gate(event)
 
     def _finish(self, event: str, handler: str) -> None:
         self._done.add((event, handler))
@@ -338,7 +344,7 @@ class Run:
         return not self._pending and not self._open_calls and not self._unlogged
 
     def started(self, event: str) -> bool:
-        """A held handler has the event."""
+        """A held handler, or a held failure sink, has the event."""
         return event in self._started
 
     def failed_to_start(self, event: str) -> bool:

@@ -59,6 +59,7 @@ class Behaviour:
         fails: how many attempts fail; :data:`ALWAYS` for all.
         how: the name of what it raises.
         held: whether it waits until the script lets it go on.
+        report_held: whether the failure sink does so, when this is reported to it.
         pauses: how often an ``async def`` handler gives way before it ends.
         spawns: what it dispatches in turn.
     """
@@ -66,6 +67,7 @@ class Behaviour:
     fails: int = 0
     how: str = "ValueError"
     held: bool = False
+    report_held: bool = False
     pauses: int = 0
     spawns: tuple[Planned, ...] = ()
 
@@ -117,7 +119,7 @@ class Flood:
 
 @dataclass(frozen=True)
 class AwaitStarted:
-    """Wait until a held handler has received event number ``event``."""
+    """Wait until a held handler, or a held failure sink, has received event number ``event``."""
 
     event: int
 
@@ -142,7 +144,7 @@ class AwaitClosed:
 
 @dataclass(frozen=True)
 class Release:
-    """Let the held handlers of event number ``event`` go on."""
+    """Let the held handlers, and the held failure sink, of event number ``event`` go on."""
 
     event: int
 

@@ -27,8 +27,14 @@ class Actor:
     name: str
 
     def handle(self, event: DomainEvent) -> None:
-        for obstacle in self.stage.act(event, self.name):
-            obstacle.block()
+        try:
+            for obstacle in self.stage.act(event, self.name):
+                obstacle.block()
+        except RuntimeError as error:
+            # What it does is told by a generator, which cannot raise StopIteration.
+            if isinstance(error.__cause__, StopIteration):
+                raise error.__cause__ from None
+            raise
 
     def __repr__(self) -> str:
         return f"<handler {self.name}>"

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 from eventpact.domain import dispatcher as domain
 from eventpact.domain.dispatcher import Delivery, FailedDelivery, Guarantees, Handlers, Ordering
@@ -18,7 +18,7 @@ class ThreadPoolDispatcher(domain.EventDispatcher):
         self._table = SubscriptionTable(handlers)
         self._on_failure = on_failure
         self._pool = ThreadPoolExecutor(16)
-        self._pending: dict[Future[None], DomainEvent] = {}
+        self._pending: dict[object, DomainEvent] = {}
         self._lock = threading.Lock()
         self._closing = False
 
@@ -28,9 +28,8 @@ class ThreadPoolDispatcher(domain.EventDispatcher):
             if self._closing:
                 raise domain.DispatcherClosedError(f"{type(event).__name__} was refused: the dispatcher is closed")
             for subscription in route:
-                future = self._pool.submit(self._deliver, subscription, event)
-                self._pending[future] = event
-                future.add_done_callback(self._pending.pop)
+                self._pending[delivery := object()] = event
+                self._pool.submit(self._deliver, delivery, subscription, event)
 
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
         with self._lock:
@@ -38,9 +37,9 @@ class ThreadPoolDispatcher(domain.EventDispatcher):
                 return ()
             self._closing = True
         await self._idle(timeout)
-        left = [event for future, event in self._pending.copy().items() if future.cancel()]
+        self._pool.shutdown(wait=False, cancel_futures=True)
         await self._idle(0.5)  # a handler that is running may still end
-        left += self._pending.copy().values()
+        left = [event for delivery in list(self._pending) if (event := self._pending.pop(delivery, None))]
         self._pool.shutdown(wait=not left)
         return undelivered(left)
 
@@ -49,9 +48,12 @@ class ThreadPoolDispatcher(domain.EventDispatcher):
         while self._pending and time.monotonic() < deadline:
             await asyncio.sleep(0.005)
 
-    def _deliver(self, subscription: Subscription, event: DomainEvent) -> None:
+    def _deliver(self, delivery: object, subscription: Subscription, event: DomainEvent) -> None:
         try:
             if (result := subscription.handle(event)) is not None:
                 asyncio.run(asyncio.wait_for(result, None))
         except BaseException as exception:  # noqa: BLE001 - an interruption is no success either
-            report(self._on_failure, FailedDelivery(event, subscription.handler, exception, attempts=1))
+            if self._pending.pop(delivery, None) is not None:  # or else it was returned as undelivered
+                report(self._on_failure, FailedDelivery(event, subscription.handler, exception, attempts=1))
+        else:
+            self._pending.pop(delivery, None)

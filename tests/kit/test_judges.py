@@ -291,6 +291,18 @@ UPHELD: list[tuple[str, Trace]] = [
     ("L1", trace(GOOD, closing(5.0, time=1.0), closed(caller="other", time=9.0), closed(time=9.5, bound=3.0))),
     # One of its deliveries has failed, the other is undelivered.
     ("L1", trace(EVENT, broken("a", "Paid.plain"), closing(0), reported("a", "Paid.plain"), closed("a"))),
+    # One is undelivered, and what becomes of the other after closing is not the closer's to know.
+    (
+        "L1",
+        trace(
+            EVENT,
+            started("a", "Paid.plain"),
+            closing(0),
+            closed("a"),
+            failed("a", "Paid.plain"),
+            reported("a", "Paid.plain"),
+        ),
+    ),
     # Of two deliveries of one event, one has failed.
     (
         "L1",
@@ -722,6 +734,18 @@ VIOLATED: list[tuple[str, str, Trace]] = [
             closing(0),
             reported("a", "Placed.plain"),
             closed("a"),
+        ),
+    ),
+    (
+        "L1",
+        "and then it was reported as failed",
+        trace(
+            taken("a", "Placed"),
+            started("a", "Placed.plain"),
+            closing(0),
+            closed("a"),
+            failed("a", "Placed.plain"),
+            reported("a", "Placed.plain"),
         ),
     ),
     ("L1", "all its deliveries were settled", trace(EVENT, handled("a", *BOTH), closing(0), closed("a"), virtual=True)),

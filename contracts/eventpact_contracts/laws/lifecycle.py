@@ -46,13 +46,11 @@ def _returned_wrongly(reading: Reading) -> Violation | None:
         if all(_settled_before(reading, (event, handler), closed, margin) for handler in handlers):
             message = f"aclose returned {reading.called(event)} as undelivered, though all its deliveries were settled"
             return Violation("L1", message, trace)
-        reported = [
-            sum(entry.delivery == (event, handler) for entry in trace.entries[:closed] if entry.kind is Kind.REPORTED)
-            for handler in handlers
-        ]
-        if all(count >= reading.accepted[event] for count in reported):
-            message = f"aclose returned {reading.called(event)} as undelivered, though it had been reported as failed"
-            return Violation("L1", message, trace)
+        reports = [reading.reports.get((event, handler), []) for handler in handlers]
+        if all(len(each) >= reading.accepted[event] for each in reports):
+            late = any(entry in trace.entries[closed:] for each in reports for entry in each)
+            became = "and then it was reported as failed" if late else "though it had been reported as failed"
+            return Violation("L1", f"aclose returned {reading.called(event)} as undelivered, {became}", trace)
         for handler in handlers:
             if any(attempt.started > closed for attempt in reading.attempts.get((event, handler), [])):
                 message = f"aclose returned {reading.called(event)} as undelivered, and then {handler} received it"

@@ -106,6 +106,15 @@ class Secretive(Disguise):
         """Tell nobody."""
 
 
+class Stoppable(Disguise):
+    """Handlers are steps of a generator, to which StopIteration is an end like any other."""
+
+    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
+        with suppress(StopIteration):
+            return super().deliver(subscription, event)
+        return None
+
+
 class Repeating(Disguise):
     """A failure is reported where it happened, and again where it was noticed."""
 
@@ -240,6 +249,16 @@ ISOLATION = (
         "was never reported",
         "a failure is swallowed",
         {"I5": "an interruption is no success, and nobody is told", **_C3},
+        settle_timeout=0.1,
+    ),
+    Rogue(
+        "stoppable",
+        Stoppable,
+        Stoppable.guarantees,
+        "I3",
+        "was never reported",
+        "a handler that raises StopIteration counts as done",
+        {"I4": "it looks at reports where handlers fail, too"},
         settle_timeout=0.1,
     ),
     Rogue(

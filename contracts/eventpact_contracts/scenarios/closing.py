@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from hypothesis import strategies as st
 
 from eventpact.domain.events import DomainEvent
 from eventpact_contracts import cast
 from eventpact_contracts.cast import ROLES
-from eventpact_contracts.scenarios.parts import USUAL, behaving, failing_or_not, in_turn, of
+from eventpact_contracts.scenarios.parts import USUAL, behaving, exceptions, failing_or_not, in_turn, of
 from eventpact_contracts.script import (
     ALWAYS,
     AwaitBegun,
@@ -32,9 +34,13 @@ __all__ = [
     "closing",
     "closing_twice",
     "left_behind",
+    "let_go_late",
     "racing",
     "refused",
 ]
+
+
+_HELD: Final = Behaviour(held=True)
 
 
 def closed(setting: Setting) -> st.SearchStrategy[Script]:  # noqa: ARG001
@@ -74,8 +80,12 @@ def cannot_accept(setting: Setting) -> st.SearchStrategy[Script]:
 
 def closing(setting: Setting) -> st.SearchStrategy[Script]:
     """A dispatcher that closes while there is something to settle."""
-    behaviour = st.sampled_from([Behaviour(), Behaviour(fails=ALWAYS), Behaviour(pauses=1)])
-    usual = behaving(USUAL, lambda _: behaviour)
+
+    def behaviour(role: str) -> st.SearchStrategy[Behaviour]:
+        failing = st.builds(Behaviour, fails=st.just(ALWAYS), how=exceptions(role))
+        return st.just(Behaviour()) | failing | st.just(Behaviour(pauses=1))
+
+    usual = behaving(USUAL, behaviour)
 
     def let_go(events: list[Planned], inside: bool) -> Script:
         """One handler is held, and let go on in time."""
@@ -106,21 +116,6 @@ def closing(setting: Setting) -> st.SearchStrategy[Script]:
             close=True,
         )
 
-    def let_go_late(role: str, events: list[Planned], inside: bool) -> Script:
-        """One handler is held past the deadline, and let go on before closing has to end."""
-        kinds = (Planned(cast.Paid, behaviours={role: Behaviour(held=True)}), *events)
-        return Script(
-            kinds,
-            (
-                Caller(tuple(Dispatch(n) for n in range(1, len(kinds)))),
-                Caller((Dispatch(0),), thread=True),
-                Caller((AwaitStarted(0), Close(0.0))),
-                Caller((AwaitBegun(), AwaitReturned(0, 0.1), Release(0))),
-            ),
-            inside_loop=inside,
-            close=True,
-        )
-
     def at_once(events: list[Planned], timeout: float, inside: bool) -> Script:
         """Whatever is pending is closed upon."""
         return Script(
@@ -137,6 +132,22 @@ def closing(setting: Setting) -> st.SearchStrategy[Script]:
         st.builds(let_go, some, st.booleans()),
         st.builds(let_go_late, st.sampled_from(ROLES[cast.Paid]), some, st.booleans()),
         st.builds(held_too_long, some, st.sampled_from([0.0, 0.02]), st.booleans()),
+    )
+
+
+def let_go_late(role: str, events: list[Planned], inside: bool, behaviour: Behaviour = _HELD) -> Script:
+    """One handler is held past the deadline, and let go on before closing has to end."""
+    kinds = (Planned(cast.Paid, behaviours={role: behaviour}), *events)
+    return Script(
+        kinds,
+        (
+            Caller(tuple(Dispatch(n) for n in range(1, len(kinds)))),
+            Caller((Dispatch(0),), thread=True),
+            Caller((AwaitStarted(0), Close(0.0))),
+            Caller((AwaitBegun(), AwaitReturned(0, 0.1), Release(0))),
+        ),
+        inside_loop=inside,
+        close=True,
     )
 
 

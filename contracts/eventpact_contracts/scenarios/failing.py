@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from eventpact.domain.events import DomainEvent
 from eventpact_contracts import cast
 from eventpact_contracts.cast import ROLES, is_async
-from eventpact_contracts.scenarios.parts import EXCEPTIONS, USUAL, behaving, failing_or_not, in_turn, one_caller
+from eventpact_contracts.scenarios.parts import USUAL, behaving, exceptions, failing_or_not, in_turn, one_caller
 from eventpact_contracts.script import ALWAYS, Behaviour, Planned, Script, Setting
 
 __all__ = [
@@ -30,9 +30,12 @@ def _most(setting: Setting, usual: int) -> int:
 
 def raising_sink(setting: Setting) -> st.SearchStrategy[Script]:
     """The same, and the failure sink raises."""
-    always = st.builds(Behaviour, fails=st.just(ALWAYS), how=st.sampled_from(EXCEPTIONS))
+
+    def always(role: str) -> st.SearchStrategy[Behaviour]:
+        return st.builds(Behaviour, fails=st.just(ALWAYS), how=exceptions(role))
+
     first = st.sampled_from(USUAL).map(lambda kind: Planned(kind, behaviours={ROLES[kind][0]: Behaviour(fails=ALWAYS)}))
-    rest = behaving(USUAL, lambda _: always | st.just(Behaviour()))
+    rest = behaving(USUAL, lambda role: always(role) | st.just(Behaviour()))
     return st.builds(
         lambda one, others, inside: Script(
             (one, *others), (in_turn(1 + len(others)),), inside_loop=inside, sink_raises=True
@@ -69,11 +72,13 @@ def retried(setting: Setting) -> st.SearchStrategy[Script]:
     """Handlers that fail as often as they may, or once more, beside handlers that succeed."""
     most = setting.guarantees.retries
     fails = st.sampled_from([ALWAYS, 0, *range(1, most + 1)])
-    drawn = st.builds(Behaviour, fails=fails, how=st.sampled_from(EXCEPTIONS))
+
+    def drawn(role: str) -> st.SearchStrategy[Behaviour]:
+        return st.builds(Behaviour, fails=fails, how=exceptions(role))
 
     def some_fails(planned: Planned) -> Planned:
         if any(behaviour.fails for behaviour in planned.behaviours.values()):
             return planned
         return Planned(planned.kind, behaviours={**planned.behaviours, ROLES[planned.kind][0]: Behaviour(fails=ALWAYS)})
 
-    return one_caller(behaving(USUAL, lambda _: drawn).map(some_fails), most=_most(setting, 2))
+    return one_caller(behaving(USUAL, drawn).map(some_fails), most=_most(setting, 2))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from eventpact.domain.events import DomainEvent
 from eventpact_contracts import cast
 from eventpact_contracts.cast import ROLES, is_async
+from eventpact_contracts.scenarios.closing import let_go_late
 from eventpact_contracts.scenarios.parts import in_turn
 from eventpact_contracts.script import (
     ALWAYS,
@@ -33,10 +35,18 @@ def musts(law: str, setting: Setting) -> tuple[Script, ...]:
             Script((Planned(kind, chain=setting.depth),), (in_turn(1),)) for kind in (cast.Placed, cast.Priced)
         )
     if law == "L1":
-        # A plain handler cannot be cancelled, so closing has to leave without it.
-        overstays = Planned(cast.Placed, behaviours={"plain": Behaviour(held=True)})
-        steps: tuple[Step, ...] = (AwaitStarted(0), Close(0.02), Release(0))
-        return (Script((overstays,), (Caller((Dispatch(0),), thread=True), Caller(steps)), close=True),)
+        # A plain handler cannot be cancelled, so closing has to leave without it, whatever becomes of it.
+        scripts = [
+            *(_held_too_long(cast.Placed, "plain", Behaviour(held=True, fails=fails)) for fails in (0, ALWAYS)),
+            # It ends in the second of grace, when the handlers behind it are not to have their turn any more.
+            let_go_late("plain", [], inside=False),
+        ]
+        if setting.guarantees.blocks_caller and not setting.needs_loop:
+            # The failure sink has the caller's thread to itself: what it was told of is settled, and nothing else is.
+            told = Behaviour(fails=ALWAYS, report_held=True)
+            scripts += [_held_too_long(kind, "plain", told) for kind in (cast.Placed, cast.Paid)]
+            scripts.append(let_go_late(ROLES[cast.Paid][-1], [], inside=False, behaviour=told))
+        return tuple(scripts)
     if law in ("A2", "A5"):
         held_up = Planned(cast.Paid, behaviours={role: Behaviour(held=True) for role in ROLES[cast.Paid]})
         scripts = []
@@ -52,12 +62,22 @@ def musts(law: str, setting: Setting) -> tuple[Script, ...]:
         # One handler of each kind fails beside one that does not, and before another event.
         failing = {role: Behaviour(fails=ALWAYS) for role in ROLES[cast.Paid][:2]}
         script = Script((Planned(cast.Paid, behaviours=failing), Planned(cast.Placed)), (in_turn(2),))
-        return (script,) if law == "I1" else (script, *map(_interrupted, ROLES[cast.Paid][:2]))
+        # An exception that a future cannot carry, and a generator takes for its end.
+        stopping = Planned(cast.Placed, behaviours={"plain": Behaviour(fails=ALWAYS, how="StopIteration")})
+        stopped = Script((stopping, Planned(cast.Placed)), (in_turn(2),))
+        return (script, stopped) if law == "I1" else (script, stopped, *map(_interrupted, ROLES[cast.Paid][:2]))
     if law == "G4" and setting.guarantees.retries:
         # What failed comes again behind what came after it, unless the engine makes the others wait.
         fails = Planned(cast.Placed, behaviours={"plain": Behaviour(fails=1)})
         return (Script((fails, Planned(cast.Placed)), (in_turn(2),)),)
     return ()
+
+
+def _held_too_long(kind: type[DomainEvent], role: str, behaviour: Behaviour) -> Script:
+    """One handler, or the report of its failure, is held until closing has ended."""
+    steps: tuple[Step, ...] = (AwaitStarted(0), Close(0.02), Release(0))
+    planned = Planned(kind, behaviours={role: behaviour})
+    return Script((planned,), (Caller((Dispatch(0),), thread=True), Caller(steps)), close=True)
 
 
 def _interrupted(role: str) -> Script:

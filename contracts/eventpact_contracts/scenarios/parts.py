@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from eventpact.domain.events import DomainEvent
 from eventpact_contracts import cast
-from eventpact_contracts.cast import ROLES
+from eventpact_contracts.cast import ROLES, is_async
 from eventpact_contracts.script import ALWAYS, Behaviour, Caller, Dispatch, Planned, Script, Setting
 
 __all__ = [
-    "EXCEPTIONS",
     "SUBSCRIBED",
     "USUAL",
     "behaving",
+    "exceptions",
     "failing_or_not",
     "in_turn",
     "of",
@@ -30,7 +30,10 @@ USUAL = (cast.Placed, cast.Priced, cast.Paid)
 SUBSCRIBED = (*USUAL, cast.Shipped, cast.ShippedAbroad, cast.ShippedByAir, cast.Described)
 
 
-EXCEPTIONS = ("ValueError", "KeyError", "Exception", "TimeoutError", "Awkward")
+def exceptions(role: str) -> st.SearchStrategy[str]:
+    """What a handler raises. A future cannot carry StopIteration, and an ``async def`` cannot raise it."""
+    usual = ("ValueError", "KeyError", "Exception", "TimeoutError", "Awkward")
+    return st.sampled_from(usual if is_async(role) else (*usual, "StopIteration"))
 
 
 def one_caller(
@@ -66,5 +69,4 @@ def behaving(
 
 def failing_or_not(setting: Setting) -> Callable[[str], st.SearchStrategy[Behaviour]]:
     fails = st.sampled_from([0, ALWAYS, *range(1, min(setting.guarantees.retries, 2) + 1)])
-    drawn = st.builds(Behaviour, fails=fails, how=st.sampled_from(EXCEPTIONS))
-    return lambda _: drawn
+    return lambda role: st.builds(Behaviour, fails=fails, how=exceptions(role))
