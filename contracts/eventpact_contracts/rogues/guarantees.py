@@ -26,6 +26,8 @@ class Retrying(Disguise):
 
     guarantees: ClassVar[Guarantees] = dataclasses.replace(Disguise.guarantees, retries=len(_WAITS))
     waits: ClassVar[tuple[float, ...]] = _WAITS
+    deadline = float("inf")
+    """Past it, a plain handler, which nobody can cancel, is not tried again."""
 
     def __init__(self, *given: Any) -> None:
         self.attempts: dict[tuple[UUID, Subscription], int] = {}
@@ -39,6 +41,8 @@ class Retrying(Disguise):
                 raise
             except Exception:  # noqa: BLE001 - tried again
                 time.sleep(wait)
+            if time.monotonic() > self.deadline:
+                raise asyncio.CancelledError("closing gives it up")
         return self.attempt(subscription, event)
 
     async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
@@ -52,6 +56,10 @@ class Retrying(Disguise):
             else:
                 return
         await self.attempt_async(subscription, event)
+
+    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
+        self.deadline = min(self.deadline, time.monotonic() + timeout)
+        return await super().aclose(timeout)
 
     def waits_of(self, subscription: Subscription) -> tuple[float, ...]:  # noqa: ARG002 - for those who differ
         """How long to wait before each time that it tries again."""

@@ -196,7 +196,11 @@ class Unstoppable(Disguise):
 
 
 _C3 = {"C3": "it says I1 to I3 of every schedule"}
-_RAISED = {"I4": "whose handler's failure reaches the caller, its sink's does too", **_C3}
+_RAISED = {
+    "I4": "whose handler's failure reaches the caller, its sink's does too",
+    "L1": "what dispatch raises for was not accepted, and yet closing may return it",
+    **_C3,
+}
 
 ISOLATION = (
     Rogue(

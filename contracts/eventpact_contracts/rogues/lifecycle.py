@@ -181,7 +181,7 @@ LIFECYCLE = (
         Overcautious,
         Overcautious.guarantees,
         "L1",
-        "before its deadline",
+        "though all its deliveries were settled",
         "closing returns what was pending at its start, also what is settled by its end",
         {"C3": "it says L1 of every schedule"},
     ),
