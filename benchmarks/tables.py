@@ -97,13 +97,15 @@ def under_fire(matrix: Result) -> str:
                 _yes(any(cell["promised"] for cell in cells)),
                 str(len(cells)),
                 str(sum(cell.get("kills", 0) for cell in cells)),
-                *(str(sum(cell["balance"][key] for cell in cells)) for key in ("accepted", "lost", "failed")),
-                str(sum(cell["balance"]["duplicated"] for cell in cells)),
+                *(
+                    str(sum(cell["balance"][key] for cell in cells))
+                    for key in ("accepted", "in_doubt", "lost", "failed", "duplicated")
+                ),
                 f"{max(recoveries):.0f} s" if recoveries else "",
             ]
         )
-    header = ("", "promises at least once", "faults", "kills", "accepted", "lost", "kept as failed", "doubled")
-    return markdown([*header, "longest recovery"], rows)
+    header = ("", "promises at least once", "faults", "kills", "accepted", "in doubt", "lost", "kept as failed")
+    return markdown([*header, "doubled", "longest recovery"], rows)
 
 
 def longest_dispatch(matrix: Result) -> str:

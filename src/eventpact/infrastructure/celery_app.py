@@ -111,7 +111,7 @@ def _for_both(settings: CelerySettings, amqp: bool, late: bool) -> tuple[Choice,
             late,
             "an event is taken off the queue when it has been handled"
             if late
-            else "on Redis, Celery loses events in other ways, so it is at most once, and never twice",
+            else "on Redis, Celery loses events in other ways, so that late would not be at least once",
         ),
         Choice("task_reject_on_worker_lost", late, "without it, a killed child's event is acknowledged all the same"),
         Choice("task_acks_on_failure", not amqp, "what Celery itself cannot run goes to the dead-letter queue"),

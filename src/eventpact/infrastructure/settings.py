@@ -43,20 +43,24 @@ class Settings(BaseSettings):
     )
 
     environment: Literal["development", "production"] = Field(
-        "development", description="production refuses to start with anything that is only good for trying out"
+        "development", description="production refuses to start while what it needs is left to its default"
     )
     dispatcher: DispatcherName = Field("asyncio", description="what carries the events")
     data_dir: Path = Field(Path(".eventpact"), description="where the embedded defaults keep their files")
     database: str | None = Field(
-        None, repr=False, description="postgresql://… or sqlite:///…; a SQLite file in data_dir"
+        None, repr=False, description="postgresql://… or sqlite:///…; by default a SQLite file in data_dir"
     )
-    broker: str | None = Field(None, repr=False, description="redis://… or amqp://…; an embedded Valkey in data_dir")
+    broker: str | None = Field(
+        None, repr=False, description="redis://… or amqp://…; by default an embedded Valkey in data_dir"
+    )
     smtp: str | None = Field(
         None,
         repr=False,
-        description="smtp://user:password@host:port (STARTTLS) or smtps://…; a folder of .eml files in data_dir",
+        description="smtp://user:password@host:port (STARTTLS) or smtps://…; by default .eml files in data_dir",
     )
-    smtp_starttls: bool | None = Field(None, description="insist on STARTTLS, or do without; where offered")
+    smtp_starttls: bool | None = Field(
+        None, description="insist on STARTTLS, or do without; by default where it is offered"
+    )
     smtp_timeout: float = Field(10.0, gt=0, description="seconds that one answer of the mail server may take")
     mail_from: str = Field("eventpact <no-reply@example.com>", description="the sender of mails")
     base_url: str = Field("http://127.0.0.1:8000", description="what links in mails begin with")
@@ -81,10 +85,16 @@ class Settings(BaseSettings):
         100, gt=0, description="requests about accounts that are served at once; one more is answered 503"
     )
     retries: int = Field(3, ge=0, le=20, description="how often Celery tries a failed delivery again")
-    retry_backoff: float = Field(2.0, gt=0, description="seconds before the first retry; doubled for each further one")
+    retry_backoff: float = Field(
+        2.0,
+        gt=0,
+        description="seconds before the first retry at most, and half of them at least; doubled for each further one,"
+        " up to 60",
+    )
     max_pending: int = Field(10_000, gt=0, description="deliveries that asyncio keeps pending before it refuses")
     outbox: bool | None = Field(
-        None, description="write events in the transaction of what they tell of; on, except with sync, which blocks"
+        None,
+        description="write events in the transaction of what they tell of; by default, except with sync, which blocks",
     )
     outbox_lease: Seconds = Field(
         timedelta(seconds=10), gt=timedelta(0), description="after how many silent seconds a process is taken for dead"
