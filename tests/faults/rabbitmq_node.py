@@ -102,7 +102,7 @@ class RabbitNode:
     def has_written_down(self, *queues: str) -> bool:
         """Whether it would bring these quorum queues back: it writes down about a second later that there is one."""
         names = b"".join(file.read_bytes() for file in self._folder.glob("mnesia/*/quorum/*/names.dets"))
-        return all(queue.encode() in names for queue in queues)
+        return all(queue.encode() + b"m" in names for queue in queues)  # the tag of what follows in Erlang's format
 
     def freeze(self, frozen: bool) -> None:
         assert self._process is not None

@@ -11,12 +11,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import kombu
 import pytest
 from celery import Celery
 from celery_kit import AsyncRecorder, Broker, Counted, Named, Recorder, until, worker_of
+from faults.rabbitmq_node import RabbitNode, server_script
 
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError, FailedDelivery, Handlers
 from eventpact.infrastructure.celery_app import Role, make_celery
@@ -92,6 +94,22 @@ def test_where_a_retry_will_wait_is_there_before_the_first(rabbitmq_service: str
     app = app_for(rabbitmq_service, queue)
     with dispatching(app, {Counted: Recorder()}, retries=2), worker_of(app):
         assert [count(rabbitmq_service, f"{queue}.retry.{attempt}") for attempt in (2, 3)] == [0, 0]
+
+
+@pytest.mark.skipif(server_script() is None, reason="there is no rabbitmq-server here to start and kill")
+@pytest.mark.timeout(100)
+def test_what_was_accepted_survives_the_broker_once_its_queue_is_written_down(tmp_path: Path) -> None:
+    handler, event, name = Recorder(), Counted(number=1), "written-down"
+    with RabbitNode(tmp_path) as node:
+        with dispatching(app_for(node.url, name, "web"), {Counted: handler}) as dispatcher:
+            dispatcher.dispatch(event)
+        until(lambda: node.has_written_down(name, f"{name}.dead"))
+        node.kill()
+        node.start()
+        app = app_for(node.url, name)
+        with dispatching(app, {Counted: handler}), worker_of(app):
+            until(lambda: handler.events, 60)
+    assert handler.events == [event]
 
 
 def test_a_failed_delivery_that_its_sink_does_not_take_is_kept_in_the_dead_letter_queue(
