@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -51,18 +51,21 @@ def run_scope(
         _generate(folder)
         before = _outcomes(folder)
         drawn = set(sorted(before, key=_lot)[:sample])
-        dead = {name for earlier in outcomes.values() for name, outcome in earlier.items() if outcome in KILLED}
-        chosen = [
-            name
-            for name, outcome in before.items()
-            if (name in drawn or outcome != "not checked") and not (stage.rest and name in dead)
-        ]
+        chosen = [name for name, outcome in before.items() if name in drawn or outcome != "not checked"]
+        if stage.rest:
+            chosen = [name for name in before if _is_alive(found[name] for found in outcomes.values())]
         # What a test has killed stays killed; the rest is tried again when tests have changed, a time-out too.
         done = {"killed"} if changed else {*before.values()} - {"not checked"}
         if todo := [name for name in chosen if before[name] not in done]:
             _mutmut(folder, ["run", "--max-children", str(children), *todo], deadline)
         outcomes[stage.name] = _outcomes(folder)
     return outcomes
+
+
+def _is_alive(outcomes: Iterable[str]) -> bool:
+    """Whether a mutant went through a stage, and none has killed it."""
+    found = {*outcomes} - {"not checked"}
+    return bool(found) and not found & KILLED
 
 
 def _lot(mutant: str) -> str:

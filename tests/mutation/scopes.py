@@ -20,7 +20,7 @@ class Stage:
         arguments: more arguments for pytest.
         patience: seconds that a mutant may take beyond three times what the tests take without it.
         needs: the variable that names the service which the tests need; without it the stage is not run.
-        rest: only mutants that no stage before has killed go through it.
+        rest: only mutants that were tested before, and live, go through it.
     """
 
     name: str
@@ -114,8 +114,8 @@ SCOPES: Final = (
                 ("test_celery_dispatcher.py", "test_celery_app.py", "test_celery_unreadable.py"),
                 _PATIENT,
             ),
-            _contract("celery", examples=5, patience=90),
             _ON_RABBITMQ,
+            _contract("celery", examples=5, patience=90),
         ),
     ),
     Scope(
