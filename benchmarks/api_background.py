@@ -43,7 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
     def create_account(body: SignUp, request: Request, background: BackgroundTasks) -> Accepted:
         if limit.retry_after(request.client.host if request.client else "unknown") is not None:
             refused: Any = problem(429, "too many sign-ups")
-            return refused  # type: ignore[no-any-return]
+            return refused  # type: ignore[no-any-return]  # FastAPI sends a response as it is
         parts: Parts = request.app.state.parts
         account = Account(account_id=str(uuid4()), email=body.email, display_name=body.display_name)
         parts.repository.add(account)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import tables
@@ -56,12 +57,12 @@ def in_process(run: Run) -> None:
     import in_process as cases
 
     rounds, seconds = (2, 0.002) if run.quick else (15, 0.05)
-    result: dict[str, object] = {"machine": machine("eventpact", "blinker", "pyee", "pluggy", "abxbus", "lato")}
+    result: dict[str, Any] = {"machine": machine("eventpact", "blinker", "pyee", "pluggy", "abxbus", "lato")}
     for name, handlers in {"blocking": 1, "blocking_10_handlers": 10, "blocking_100_handlers": 100}.items():
         result[name] = cases.blocking(rounds, seconds, handlers)
-        say(f"\n{name}\n{table(result[name])}")  # type: ignore[arg-type]
+        say(f"\n{name}\n{table(result[name])}")
     result["tasks"] = cases.tasks(rounds, seconds)
-    say(f"\ntasks\n{table(result['tasks'])}")  # type: ignore[arg-type]
+    say(f"\ntasks\n{table(result['tasks'])}")
     result["bytes_per_pending_event"] = cases.memory()
     result["nanoseconds_per_event_of_so_many"] = cases.scale([10**power for power in range(4 if run.quick else 7)])
     run.keep("in_process", result)

@@ -99,7 +99,7 @@ class _Mortal:
 class _AsyncMortal(_Mortal):
     """The same, as an ``async def``."""
 
-    async def handle(self, event: DomainEvent) -> None:  # type: ignore[override]
+    async def handle(self, event: DomainEvent) -> None:  # type: ignore[override]  # async, where the base is plain
         self.start(event)
         gate = self.gate(event)
         while gate.exists():  # noqa: ASYNC110 - another process opens it

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Self, TypeVar
 
 from eventpact.domain.dispatcher import EventDispatcher
@@ -132,23 +133,24 @@ def _stepwise(awaitable: Awaitable[T], announce: Callable[[], object]) -> Genera
     """Await it, and say when it has run its first step."""
     stepping = awaitable.__await__()
     announced = False
-    resume: Callable[[], Any] = lambda: next(stepping)  # noqa: E731 - replaced in each turn
+    resume: Callable[[], Any] = partial(next, stepping)
     while True:
         try:
             wanted = resume()
         except StopIteration as finished:
             if not announced:
                 announce()
-            return finished.value  # type: ignore[no-any-return]
+            value: T = finished.value
+            return value
         if not announced:
             announced = True
             announce()
         try:
             sent = yield wanted
         except BaseException as interruption:  # noqa: BLE001 - goes on inside
-            resume = lambda interruption=interruption: stepping.throw(interruption)  # type: ignore[misc]  # noqa: E731
+            resume = partial(stepping.throw, interruption)
         else:
-            resume = lambda sent=sent: stepping.send(sent)  # type: ignore[misc]  # noqa: E731
+            resume = partial(stepping.send, sent)
 
 
 async def _announced(awaitable: Awaitable[T], announce: Callable[[], object]) -> T:
@@ -183,10 +185,10 @@ class _Scene:
                         if run.entries[-1].kind is Kind.REFUSED or run.clock() - started > _BLOCKED:
                             break
                 case AwaitStarted(event):
-                    yield _Until(lambda event=event: self._reached(event), run.patience)  # type: ignore[misc]
+                    yield _Until(partial(self._reached, event), run.patience)
                 case AwaitReturned(event, seconds):
                     patience = run.patience if seconds is None else seconds
-                    yield _Until(lambda event=event: run.came_back(self.ids.get(event, "")), patience)  # type: ignore[misc]
+                    yield _Until(partial(self._came_back, event), patience)
                 case AwaitBegun():
                     yield _Until(run.has_begun, run.patience)
                 case AwaitClosed():
@@ -211,6 +213,9 @@ class _Scene:
 
     def _reached(self, event: int) -> bool:
         return event in self.ids and (self.run.started(self.ids[event]) or self.run.failed_to_start(self.ids[event]))
+
+    def _came_back(self, event: int) -> bool:
+        return self.run.came_back(self.ids.get(event, ""))
 
     def releases(self) -> _Acting:
         """Let held handlers go on in the script's order: of those that are held at a time, the first in that order."""

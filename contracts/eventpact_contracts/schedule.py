@@ -158,7 +158,7 @@ class _Ready(deque[asyncio.Handle]):
 
 
 def _is_free(handle: asyncio.Handle) -> bool:
-    callback = handle._callback  # type: ignore[attr-defined]
+    callback = handle._callback  # type: ignore[attr-defined]  # asyncio has no public name for it
     return (
         isinstance(callback, _Job)
         or isinstance(handle, asyncio.TimerHandle)
@@ -258,7 +258,7 @@ class ScheduledLoop(asyncio.BaseEventLoop):
         return f"{self.name_of(task)} {_short(getattr(coro, '__qualname__', type(coro).__qualname__))}(){where}"
 
     def describe(self, handle: asyncio.Handle) -> str:
-        callback = handle._callback  # type: ignore[attr-defined]
+        callback = handle._callback  # type: ignore[attr-defined]  # asyncio has no public name for it
         if isinstance(task := getattr(callback, "__self__", None), asyncio.Task):
             return self.describe_task(task)
         if isinstance(callback, _Job):
@@ -271,7 +271,7 @@ class ScheduledLoop(asyncio.BaseEventLoop):
         func: Callable[[*Ts], T],
         *args: *Ts,
     ) -> asyncio.Future[T]:
-        self._check_closed()  # type: ignore[attr-defined]
+        self._check_closed()  # type: ignore[attr-defined]  # BaseEventLoop has it, typeshed not
         future: asyncio.Future[T] = self.create_future()
         self.call_soon(_Job(self, functools.partial(func, *args), future))
         return future

@@ -40,7 +40,7 @@ class Retrying(Disguise):
             except PermanentFailureError:
                 raise
             except Exception:  # noqa: BLE001 - tried again
-                time.sleep(wait)
+                time.sleep(wait)  # the back-off, in the caller's time
             if time.monotonic() > self.deadline:
                 raise asyncio.CancelledError("closing gives it up")
         return self.attempt(subscription, event)

@@ -71,7 +71,7 @@ class Unreferenced(LoopDisguise):
         deadline = loop.time() + timeout
         left = [*await super().aclose(timeout)]
         while self.others() and loop.time() < deadline:  # noqa: ASYNC110 - whoever awaits them refers to them
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # between two looks; the deadline is above
         self.closing = True
         others = self.others()
         for task in others:
@@ -148,7 +148,7 @@ class Ticking(LoopDisguise):
 
     async def tick(self) -> None:
         while True:  # noqa: ASYNC110 - it waits for nothing
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # a tick
 
 
 class Unclosed(Disguise):
