@@ -24,7 +24,7 @@ from processes import HERE, SECONDS, python
 from publishing import QUEUE, sweep
 from timing import percentiles, quartiles, ratio, shuffled
 
-from eventpact.demo.mail_server import MailServer
+from eventpact_contracts.demo.mail_server import MailServer
 
 BASE = "BackgroundTasks"
 BUDGET = 40.0

@@ -18,11 +18,11 @@ from eventpact.application.handlers import VerifyAccountEmailHandler
 from eventpact.bootstrap import Parts, build_parts
 from eventpact.domain.account import Account
 from eventpact.domain.events import AccountCreatedEvent
-from eventpact.infrastructure.http.limits import BodyLimit, SignUpLimit
 from eventpact.infrastructure.http.main import MAX_BODY_BYTES
+from eventpact.infrastructure.http.middleware import BodyLimit, SignUpLimit
 from eventpact.infrastructure.http.models import Accepted, SignUp
 from eventpact.infrastructure.http.problems import install, problem
-from eventpact.infrastructure.settings import Settings, load_settings
+from eventpact.settings import Settings, load_settings
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -8,8 +8,8 @@ from typing import Any
 
 from kombu import Queue
 
-from eventpact.infrastructure.celery_app import Choice, choices
-from eventpact.infrastructure.settings import Settings
+from eventpact.infrastructure.celery.app import Choice, choices
+from eventpact.settings import Settings
 
 BROKERS = {"Redis": "redis://", "RabbitMQ": "amqp://"}
 ROLES = ("web", "worker")

@@ -25,10 +25,10 @@ from timing import percentiles, quartiles, shuffled
 from eventpact.domain.dispatcher import EventDispatcher
 from eventpact.domain.events import AccountCreatedEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
-from eventpact.infrastructure.celery_app import make_celery
+from eventpact.infrastructure.celery.app import make_celery
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
-from eventpact.infrastructure.settings import Settings
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
+from eventpact.settings import Settings
 
 WORKERS = (1, 2)
 BUDGET = 60.0

@@ -72,8 +72,8 @@ def _celery_same_settings(url: str) -> Generator[Timer]:
 
 
 def _our_app(url: str, queue: str) -> Any:
-    from eventpact.infrastructure.celery_app import make_celery
-    from eventpact.infrastructure.settings import Settings
+    from eventpact.infrastructure.celery.app import make_celery
+    from eventpact.settings import Settings
 
     return make_celery(Settings(dispatcher="celery", broker=url, celery_queue=queue), role="web")
 

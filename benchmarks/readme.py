@@ -16,7 +16,7 @@ from typing import Any
 import tables
 from celery_settings import celery_settings
 
-from eventpact.infrastructure.settings import Settings
+from eventpact.settings import Settings
 
 HERE = Path(__file__).resolve().parent
 MATRIX = HERE.parent / "tests" / "faults" / "matrix.json"

@@ -10,9 +10,9 @@ import os
 import time
 
 from eventpact.domain.events import AccountCreatedEvent
-from eventpact.infrastructure.celery_app import make_celery
+from eventpact.infrastructure.celery.app import make_celery
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
-from eventpact.infrastructure.settings import Settings
+from eventpact.settings import Settings
 
 BROKER, QUEUE, PIPE = "EVENTPACT_BENCH_BROKER", "EVENTPACT_BENCH_QUEUE", "EVENTPACT_BENCH_PIPE"
 

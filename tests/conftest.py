@@ -14,15 +14,15 @@ from uuid import uuid4
 import pytest
 
 if TYPE_CHECKING:
-    from outbox_kit import Background
+    from support.outbox_kit import Background
 
-    from eventpact.infrastructure.database import Database
+    from eventpact.infrastructure.persistence.database import Database
 
 
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a Valkey server that lives as long as the test session."""
-    from eventpact.infrastructure.embedded_broker import EmbeddedBroker
+    from eventpact.infrastructure.celery.embedded_broker import EmbeddedBroker
 
     with EmbeddedBroker(tmp_path_factory.mktemp("broker")) as broker:
         yield broker.url
@@ -31,7 +31,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def own_valkey(tmp_path: Path) -> Iterator[object]:
     """A Valkey server for one test, which may stop it, freeze it and start it again."""
-    from eventpact.infrastructure.embedded_broker import EmbeddedBroker
+    from eventpact.infrastructure.celery.embedded_broker import EmbeddedBroker
 
     with EmbeddedBroker(tmp_path / "own-broker") as broker:
         yield broker
@@ -58,7 +58,7 @@ def postgres_service() -> str:
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty database: a file, or a schema of its own in a real PostgreSQL."""
-    from eventpact.infrastructure.database import Database
+    from eventpact.infrastructure.persistence.database import Database
 
     with ExitStack() as stack:
         if request.param == "sqlite":
@@ -91,7 +91,7 @@ def _schema(service: str) -> Iterator[str]:
 @pytest.fixture
 def background() -> Iterator[Background]:
     """Dispatchers on a loop in another thread."""
-    from outbox_kit import Background
+    from support.outbox_kit import Background
 
     background = Background()
     yield background

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from application import SECRET, Client, running, settings_for
-from celery_kit import until, worker_of
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
+from support.application import SECRET, Client, running, settings_for
+from support.celery_kit import until, worker_of
 
 from eventpact.application.codes import CodeMaker
 from eventpact.application.ports import MailRejectedError

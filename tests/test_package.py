@@ -13,7 +13,7 @@ CORE = [
     "eventpact.application.commands",
     "eventpact.application.handlers",
     "eventpact.application.ports",
-    "eventpact.infrastructure.subscriptions",
+    "eventpact.infrastructure.dispatching.subscriptions",
     "eventpact.infrastructure.sync_dispatcher",
     "eventpact.infrastructure.asyncio_dispatcher",
     "eventpact.cli",
@@ -33,7 +33,7 @@ PUBLIC = {
         "Ordering",
         "RegistrationError",
     },
-    "eventpact.infrastructure.subscriptions": {"Subscription", "SubscriptionTable", "report"},
+    "eventpact.infrastructure.dispatching.subscriptions": {"Subscription", "SubscriptionTable", "report"},
     "eventpact.infrastructure.sync_dispatcher": {"SyncEventDispatcher"},
     "eventpact.infrastructure.asyncio_dispatcher": {"AsyncioEventDispatcher"},
 }

@@ -53,9 +53,9 @@ def test_the_verdicts_it_shows_are_about_the_laws_and_the_guarantees_of_today() 
 @pytest.mark.parametrize(("broker", "column"), [("redis://127.0.0.1", 3), ("amqp://127.0.0.1", 4)])
 @pytest.mark.parametrize("role", ["web", "worker"])
 def test_its_table_of_celery_s_settings_has_each_with_what_it_is_and_why(broker: str, column: int, role: str) -> None:
-    from celery_kit import Broker
+    from support.celery_kit import Broker
 
-    from eventpact.infrastructure.celery_app import choices
+    from eventpact.infrastructure.celery.app import choices
 
     table = {row.split("`")[1]: row.split("|") for row in re.findall(r"^\| `\w.*\|$", README, re.M)}
     for choice in choices(Broker(broker, celery_queue="eventpact"), role):  # type: ignore[arg-type]
@@ -66,7 +66,7 @@ def test_its_table_of_celery_s_settings_has_each_with_what_it_is_and_why(broker:
 
 
 def test_every_command_that_it_names_exists() -> None:
-    from eventpact.cli import build_parser
+    from eventpact.cli.main import build_parser
 
     named = set(re.findall(r"eventpact (serve|worker|migrate|demo|verify|failed|relay)\b", README))
     known = build_parser().format_help()

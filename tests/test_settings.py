@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from eventpact.bootstrap import build_parts
-from eventpact.infrastructure.settings import Settings, SettingsError, load_settings
+from eventpact.settings import Settings, SettingsError, load_settings
 
 GOOD = {
     "environment": "production",

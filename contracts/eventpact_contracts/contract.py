@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import pytest
 
 from eventpact.domain.dispatcher import EventDispatcher, FailureSink, Guarantees, Handlers
-from eventpact_contracts.harness import CouldNotRunError, check, is_opened, opened
+from eventpact_contracts.checking.check import CouldNotRunError, check, is_opened, opened
+from eventpact_contracts.checking.model import check_against_model
+from eventpact_contracts.checking.outcomes import LawResult, Outcome
 from eventpact_contracts.laws import LAWS, Law
-from eventpact_contracts.model import check_against_model
-from eventpact_contracts.outcomes import LawResult, Outcome
 from eventpact_contracts.plugin import RESULT, asked
 
 __all__ = ["EventDispatcherContract"]
@@ -44,7 +44,7 @@ class EventDispatcherContract(ABC):
         needs_loop: whether it is to be built and driven inside a running event loop.
         settle_timeout: how many seconds to wait for what was accepted.
         target: ``"module:factory"``, importable in a fresh process, for the law that kills processes: see
-            :mod:`eventpact_contracts.crash`.
+            :mod:`eventpact_contracts.crash.crashes`.
 
     A class may also have a method ``unavailable()``: a context manager in which the engine cannot be reached (a broker
     that is stopped, say), so that laws A2 and A5 see what ``dispatch`` does then.

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 if TYPE_CHECKING:
-    from eventpact_contracts.outcomes import LawResult, Verdict
+    from eventpact_contracts.checking.outcomes import LawResult, Verdict
 
 __all__ = ["RESULT", "asked"]
 
 # The package itself is imported by now, and pytest warns of what it can no longer rewrite.
-_REWRITTEN = ("contract", "harness", "laws", "model")
+_REWRITTEN = ("contract", "checking.check", "laws", "checking.model")
 pytest.register_assert_rewrite(
     *(name for part in _REWRITTEN if (name := f"eventpact_contracts.{part}") not in sys.modules)
 )
@@ -112,8 +112,8 @@ class _Matrix:
         verdicts = list(self._verdicts())
         if not verdicts:
             return
-        from eventpact_contracts.report import document, headline, page
-        from eventpact_contracts.report.terminal import Style, matrix, reasons
+        from eventpact_contracts.reports import document, headline, page
+        from eventpact_contracts.reports.terminal import Style, matrix, reasons
 
         style = Style(terminalreporter._tw._file, colour=terminalreporter.hasmarkup)
         terminalreporter.section("event dispatcher contract")
@@ -153,9 +153,9 @@ def _overrider(cls: type[Any], test: str) -> str | None:
 
 
 def _verdict(contract: _Class) -> Verdict:
+    from eventpact_contracts.checking.outcomes import CONTRACT_VERSION, Verdict
     from eventpact_contracts.laws import LAWS
-    from eventpact_contracts.outcomes import CONTRACT_VERSION, Verdict
-    from eventpact_contracts.report import could_not_run
+    from eventpact_contracts.reports import could_not_run
 
     tests = _law_tests(contract.cls)
     results = []

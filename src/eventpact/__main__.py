@@ -1,5 +1,5 @@
 """``python -m eventpact``."""
 
-from eventpact.cli import main
+from eventpact.cli.main import main
 
 raise SystemExit(main())

@@ -23,16 +23,16 @@ from eventpact.domain.events import (
     SignUpRepeatedEvent,
     VerificationCodeRequestedEvent,
 )
-from eventpact.infrastructure.accounts import SqlAccountRepository, SqlVerificationCodes
-from eventpact.infrastructure.database import Database
-from eventpact.infrastructure.failure_store import FailureStore
-from eventpact.infrastructure.mailer import FolderMailer, Messages, SmtpMailer
-from eventpact.infrastructure.metrics import Metrics, Stock
-from eventpact.infrastructure.observed_dispatcher import ObservedEventDispatcher
+from eventpact.infrastructure.dispatching.observing import ObservedEventDispatcher
+from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable, log_failure
+from eventpact.infrastructure.mail import FolderMailer, Messages, SmtpMailer
+from eventpact.infrastructure.monitoring.metrics import Metrics, Stock
+from eventpact.infrastructure.outbox.store import OutboxStore
 from eventpact.infrastructure.outbox_dispatcher import OutboxEventDispatcher
-from eventpact.infrastructure.outbox_store import OutboxStore
-from eventpact.infrastructure.settings import Settings
-from eventpact.infrastructure.subscriptions import SubscriptionTable, log_failure
+from eventpact.infrastructure.persistence.accounts import SqlAccountRepository, SqlVerificationCodes
+from eventpact.infrastructure.persistence.database import Database
+from eventpact.infrastructure.persistence.failure_store import FailureStore
+from eventpact.settings import Settings
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -193,7 +193,7 @@ def bootstrap(settings: Settings) -> Application:
 
 def build_worker(settings: Settings) -> tuple[Celery, EventDispatcher, Parts]:
     """The Celery application of a worker, with its tasks registered."""
-    from eventpact.infrastructure.celery_app import make_celery
+    from eventpact.infrastructure.celery.app import make_celery
 
     parts = build_parts(settings)
     app = make_celery(settings, role="worker")
@@ -214,7 +214,7 @@ def with_broker(settings: Settings) -> Settings:
     """
     if settings.dispatcher != "celery" or settings.broker is not None:
         return settings
-    from eventpact.infrastructure.embedded_broker import BrokerError, running_broker
+    from eventpact.infrastructure.celery.embedded_broker import BrokerError, running_broker
 
     try:
         return settings.model_copy(update={"broker": running_broker(settings.data_dir / "broker")})
@@ -238,7 +238,7 @@ def engine_of(parts: Parts) -> tuple[Engine, dict[str, Callable[[], Any]]]:
             ),
             {},
         )
-    from eventpact.infrastructure.celery_app import make_celery, ping
+    from eventpact.infrastructure.celery.app import make_celery, ping
 
     app = make_celery(settings, role="web")
     return _celery(app, parts), {"broker": lambda: ping(app)}

@@ -11,9 +11,9 @@ import os
 from celery import signals
 
 from eventpact.bootstrap import build_worker, with_broker
-from eventpact.infrastructure.celery_message import PREFIX
-from eventpact.infrastructure.logs import JsonFormatter, about
-from eventpact.infrastructure.settings import load_settings
+from eventpact.infrastructure.celery.messages import PREFIX
+from eventpact.infrastructure.monitoring.logs import JsonFormatter, about
+from eventpact.settings import load_settings
 
 __all__ = ["app", "run"]
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from eventpact.domain import dispatcher as domain
 from eventpact.domain.dispatcher import Delivery, FailedDelivery, Guarantees, Handlers, Ordering
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.subscriptions import Subscription, SubscriptionTable, report, undelivered
+from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, report, undelivered
 
 
 class ThreadPoolDispatcher(domain.EventDispatcher):

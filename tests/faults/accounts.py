@@ -12,9 +12,9 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from eventpact.infrastructure.accounts import accounts
-from eventpact.infrastructure.failure_store import failures
-from eventpact.infrastructure.outbox_store import outbox
+from eventpact.infrastructure.outbox.store import outbox
+from eventpact.infrastructure.persistence.accounts import accounts
+from eventpact.infrastructure.persistence.failure_store import failures
 
 _ADDRESS: Final = re.compile(r"[\w.]+@[\w.]+")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from eventpact.demo.processes import DemoError
+from eventpact_contracts.demo.processes import DemoError
 from faults.accounts import Balance
 from faults.columns import Column
 from faults.fault import Fault

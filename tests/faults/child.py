@@ -28,7 +28,7 @@ def main() -> int:
 
         time_machine.travel(time.time() + offset, tick=True).start()
     _install()
-    from eventpact.cli import main as eventpact
+    from eventpact.cli.main import main as eventpact
 
     return eventpact()
 
@@ -57,10 +57,10 @@ def _install() -> None:
     from eventpact.application.commands import CreateAccountCommand
     from eventpact.application.handlers import VerifyAccountEmailHandler
     from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
+    from eventpact.infrastructure.celery.task import EventTask
     from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
-    from eventpact.infrastructure.celery_task import EventTask
+    from eventpact.infrastructure.outbox.store import OutboxStore
     from eventpact.infrastructure.outbox_dispatcher import OutboxEventDispatcher
-    from eventpact.infrastructure.outbox_store import OutboxStore
     from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 
     _replace(DefaultDialect, "do_commit", _committing)

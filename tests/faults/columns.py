@@ -11,7 +11,7 @@ from typing import Final
 
 from eventpact.bootstrap import bootstrap
 from eventpact.domain.dispatcher import Delivery, Guarantees
-from eventpact.infrastructure.settings import load_settings
+from eventpact.settings import load_settings
 
 __all__ = ["COLUMNS", "Column"]
 

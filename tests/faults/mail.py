@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from aiosmtpd.smtp import Envelope
-from services.kit import MailServer
+from support.services_kit import MailServer
 
 __all__ = ["FaultyMailServer"]
 

@@ -8,9 +8,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from services.kit import steady_port
+from support.services_kit import steady_port
 
-from eventpact.demo.processes import Process, Server, Worker
+from eventpact_contracts.demo.processes import Process, Server, Worker
 
 __all__ = ["Mortal", "MortalServer", "MortalWorker"]
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from uuid import uuid4
 
 import kombu
-from services.kit import steady_port
+from support.services_kit import steady_port
 
 from faults.world import FaultError
 

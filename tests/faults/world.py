@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import kombu
-from services.kit import Proxy, own_queue, steady_port
+from support.services_kit import Proxy, own_queue, steady_port
 
-from eventpact.infrastructure.embedded_broker import EmbeddedBroker
+from eventpact.infrastructure.celery.embedded_broker import EmbeddedBroker
 from faults.accounts import Answer, Evidence, Ledger
 from faults.columns import Column
 from faults.mail import FaultyMailServer
@@ -300,13 +300,13 @@ def opened(
 
 
 def _postgres(service: str, environment: dict[str, str], stack: ExitStack) -> tuple[str, Proxy]:
-    from services.kit import own_database
+    from support.services_kit import own_database
 
     direct = stack.enter_context(own_database(service))
     proxy = stack.enter_context(Proxy(direct))
     environment["EVENTPACT_DATABASE"] = proxy.url
     direct = direct.replace("postgresql://", "postgresql+psycopg://", 1)
-    from eventpact.infrastructure.database import Database
+    from eventpact.infrastructure.persistence.database import Database
 
     database = Database(direct)
     database.migrate()

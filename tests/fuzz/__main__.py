@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from eventpact.demo.processes import Server, Worker
+from eventpact_contracts.demo.processes import Server, Worker
 from fuzz.counts import Counts, count, table
 
 HERE: Final = Path(__file__).resolve().parent

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 import schemathesis
-from application import settings_for
-from celery_kit import worker_of
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import CHECKS
 from schemathesis.config import SchemathesisConfig
+from support.application import settings_for
+from support.celery_kit import worker_of
 
 from eventpact.bootstrap import build_worker
 from eventpact.infrastructure.http.main import create_app
-from eventpact.infrastructure.settings import Settings
+from eventpact.settings import Settings
 from fuzz import hooks
 from fuzz.people import People
 

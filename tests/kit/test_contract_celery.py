@@ -12,14 +12,14 @@ pytest.importorskip("celery")
 
 class TestCeleryEventDispatcher(EventDispatcherContract):
     guarantees = Guarantees(blocks_caller=False, retries=2, delivery=Delivery.AT_MOST_ONCE, ordering=Ordering.NONE)
-    target = "eventpact_contracts.celery_subject:celery"
+    target = "eventpact_contracts.subjects.celery:celery"
 
     def subject(self, handlers: Handlers, on_failure: FailureSink) -> AbstractContextManager[EventDispatcher]:
-        from eventpact_contracts.celery_subject import celery
+        from eventpact_contracts.subjects.celery import celery
 
         return celery(handlers, on_failure)
 
     def unavailable(self) -> AbstractContextManager[None]:
-        from eventpact_contracts.celery_subject import celery
+        from eventpact_contracts.subjects.celery import celery
 
         return celery.unavailable()

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from eventpact.domain.dispatcher import DispatchError, FailureSink, Handlers
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
-from eventpact.infrastructure.observed_dispatcher import ObservedEventDispatcher
+from eventpact.infrastructure.dispatching.observing import ObservedEventDispatcher
 from eventpact_contracts import EventDispatcherContract
 
 

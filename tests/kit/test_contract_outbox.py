@@ -6,10 +6,10 @@ import pytest
 
 from eventpact.domain.dispatcher import Delivery, EventDispatcher, FailureSink, Guarantees, Handlers, Ordering
 from eventpact_contracts import EventDispatcherContract
-from eventpact_contracts.harness import check
+from eventpact_contracts.checking.check import check
+from eventpact_contracts.checking.outcomes import Outcome
 from eventpact_contracts.laws import LAWS
-from eventpact_contracts.outbox_subject import outbox, over_sync
-from eventpact_contracts.outcomes import Outcome
+from eventpact_contracts.subjects.outbox import outbox, over_sync
 
 GUARANTEES = Guarantees(blocks_caller=False, retries=0, delivery=Delivery.AT_LEAST_ONCE, ordering=Ordering.NONE)
 
@@ -17,7 +17,7 @@ GUARANTEES = Guarantees(blocks_caller=False, retries=0, delivery=Delivery.AT_LEA
 class TestOutboxOverAsyncio(EventDispatcherContract):
     guarantees = GUARANTEES
     settle_timeout = 8.0
-    target = "eventpact_contracts.outbox_subject:outbox"
+    target = "eventpact_contracts.subjects.outbox:outbox"
 
     def subject(self, handlers: Handlers, on_failure: FailureSink) -> AbstractContextManager[EventDispatcher]:
         return outbox(handlers, on_failure)
@@ -29,7 +29,7 @@ class TestOutboxOverAsyncio(EventDispatcherContract):
 class TestOutboxOverSync(EventDispatcherContract):
     guarantees = GUARANTEES
     settle_timeout = 8.0
-    target = "eventpact_contracts.outbox_subject:over_sync"
+    target = "eventpact_contracts.subjects.outbox:over_sync"
 
     def subject(self, handlers: Handlers, on_failure: FailureSink) -> AbstractContextManager[EventDispatcher]:
         return over_sync(handlers, on_failure)
@@ -40,7 +40,7 @@ class TestOutboxOverSync(EventDispatcherContract):
 
 class _WithoutSweeper(TestOutboxOverAsyncio):
     settle_timeout = 3.0
-    target = "eventpact_contracts.outbox_subject:without_sweeper"
+    target = "eventpact_contracts.subjects.outbox:without_sweeper"
 
 
 def test_with_the_sweeper_off_the_loss_is_seen() -> None:

@@ -14,15 +14,15 @@ from datetime import UTC, datetime
 import pytest
 
 from eventpact_contracts import rogues
-from eventpact_contracts.harness import check
+from eventpact_contracts.checking.check import check
+from eventpact_contracts.checking.outcomes import Outcome
 from eventpact_contracts.laws import LAWS
-from eventpact_contracts.outcomes import Outcome
 from eventpact_contracts.rogues import ROGUES, Rogue
 from eventpact_contracts.rogues.__main__ import main
 from eventpact_contracts.rogues.crashing import Journaling
-from eventpact_contracts.rogues.disguise import Disguise, LoopDisguise
 from eventpact_contracts.rogues.guarantees import Retrying
 from eventpact_contracts.rogues.matrix import Trial, rendered, tried, without_rogue
+from eventpact_contracts.rogues.pass_through import Disguise, LoopDisguise
 
 SEED = int(os.environ.get("EVENTPACT_TEST_SEED", datetime.now(UTC).toordinal()))
 OTHERS = int(os.environ.get("EVENTPACT_TEST_ROGUE_LAWS", "2"))

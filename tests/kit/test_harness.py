@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tracing import MODEST, RETRYING, closed, closing, failed, handled, law, started, taken, trace
+from support.tracing import MODEST, RETRYING, closed, closing, failed, handled, law, started, taken, trace
 
 from eventpact.domain.dispatcher import (
     Delivery,
@@ -25,13 +25,13 @@ from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 from eventpact_contracts import crash
-from eventpact_contracts.cast import Placed
-from eventpact_contracts.harness import check, opened
-from eventpact_contracts.model import Model, check_against_model
-from eventpact_contracts.outcomes import Outcome
+from eventpact_contracts.checking.check import check, opened
+from eventpact_contracts.checking.model import Model, check_against_model
+from eventpact_contracts.checking.outcomes import Outcome
+from eventpact_contracts.driver.trace import Entry, Kind, Trace
 from eventpact_contracts.rogues.crashing import Journaling
-from eventpact_contracts.script import Planned
-from eventpact_contracts.trace import Entry, Kind, Trace
+from eventpact_contracts.scenarios.cast import Placed
+from eventpact_contracts.scenarios.scenario import Planned
 
 SYNC = SyncEventDispatcher.guarantees
 CANCELLED = failed("a", "Placed.plain", exception="CancelledError", interruption=True)

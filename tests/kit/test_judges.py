@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from tracing import (
+from support.tracing import (
     BLOCKING,
     BOTH,
     CRASHED,
@@ -38,8 +38,8 @@ from tracing import (
 )
 
 from eventpact.domain.dispatcher import Guarantees
+from eventpact_contracts.driver.trace import Entry, Kind, Trace
 from eventpact_contracts.laws import LAWS, Law
-from eventpact_contracts.trace import Entry, Kind, Trace
 
 OVERDUE = Entry(kind=Kind.OVERDUE, time=9.0, caller="closer")
 JUDGEMENTS = Path(__file__).with_name("judgements.txt")

@@ -11,13 +11,13 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from verdicts import BOLD, MODEST, NASTY, verdict
+from support.verdicts import BOLD, MODEST, NASTY, verdict
 
+from eventpact_contracts.checking.outcomes import Outcome, Verdict
+from eventpact_contracts.driver.trace import Entry, Kind, Trace
 from eventpact_contracts.laws import LAWS
-from eventpact_contracts.outcomes import Outcome, Verdict
-from eventpact_contracts.report import badge, document, exit_code, headline, page
-from eventpact_contracts.report.terminal import Progress, Style, explain, matrix, reasons, violations
-from eventpact_contracts.trace import Entry, Kind, Trace
+from eventpact_contracts.reports import badge, document, exit_code, headline, page
+from eventpact_contracts.reports.terminal import Progress, Style, explain, matrix, reasons, violations
 
 GOOD = verdict("shop.events.ShopDispatcher", MODEST, G2=Outcome.ABSENT, G3=Outcome.ABSENT)
 BAD = verdict("shop.queue.QueueDispatcher", BOLD, R1=Outcome.VIOLATED, L4=Outcome.VIOLATED, G4=Outcome.UNCLAIMED)

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
-from eventpact_contracts.schedule import Schedule, ScheduledLoop, StuckError, run, schedules
+from eventpact_contracts.driver.scheduled_loop import Schedule, ScheduledLoop, StuckError, run, schedules
 
 SEARCH = settings(max_examples=500, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 

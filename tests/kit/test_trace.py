@@ -8,11 +8,11 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from tracing import BLOCKING, broken, closed, closing, reported, taken, trace
+from support.tracing import BLOCKING, broken, closed, closing, reported, taken, trace
 
-from eventpact_contracts.cast import Described, Paid, Placed
-from eventpact_contracts.tokens import token
-from eventpact_contracts.trace import Entry, Kind, Trace, read_journal
+from eventpact_contracts.driver.fingerprints import token
+from eventpact_contracts.driver.trace import Entry, Kind, Trace, read_journal
+from eventpact_contracts.scenarios.cast import Described, Paid, Placed
 
 TRACE = trace(
     taken("a", caller="caller 1"),

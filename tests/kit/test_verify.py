@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from eventpact_contracts import verify
+from eventpact_contracts import cli as verify
+from eventpact_contracts.cli import main
 from eventpact_contracts.laws import LAWS
-from eventpact_contracts.verify import main
 
 Shop = Callable[[str], str]
 

@@ -23,11 +23,11 @@ from typing import Final
 
 import httpx
 
-from eventpact.demo.mail_server import MailServer
-from eventpact.demo.processes import Process, Server, Worker
-from eventpact.infrastructure.database import Database
-from eventpact.infrastructure.failure_store import FailureStore
-from eventpact.infrastructure.subscriptions import SubscriptionTable
+from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
+from eventpact.infrastructure.persistence.database import Database
+from eventpact.infrastructure.persistence.failure_store import FailureStore
+from eventpact_contracts.demo.mail_server import MailServer
+from eventpact_contracts.demo.processes import Process, Server, Worker
 from load.tables import table
 
 CLIENTS: Final = (1, 4, 16, 64, 256)

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
-from eventpact.demo.processes import Server
+from eventpact_contracts.demo.processes import Server
 from load.tables import table
 
 

@@ -62,7 +62,17 @@ SCOPES: Final = (
         "core",
         "`domain`, `application`",
         ("src/eventpact/domain/*.py", "src/eventpact/application/*.py"),
-        (Stage("units", ("test_events.py", "test_account.py", "test_account_commands.py", "test_handlers.py")),),
+        (
+            Stage(
+                "units",
+                (
+                    "domain/test_events.py",
+                    "domain/test_account.py",
+                    "application/test_create_account_command.py",
+                    "application/test_handlers.py",
+                ),
+            ),
+        ),
     ),
     Scope(
         "judges",
@@ -73,15 +83,15 @@ SCOPES: Final = (
     Scope(
         "shared",
         "`subscriptions`, `loop_thread`",
-        (f"{_INFRASTRUCTURE}/subscriptions.py", f"{_INFRASTRUCTURE}/loop_thread.py"),
+        (f"{_INFRASTRUCTURE}/dispatching/subscriptions.py", f"{_INFRASTRUCTURE}/dispatching/loop_thread.py"),
         (
             Stage(
                 "units",
                 (
-                    "test_subscriptions.py",
-                    "test_loop_thread.py",
-                    "test_sync_dispatcher.py",
-                    "test_asyncio_dispatcher.py",
+                    "infrastructure/dispatching/test_subscriptions.py",
+                    "infrastructure/dispatching/test_loop_thread.py",
+                    "infrastructure/test_sync_dispatcher.py",
+                    "infrastructure/test_asyncio_dispatcher.py",
                 ),
             ),
         ),
@@ -91,7 +101,7 @@ SCOPES: Final = (
         "`SyncEventDispatcher`",
         (f"{_INFRASTRUCTURE}/sync_dispatcher.py",),
         (
-            Stage("units", ("test_sync_dispatcher.py",)),
+            Stage("units", ("infrastructure/test_sync_dispatcher.py",)),
             _contract("sync", examples=10, patience=60),
         ),
     ),
@@ -100,18 +110,22 @@ SCOPES: Final = (
         "`AsyncioEventDispatcher`",
         (f"{_INFRASTRUCTURE}/asyncio_dispatcher.py",),
         (
-            Stage("units", ("test_asyncio_dispatcher.py",)),
+            Stage("units", ("infrastructure/test_asyncio_dispatcher.py",)),
             _contract("asyncio", examples=10, patience=60),
         ),
     ),
     Scope(
         "celery",
         "`CeleryEventDispatcher`, its task",
-        (f"{_INFRASTRUCTURE}/celery_dispatcher.py", f"{_INFRASTRUCTURE}/celery_task.py"),
+        (f"{_INFRASTRUCTURE}/celery_dispatcher.py", f"{_INFRASTRUCTURE}/celery/task.py"),
         (
             Stage(
                 "units",
-                ("test_celery_dispatcher.py", "test_celery_app.py", "test_celery_unreadable.py"),
+                (
+                    "infrastructure/test_celery_dispatcher.py",
+                    "infrastructure/celery/test_celery_app.py",
+                    "infrastructure/celery/test_celery_unreadable.py",
+                ),
                 _PATIENT,
             ),
             _ON_RABBITMQ,
@@ -121,7 +135,14 @@ SCOPES: Final = (
     Scope(
         "publisher",
         "its publisher",
-        (f"{_INFRASTRUCTURE}/celery_publisher.py",),
-        (Stage("units", ("test_celery_publishing.py", "test_celery_dispatcher.py"), _PATIENT), _ON_RABBITMQ),
+        (f"{_INFRASTRUCTURE}/celery/publisher.py",),
+        (
+            Stage(
+                "units",
+                ("infrastructure/celery/test_celery_publishing.py", "infrastructure/test_celery_dispatcher.py"),
+                _PATIENT,
+            ),
+            _ON_RABBITMQ,
+        ),
     ),
 )

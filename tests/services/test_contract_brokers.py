@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import pytest
+from support.services_kit import Proxy
 
 from eventpact.domain.dispatcher import Delivery, EventDispatcher, FailureSink, Guarantees, Handlers, Ordering
 from eventpact_contracts import EventDispatcherContract
-from eventpact_contracts.celery_subject import celery, recover_worker, stop_worker
-from services.kit import Proxy
+from eventpact_contracts.subjects.celery import celery, recover_worker, stop_worker
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
@@ -32,7 +32,7 @@ def behind_a_proxy(url: str) -> Iterator[Proxy]:
 
 class _OnBroker:
     settle_timeout = 10.0
-    target = "eventpact_contracts.celery_subject:celery"
+    target = "eventpact_contracts.subjects.celery:celery"
     proxy: Proxy
 
     def subject(self, handlers: Handlers, on_failure: FailureSink) -> AbstractContextManager[EventDispatcher]:

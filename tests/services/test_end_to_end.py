@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from celery_kit import until
+from support.celery_kit import until
+from support.services_kit import MailServer, Proxy, own_database, own_queue
 
-from eventpact.demo.processes import Process, Server, Worker
-from services.kit import MailServer, Proxy, own_database, own_queue
+from eventpact_contracts.demo.processes import Process, Server, Worker
 
 pytestmark = pytest.mark.services
 

@@ -17,15 +17,15 @@ from typing import Any
 import kombu
 import pytest
 from celery import Celery
-from celery_kit import AsyncRecorder, Broker, Counted, Named, Recorder, until, worker_of
 from faults.rabbitmq_node import RabbitNode, server_script
+from support.celery_kit import AsyncRecorder, Broker, Counted, Named, Recorder, until, worker_of
+from support.services_kit import Proxy, own_queue
 
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError, FailedDelivery, Handlers
-from eventpact.infrastructure.celery_app import Role, make_celery
-from eventpact.infrastructure.celery_consumer import UnreadableMessage
+from eventpact.infrastructure.celery.app import Role, make_celery
+from eventpact.infrastructure.celery.consumer import UnreadableMessage
+from eventpact.infrastructure.celery.queues import event_queue
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
-from eventpact.infrastructure.celery_queues import event_queue
-from services.kit import Proxy, own_queue
 
 pytestmark = pytest.mark.services
 
@@ -200,8 +200,8 @@ def test_what_no_worker_can_read_is_told_and_kept_in_the_dead_letter_queue(rabbi
 
 POISON = """
 import os, sys
-from celery_kit import Broker, Counted
-from eventpact.infrastructure.celery_app import make_celery
+from support.celery_kit import Broker, Counted
+from eventpact.infrastructure.celery.app import make_celery
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
 
 class Poison:
@@ -252,7 +252,7 @@ def test_connections_that_are_not_trusted_any_more_hold_up_neither_dispatching_n
             list(pool.map(dispatcher.dispatch, [Counted() for _ in range(16)]))
         proxy.stall()
         with monkeypatch.context() as patch:
-            patch.setattr("eventpact.infrastructure.celery_publisher._IDLE", 0.0)
+            patch.setattr("eventpact.infrastructure.celery.publisher._IDLE", 0.0)
             refused(dispatcher)
         proxy.delay = 0.0
         proxy.resume()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from eventpact_contracts import scenarios
+from eventpact_contracts.checking.outcomes import Violation
+from eventpact_contracts.driver.trace import Kind, Trace
 from eventpact_contracts.laws.law import Law, Reading
-from eventpact_contracts.outcomes import Violation
-from eventpact_contracts.trace import Kind, Trace
+from eventpact_contracts.scenarios import strategies
 
 __all__ = ["ACCEPTANCE"]
 
@@ -119,7 +119,7 @@ ACCEPTANCE = (
         id="A1",
         title="only events",
         promise="anything that is not a `DomainEvent` raises `TypeError`; nothing is delivered.",
-        scripts=scenarios.junk,
+        scripts=strategies.junk,
         judge=_only_events,
         observations=_junk,
         causes=(
@@ -134,7 +134,7 @@ ACCEPTANCE = (
         promise="a refused event is delivered to no handler: not to some of its handlers, not later. Where a remote"
         " engine leaves it in doubt (time-out after sending), the error is `DispatchUncertainError` (a"
         " `DispatchError`), and dispatching the same event again does no harm.",
-        scripts=scenarios.refused,
+        scripts=strategies.refused,
         judge=_all_or_nothing,
         observations=_refusals,
         causes=(
@@ -149,7 +149,7 @@ ACCEPTANCE = (
         title="closed",
         promise="from the moment closing begins, `dispatch` raises `DispatcherClosedError` (a `DispatchError`);"
         " nothing is delivered.",
-        scripts=scenarios.closed,
+        scripts=strategies.closed,
         judge=_closed,
         observations=_dispatched_late,
         causes=(
@@ -164,10 +164,12 @@ ACCEPTANCE = (
         promise="an impossible registration (a key that is no event type, two types with one wire name, an event type"
         " that is mutable or not wire-safe, a handler without `handle`) raises `RegistrationError` when the"
         " dispatcher is built, naming what is wrong and what to do.",
-        scripts=scenarios.impossible,
+        scripts=strategies.impossible,
         judge=_refused_early,
         observations=_registrations,
-        causes=("the handlers are stored unseen; eventpact.infrastructure.subscriptions has a table that checks them",),
+        causes=(
+            "the handlers are stored unseen; SubscriptionTable in eventpact.infrastructure.dispatching checks them",
+        ),
         rogue="careless",
     ),
     Law(
@@ -175,7 +177,7 @@ ACCEPTANCE = (
         title="bounded",
         promise="where it cannot accept (no broker, no running loop, full), `dispatch` raises `DispatchError` within"
         " its declared bound (2 s unless stated), leaves no coroutine unawaited and never hangs.",
-        scripts=scenarios.cannot_accept,
+        scripts=strategies.cannot_accept,
         judge=_bounded,
         observations=_refusals_while_open,
         likeness=_refusals,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from eventpact_contracts import scenarios
+from eventpact_contracts.checking.outcomes import Violation
+from eventpact_contracts.driver.trace import Kind, Trace
 from eventpact_contracts.laws.isolation import caller_spared, neighbours_spared, reported
 from eventpact_contracts.laws.law import Law, Reading
 from eventpact_contracts.laws.lifecycle import again, conserved, racing
 from eventpact_contracts.laws.routing import delivered, nowhere_else, once
-from eventpact_contracts.outcomes import Violation
-from eventpact_contracts.trace import Kind, Trace
+from eventpact_contracts.scenarios import strategies
 
 __all__ = ["CONCURRENCY"]
 
@@ -93,7 +93,7 @@ CONCURRENCY = (
         title="threads",
         promise="events dispatched from many threads at once are each accepted or refused as if alone: none lost,"
         " none doubled.",
-        scripts=scenarios.threads,
+        scripts=strategies.threads,
         judge=_threads,
         observations=_from_many,
         share=0.3,
@@ -108,7 +108,7 @@ CONCURRENCY = (
         id="C2",
         title="cascades",
         promise="a handler may dispatch. A cascade of any depth settles, without deadlock or recursion error.",
-        scripts=scenarios.cascades,
+        scripts=strategies.cascades,
         judge=_cascades,
         observations=_nested,
         share=0.4,
@@ -124,7 +124,7 @@ CONCURRENCY = (
         title="every schedule",
         promise="R1 to R3, I1 to I3 and L1 to L3 hold under every order in which ready tasks may run, not only the"
         " event loop's usual one.",
-        scripts=scenarios.schedules,
+        scripts=strategies.schedules,
         judge=_every_schedule,
         observations=_scheduled,
         share=1.5,

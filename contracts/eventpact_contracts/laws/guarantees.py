@@ -6,10 +6,10 @@ from itertools import pairwise
 from typing import Final
 
 from eventpact.domain.dispatcher import Delivery, Ordering
-from eventpact_contracts import scenarios
+from eventpact_contracts.checking.outcomes import Violation
+from eventpact_contracts.driver.trace import Kind, Trace
 from eventpact_contracts.laws.law import Attempt, Law, Reading
-from eventpact_contracts.outcomes import Violation
-from eventpact_contracts.trace import Kind, Trace
+from eventpact_contracts.scenarios import strategies
 
 __all__ = ["GUARANTEES"]
 
@@ -182,7 +182,7 @@ GUARANTEES = (
         title="blocks_caller",
         promise="yes: when the outermost `dispatch` returns, everything that it caused is settled. No: `dispatch`"
         " returns while a handler is still held.",
-        scripts=scenarios.held,
+        scripts=strategies.held,
         judge=_blocks_caller,
         observations=_outermost,
         promised=lambda guarantees: guarantees.blocks_caller,
@@ -199,7 +199,7 @@ GUARANTEES = (
         promise="n: a handler that fails k ≤ n times and then succeeds is delivered with k + 1 attempts, only"
         " deliveries that failed are tried again (a handler of the same event that succeeded is not), and the"
         " waits grow; it is reported failed only after n + 1 attempts. 0: exactly one attempt.",
-        scripts=scenarios.retried,
+        scripts=strategies.retried,
         judge=_retries,
         observations=_with_failure,
         promised=lambda guarantees: guarantees.retries > 0,
@@ -236,7 +236,7 @@ GUARANTEES = (
         title="ordering",
         promise="`FIFO`: one handler sees events in the order in which one caller dispatched them, on every schedule."
         " `NONE`: no promise; the suite permutes.",
-        scripts=scenarios.ordered,
+        scripts=strategies.ordered,
         judge=_fifo,
         observations=_ordered_pairs,
         promised=lambda guarantees: guarantees.ordering is Ordering.FIFO,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from eventpact_contracts import scenarios
+from eventpact_contracts.checking.outcomes import Violation
+from eventpact_contracts.driver.trace import Entry, Kind, Trace
 from eventpact_contracts.laws.law import Law, Reading
-from eventpact_contracts.outcomes import Violation
-from eventpact_contracts.trace import Entry, Kind, Trace
+from eventpact_contracts.scenarios import strategies
 
 __all__ = ["ISOLATION", "caller_spared", "neighbours_spared", "reported"]
 
@@ -175,7 +175,7 @@ ISOLATION = (
         id="I1",
         title="caller is spared",
         promise="a handler's exception never reaches the caller of `dispatch`.",
-        scripts=scenarios.failing,
+        scripts=strategies.failing,
         judge=caller_spared,
         observations=_failures,
         causes=(
@@ -189,7 +189,7 @@ ISOLATION = (
         id="I2",
         title="neighbours are spared",
         promise="a failing handler keeps no other handler and no other event from delivery.",
-        scripts=scenarios.failing,
+        scripts=strategies.failing,
         judge=neighbours_spared,
         observations=_neighbours,
         causes=(
@@ -204,7 +204,7 @@ ISOLATION = (
         title="reported",
         promise="each failed delivery is reported to the failure sink exactly once, with the event, the handler, the"
         " exception and the number of attempts. A delivery that succeeded is never reported.",
-        scripts=scenarios.failing,
+        scripts=strategies.failing,
         judge=reported,
         observations=_failed_deliveries,
         causes=(
@@ -218,7 +218,7 @@ ISOLATION = (
         id="I4",
         title="sink is not trusted",
         promise="a sink that raises breaks nothing and is logged.",
-        scripts=scenarios.raising_sink,
+        scripts=strategies.raising_sink,
         judge=_sink_not_trusted,
         observations=_reports,
         causes=(
@@ -233,7 +233,7 @@ ISOLATION = (
         promise="a handler that is cancelled or interrupted is never counted as having succeeded: it is a failed"
         " attempt, or undelivered if the dispatcher is closing; `KeyboardInterrupt` and `SystemExit` are not"
         " swallowed where the caller waits.",
-        scripts=scenarios.interrupted,
+        scripts=strategies.interrupted,
         judge=_interruption,
         observations=_interruptions,
         causes=(

@@ -9,9 +9,9 @@ from functools import cached_property
 from hypothesis import strategies as st
 
 from eventpact.domain.dispatcher import Guarantees
-from eventpact_contracts.outcomes import Violation
-from eventpact_contracts.script import Script, Setting
-from eventpact_contracts.trace import Entry, Kind, Trace
+from eventpact_contracts.checking.outcomes import Violation
+from eventpact_contracts.driver.trace import Entry, Kind, Trace
+from eventpact_contracts.scenarios.scenario import Script, Setting
 
 __all__ = ["Attempt", "Law", "Reading", "always"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from eventpact_contracts import scenarios
+from eventpact_contracts.checking.outcomes import Violation
+from eventpact_contracts.driver.trace import Kind, Trace
 from eventpact_contracts.laws.law import Law, Reading
-from eventpact_contracts.outcomes import Violation
-from eventpact_contracts.trace import Kind, Trace
+from eventpact_contracts.scenarios import strategies
 
 __all__ = ["LIFECYCLE", "again", "conserved", "racing"]
 
@@ -179,7 +179,7 @@ LIFECYCLE = (
         " handler that is running when it passes may end in that second, and then counts as settled). What an"
         " engine that outlives the dispatcher (a broker, a database) has taken over is that engine's to"
         " settle: it is not undelivered, and the trace is judged when the engine is idle.",
-        scripts=scenarios.closing,
+        scripts=strategies.closing,
         judge=conserved,
         observations=_accepted_before_close,
         share=0.25,
@@ -195,7 +195,7 @@ LIFECYCLE = (
         id="L2",
         title="again",
         promise="closing twice does nothing more.",
-        scripts=scenarios.closing_twice,
+        scripts=strategies.closing_twice,
         judge=again,
         observations=_closed_again,
         share=0.25,
@@ -210,7 +210,7 @@ LIFECYCLE = (
         title="racing close",
         promise="an event dispatched while the dispatcher closes is refused, settled or returned as undelivered;"
         " never silently lost.",
-        scripts=scenarios.racing,
+        scripts=strategies.racing,
         judge=racing,
         observations=_raced,
         share=0.4,
@@ -225,7 +225,7 @@ LIFECYCLE = (
         title="nothing left",
         promise="a closed dispatcher leaves no task, thread, connection, unawaited coroutine or resource warning"
         " behind.",
-        scripts=scenarios.left_behind,
+        scripts=strategies.left_behind,
         judge=_nothing_left,
         observations=_closings,
         share=0.15,

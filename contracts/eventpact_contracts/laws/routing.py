@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from eventpact_contracts import scenarios
-from eventpact_contracts.cast import FAMILY, is_async
+from eventpact_contracts.checking.outcomes import Violation
+from eventpact_contracts.driver.trace import Kind, Trace
 from eventpact_contracts.laws.law import Law, Reading
-from eventpact_contracts.outcomes import Violation
-from eventpact_contracts.trace import Kind, Trace
+from eventpact_contracts.scenarios import strategies
+from eventpact_contracts.scenarios.cast import FAMILY, is_async
 
 __all__ = ["ROUTING", "delivered", "nowhere_else", "once"]
 
@@ -139,7 +139,7 @@ ROUTING = (
         id="R1",
         title="delivered",
         promise="every accepted event is delivered to each handler subscribed to its exact type.",
-        scripts=scenarios.quiet,
+        scripts=strategies.quiet,
         judge=delivered,
         observations=_deliveries,
         causes=(
@@ -153,7 +153,7 @@ ROUTING = (
         id="R2",
         title="nowhere else",
         promise="it is delivered to no other handler: not to those of a base class, a subclass or a sibling.",
-        scripts=scenarios.family,
+        scripts=strategies.family,
         judge=nowhere_else,
         observations=_of_family,
         causes=(
@@ -166,7 +166,7 @@ ROUTING = (
         id="R3",
         title="once",
         promise="where nothing fails and nothing crashes, each delivery has exactly one attempt.",
-        scripts=scenarios.quiet,
+        scripts=strategies.quiet,
         judge=once,
         observations=_without_failure,
         causes=(
@@ -179,7 +179,7 @@ ROUTING = (
         id="R4",
         title="no subscriber",
         promise="an event of a type without a handler is accepted, and nothing happens.",
-        scripts=scenarios.unsubscribed,
+        scripts=strategies.unsubscribed,
         judge=_no_subscriber,
         observations=_unsubscribed,
         causes=("the handlers are looked up with handlers[type(event)], which raises KeyError",),
@@ -189,7 +189,7 @@ ROUTING = (
         id="R5",
         title="both kinds",
         promise="a plain `handle` and an `async def handle` are served alike.",
-        scripts=scenarios.both_kinds,
+        scripts=strategies.both_kinds,
         judge=_both_kinds,
         observations=_pairs_of_kinds,
         causes=(
@@ -204,7 +204,7 @@ ROUTING = (
         title="the same event",
         promise="what a handler receives equals what was dispatched: type, every field, `event_id`, `occurred_at`;"
         " any Unicode, any UTC offset, any number the field admits.",
-        scripts=scenarios.rich,
+        scripts=strategies.rich,
         judge=_same_event,
         observations=_compared,
         causes=(
@@ -218,7 +218,7 @@ ROUTING = (
         id="R7",
         title="returns nothing",
         promise="`dispatch` returns `None`.",
-        scripts=scenarios.quiet,
+        scripts=strategies.quiet,
         judge=_returns_nothing,
         observations=_accepted,
         causes=(

@@ -16,7 +16,7 @@ from eventpact.domain.dispatcher import (
 )
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
-from eventpact_contracts.rogues.disguise import Disguise, LoopDisguise
+from eventpact_contracts.rogues.pass_through import Disguise, LoopDisguise
 from eventpact_contracts.rogues.rogue import Rogue
 
 __all__ = ["ACCEPTANCE"]

@@ -12,8 +12,8 @@ from uuid import UUID
 
 from eventpact.domain.dispatcher import FailedDelivery
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.subscriptions import Subscription
-from eventpact_contracts.rogues.disguise import AsyncMask, Disguise, LoopDisguise
+from eventpact.infrastructure.dispatching.subscriptions import Subscription
+from eventpact_contracts.rogues.pass_through import AsyncMask, Disguise, LoopDisguise
 from eventpact_contracts.rogues.rogue import Rogue
 
 __all__ = ["CONCURRENCY"]

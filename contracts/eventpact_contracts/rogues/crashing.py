@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Final
 
 from eventpact.domain.dispatcher import Delivery, FailedDelivery, Guarantees
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.subscriptions import Subscription
-from eventpact_contracts.rogues.disguise import LoopDisguise, Mask
+from eventpact.infrastructure.dispatching.subscriptions import Subscription
+from eventpact_contracts.rogues.pass_through import LoopDisguise, Mask
 from eventpact_contracts.rogues.rogue import Rogue
 
 __all__ = ["CRASHING", "Journaling"]

@@ -11,9 +11,9 @@ from uuid import UUID
 
 from eventpact.domain.dispatcher import FailedDelivery, Guarantees, Ordering, PermanentFailureError
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.subscriptions import Subscription
-from eventpact_contracts.outcomes import Outcome
-from eventpact_contracts.rogues.disguise import Disguise, LoopDisguise, Mask
+from eventpact.infrastructure.dispatching.subscriptions import Subscription
+from eventpact_contracts.checking.outcomes import Outcome
+from eventpact_contracts.rogues.pass_through import Disguise, LoopDisguise, Mask
 from eventpact_contracts.rogues.rogue import Rogue
 
 __all__ = ["GUARANTEES", "Retrying"]

@@ -11,8 +11,8 @@ from uuid import UUID
 
 from eventpact.domain.dispatcher import FailedDelivery
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.subscriptions import Subscription
-from eventpact_contracts.rogues.disguise import Disguise, Mask
+from eventpact.infrastructure.dispatching.subscriptions import Subscription
+from eventpact_contracts.rogues.pass_through import Disguise, Mask
 from eventpact_contracts.rogues.rogue import Rogue
 
 __all__ = ["ISOLATION"]

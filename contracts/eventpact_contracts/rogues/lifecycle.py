@@ -11,8 +11,8 @@ from typing import Any
 
 from eventpact.domain.dispatcher import DispatcherClosedError, FailedDelivery
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.subscriptions import Subscription, report, undelivered
-from eventpact_contracts.rogues.disguise import Disguise, LoopDisguise
+from eventpact.infrastructure.dispatching.subscriptions import Subscription, report, undelivered
+from eventpact_contracts.rogues.pass_through import Disguise, LoopDisguise
 from eventpact_contracts.rogues.rogue import Rogue
 
 __all__ = ["LIFECYCLE"]

@@ -9,9 +9,9 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from eventpact_contracts.harness import check
+from eventpact_contracts.checking.check import check
+from eventpact_contracts.checking.outcomes import LawResult, Outcome
 from eventpact_contracts.laws import LAWS, Law
-from eventpact_contracts.outcomes import LawResult, Outcome
 from eventpact_contracts.rogues import ROGUES
 from eventpact_contracts.rogues.rogue import Rogue
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from eventpact.domain.dispatcher import EventDispatcher, FailureSink, Guarantees, Handlers
-from eventpact_contracts.outcomes import Outcome
+from eventpact_contracts.checking.outcomes import Outcome
 
 __all__ = ["Rogue"]
 

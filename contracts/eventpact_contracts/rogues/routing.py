@@ -8,8 +8,8 @@ from typing import Any
 
 from eventpact.domain.dispatcher import DispatchError
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.subscriptions import Subscription
-from eventpact_contracts.rogues.disguise import Disguise
+from eventpact.infrastructure.dispatching.subscriptions import Subscription
+from eventpact_contracts.rogues.pass_through import Disguise
 from eventpact_contracts.rogues.rogue import Rogue
 
 __all__ = ["ROUTING"]

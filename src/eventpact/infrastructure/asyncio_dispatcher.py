@@ -25,7 +25,7 @@ from eventpact.domain.dispatcher import (
     Ordering,
 )
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.subscriptions import Subscription, SubscriptionTable, report, undelivered
+from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, report, undelivered
 
 __all__ = ["AsyncioEventDispatcher"]
 

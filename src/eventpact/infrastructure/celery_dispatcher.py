@@ -19,13 +19,13 @@ from eventpact.domain.dispatcher import (
     Ordering,
 )
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.celery_consumer import UnreadableSink, keep_unreadable
-from eventpact.infrastructure.celery_message import event_message, task_name
-from eventpact.infrastructure.celery_publisher import Publisher
-from eventpact.infrastructure.celery_queues import is_amqp, queue_of
-from eventpact.infrastructure.celery_task import EventTask, own_class
-from eventpact.infrastructure.loop_thread import LoopThread
-from eventpact.infrastructure.subscriptions import SubscriptionTable
+from eventpact.infrastructure.celery.consumer import UnreadableSink, keep_unreadable
+from eventpact.infrastructure.celery.messages import event_message, task_name
+from eventpact.infrastructure.celery.publisher import Publisher
+from eventpact.infrastructure.celery.queues import is_amqp, queue_of
+from eventpact.infrastructure.celery.task import EventTask, own_class
+from eventpact.infrastructure.dispatching.loop_thread import LoopThread
+from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 
 __all__ = ["CeleryEventDispatcher"]
 
@@ -49,7 +49,7 @@ class CeleryEventDispatcher(EventDispatcher):
     with it).
 
     Args:
-        celery_app: see :func:`eventpact.infrastructure.celery_app.make_celery`; any other Celery app will do.
+        celery_app: see :func:`eventpact.infrastructure.celery.app.make_celery`; any other Celery app will do.
         handlers: event types, each with a handler or a sequence of handlers.
         on_failure: the failure sink; the log where it is not given. Called in the worker.
         on_unreadable: called in the worker with messages that it cannot make sense of; they are logged in any case.

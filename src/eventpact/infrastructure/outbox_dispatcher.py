@@ -26,12 +26,12 @@ from eventpact.domain.dispatcher import (
     Ordering,
 )
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.logs import about
-from eventpact.infrastructure.outbox_outcomes import DEATHS, NeverSettledError
-from eventpact.infrastructure.outbox_relay import Relay
-from eventpact.infrastructure.outbox_store import OutboxStore
-from eventpact.infrastructure.subscriptions import Subscription, SubscriptionTable, log_failure, report
-from eventpact.infrastructure.unreadable import UnreadableSink
+from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, log_failure, report
+from eventpact.infrastructure.dispatching.unreadable import UnreadableSink
+from eventpact.infrastructure.monitoring.logs import about
+from eventpact.infrastructure.outbox.relay import Relay
+from eventpact.infrastructure.outbox.settlements import DEATHS, NeverSettledError
+from eventpact.infrastructure.outbox.store import OutboxStore
 
 __all__ = ["OutboxEventDispatcher"]
 

@@ -25,9 +25,9 @@ from eventpact.domain.dispatcher import (
     Ordering,
 )
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.logs import about
-from eventpact.infrastructure.loop_thread import LoopThread
-from eventpact.infrastructure.subscriptions import Subscription, SubscriptionTable, report, undelivered
+from eventpact.infrastructure.dispatching.loop_thread import LoopThread
+from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, report, undelivered
+from eventpact.infrastructure.monitoring.logs import about
 
 __all__ = ["SyncEventDispatcher"]
 

@@ -9,8 +9,8 @@ import kombu
 import sqlalchemy as sa
 from celery import Celery
 
-from eventpact.infrastructure.celery_queues import event_queue
-from eventpact.infrastructure.outbox_store import outbox
+from eventpact.infrastructure.celery.queues import event_queue
+from eventpact.infrastructure.outbox.store import outbox
 from faults.columns import Column
 from faults.fault import fault
 from faults.world import World

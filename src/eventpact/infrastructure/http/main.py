@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request, Response
 
 from eventpact.bootstrap import Application, bootstrap
 from eventpact.domain.account import CreateAccountData
-from eventpact.infrastructure.http.limits import BodyLimit, EvenPace, InFlightLimit, SignUpLimit
+from eventpact.infrastructure.http.middleware import BodyLimit, EvenPace, InFlightLimit, SignUpLimit
 from eventpact.infrastructure.http.models import (
     Accepted,
     AccountBody,
@@ -20,9 +20,9 @@ from eventpact.infrastructure.http.models import (
     Redemption,
     SignUp,
 )
+from eventpact.infrastructure.http.openapi import Api, problem_of, problems, success
 from eventpact.infrastructure.http.problems import install, problem, unavailable
-from eventpact.infrastructure.http.schema import Api, problem_of, problems, success
-from eventpact.infrastructure.settings import Settings, load_settings
+from eventpact.settings import Settings, load_settings
 
 __all__ = ["create_app"]
 

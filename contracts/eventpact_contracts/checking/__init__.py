@@ -1,0 +1,1 @@
+"""Checks: scenarios are played, traces are judged."""

@@ -1,0 +1,1 @@
+"""Law G3: processes that are killed."""

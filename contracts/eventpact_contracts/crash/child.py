@@ -1,0 +1,227 @@
+"""What runs in the processes that are killed: ``python -m eventpact_contracts.crash.child``; see :mod:`.crash`.
+
+Every process appends to a journal of its own, a line at a time, so that a kill cuts off one line at most. A handler
+writes down that it was called, then waits until the suite lets it go on; so the suite kills when it wants to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from eventpact.domain.dispatcher import DispatchError, FailedDelivery
+from eventpact.domain.events import DomainEvent
+from eventpact_contracts.driver.fingerprints import kin, token
+from eventpact_contracts.driver.trace import Entry, Kind
+from eventpact_contracts.scenarios.cast import ROLES, is_async
+
+__all__ = ["Journal", "find", "main"]
+
+_TICK: Final = 0.005
+
+
+_KINDS: Final = {kind.__name__: kind for kind in ROLES}
+
+
+class Journal:
+    """An append-only file, one entry a line; each line is written in one piece."""
+
+    def __init__(self, folder: Path, process: str) -> None:
+        self._file = os.open(folder / f"{process}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def write(self, kind: Kind, **what: Any) -> None:
+        # The clock is the machine's, so that entries of several processes can be put in order.
+        entry = Entry(kind=kind, time=time.clock_gettime(time.CLOCK_MONOTONIC), **what)
+        os.write(self._file, f"{entry.to_json()}\n".encode("ascii"))
+
+
+@dataclass(eq=False)
+class _Mortal:
+    """A plain handler that is killed now and then."""
+
+    name: str
+    folder: Path
+    journal: Journal
+    attempts: dict[str, int] = field(default_factory=dict)
+
+    dispatcher: Any = None
+    """What it dispatches the child to, if the event has one."""
+
+    def handle(self, event: DomainEvent) -> None:
+        self.start(event)
+        gate = self.gate(event)
+        while gate.exists():
+            time.sleep(_TICK)  # between two looks; the suite opens every gate in the end
+        self.succeed(event)
+
+    def start(self, event: DomainEvent) -> None:
+        known = str(event.event_id)
+        self.attempts[known] = self.attempts.get(known, 0) + 1
+        self.journal.write(Kind.STARTED, **self._about(event), token=token(event))
+        child = self.folder / f"child-{known}"
+        if child.exists() and self.name == f"{type(event).__name__}.{ROLES[type(event)][0]}":
+            _dispatch(
+                self.dispatcher, _event(json.loads(child.read_text())), self.journal, caller=self.name, cause=known
+            )
+
+    def succeed(self, event: DomainEvent) -> None:
+        self.journal.write(Kind.SUCCEEDED, **self._about(event))
+
+    def gate(self, event: DomainEvent) -> Path:
+        """What is there while the handlers of an event are to wait."""
+        return self.folder / f"gate-{event.event_id}"
+
+    def _about(self, event: DomainEvent) -> dict[str, Any]:
+        known = str(event.event_id)
+        number = self.attempts[known]
+        return {
+            "caller": f"process {os.getpid()}",
+            "event": known,
+            "event_type": type(event).__name__,
+            "handler": self.name,
+            "attempt": number,
+        }
+
+
+@dataclass(eq=False)
+class _AsyncMortal(_Mortal):
+    """The same, as an ``async def``."""
+
+    async def handle(self, event: DomainEvent) -> None:  # type: ignore[override]  # async, where the base is plain
+        self.start(event)
+        gate = self.gate(event)
+        while gate.exists():  # noqa: ASYNC110 - another process opens it
+            await asyncio.sleep(_TICK)
+        self.succeed(event)
+
+
+def _actors(folder: Path, journal: Journal) -> dict[type[DomainEvent], Any]:
+    return {
+        kind: [
+            (_AsyncMortal if is_async(name) else _Mortal)(name, folder, journal)
+            for name in (f"{kind.__name__}.{role}" for role in roles)
+        ]
+        for kind, roles in ROLES.items()
+    }
+
+
+def _sink(journal: Journal) -> Callable[[FailedDelivery], None]:
+    def report(failed: FailedDelivery) -> None:
+        journal.write(
+            Kind.REPORTED,
+            event=str(failed.event.event_id),
+            handler=getattr(failed.handler, "name", ""),
+            attempt=failed.attempts,
+            exception=kin(failed.exception),
+            note=str(failed.exception),
+        )
+
+    return report
+
+
+def find(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    found: Any = importlib.import_module(module)
+    for name in attribute.split("."):
+        found = getattr(found, name)
+    return found
+
+
+@contextmanager
+def _made(factory: Any, handlers: Any, on_failure: Any) -> Generator[Any]:
+    made = factory(handlers, on_failure=on_failure)
+    if isinstance(made, AbstractContextManager) and not hasattr(made, "dispatch"):
+        with made as dispatcher:
+            yield dispatcher
+    else:
+        yield made
+
+
+def _dispatch_all(dispatcher: Any, folder: Path, journal: Journal, name: str) -> None:
+    """Dispatch what the suite asks for, a line of the file ``orders`` each, until it says that this is all."""
+    with (folder / f"orders-{name}").open() as orders:
+        while True:
+            line = orders.readline()
+            if not line:
+                time.sleep(_TICK)  # between two looks; the suite kills this process in the end
+                continue
+            order = json.loads(line)
+            if order == "end":
+                return
+            threading.Thread(target=_dispatch, args=(dispatcher, _event(order), journal), daemon=True).start()
+
+
+def _event(order: dict[str, str]) -> DomainEvent:
+    return _KINDS[order["kind"]](event_id=UUID(order["id"]))
+
+
+def _dispatch(dispatcher: Any, event: DomainEvent, journal: Journal, caller: str = "", cause: str = "") -> None:
+    about = {
+        "caller": caller or f"process {os.getpid()}",
+        "cause": cause,
+        "event": str(event.event_id),
+        "event_type": type(event).__name__,
+    }
+    journal.write(Kind.DISPATCHED, **about, token=token(event))
+    try:
+        dispatcher.dispatch(event)
+    except DispatchError as error:
+        journal.write(Kind.REFUSED, **about, exception=kin(error), note=str(error))
+    except BaseException as error:  # noqa: BLE001 - written down, for the laws to judge
+        journal.write(Kind.RAISED, **about, exception=kin(error), note=str(error))
+    else:
+        journal.write(Kind.ACCEPTED, **about)
+
+
+def _end_with_the_suite() -> None:
+    """Wait until the suite is gone, whose end of the pipe closes then."""
+    os.read(sys.stdin.fileno(), 1)
+    os.killpg(0, signal.SIGKILL)
+
+
+def main(argv: Sequence[str]) -> None:
+    """What a process of the suite does: ``dispatch`` or ``work``."""
+    what, name, place, target, where = argv
+    threading.Thread(target=_end_with_the_suite, daemon=True).start()
+    folder = Path(place)
+    journal = Journal(folder, name)
+    factory = find(target)
+    handlers, on_failure = _actors(folder, journal), _sink(journal)
+
+    @contextmanager
+    def ready() -> Generator[Any]:
+        with _made(factory, handlers, on_failure) as dispatcher:
+            for actors in handlers.values():
+                for actor in actors:
+                    actor.dispatcher = dispatcher
+            (folder / f"ready-{name}").touch()
+            yield dispatcher
+
+    async def serve_in_loop() -> None:
+        with ready() as dispatcher:
+            await asyncio.to_thread(_dispatch_all, dispatcher, folder, journal, name)
+
+    if what == "work":
+        (folder / f"ready-{name}").touch()
+        factory.worker(handlers, on_failure=on_failure)
+    elif where == "loop":
+        asyncio.run(serve_in_loop())
+    else:
+        with ready() as dispatcher:
+            _dispatch_all(dispatcher, folder, journal, name)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

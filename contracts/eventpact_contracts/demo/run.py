@@ -1,0 +1,202 @@
+"""The demo itself: what is done with each dispatcher, and the table of what was measured."""
+
+from __future__ import annotations
+
+import difflib
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import eventpact
+from eventpact.infrastructure.celery.embedded_broker import BrokerError, EmbeddedBroker
+from eventpact_contracts.demo.mail_server import MailServer
+from eventpact_contracts.demo.processes import DemoError, Process, Server, Worker
+
+__all__ = ["main"]
+
+_ACCOUNTS: Final = 30
+_FLAKY: Final = 3
+_HELD: Final = 4
+_MAIL_SECONDS: Final = 0.05
+_RECOVERY_SECONDS: Final = 25.0
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What was measured with one dispatcher. Times in seconds."""
+
+    dispatcher: str
+    median: float
+    percentile_95: float
+    mails: int
+    verified: int
+    refused: int
+    retried: int
+    accepted_before_kill: int
+    lost: int
+    changed_lines: int
+
+
+def main() -> int:
+    """Run the demo, print its table. Returns the exit code."""
+    started = time.monotonic()
+    rows: list[_Row] = []
+    before = _business_code()
+    try:
+        for dispatcher in ("sync", "asyncio", "celery"):
+            with tempfile.TemporaryDirectory(prefix="eventpact-demo-") as folder, ExitStack() as stack:
+                rows.append(_try(dispatcher, Path(folder), stack, before))
+    except (DemoError, BrokerError) as error:
+        print(f"eventpact demo: {error}", file=sys.stderr)
+        return 1
+    print(_table(rows))
+    print(
+        "\nEach dispatcher by itself, without the outbox, which is on by default for asyncio and celery."
+        f"\nMeasured in this run, in {time.monotonic() - started:.0f} s. Nothing is left running."
+    )
+    return 0
+
+
+def _try(dispatcher: str, folder: Path, stack: ExitStack, before: Mapping[str, list[str]]) -> _Row:
+    mail = stack.enter_context(MailServer(_MAIL_SECONDS))
+    environment = {
+        "EVENTPACT_DATA_DIR": str(folder),
+        "TMPDIR": str(folder),  # what a killed process leaves lying about goes with the folder
+        "EVENTPACT_SMTP": mail.url,
+        "EVENTPACT_SMTP_STARTTLS": "false",
+        "EVENTPACT_RATE_LIMIT": "10000/minute",
+        "EVENTPACT_RETRY_BACKOFF": "0.5",
+        "EVENTPACT_DRAIN_TIMEOUT": "3",
+        "EVENTPACT_OUTBOX": "false",  # each dispatcher as it is
+    }
+    worker: Process | None = None
+    if dispatcher == "celery":
+        broker = stack.enter_context(EmbeddedBroker(folder / "broker"))
+        environment |= {
+            "EVENTPACT_BROKER": broker.url,
+            # A killed worker's event is delivered again after this time; 5 minutes by default.
+            "EVENTPACT_CELERY_ACKS_LATE": "true",
+            "EVENTPACT_CELERY_VISIBILITY_TIMEOUT": "3",
+        }
+    _say(dispatcher, "starting the server" + (", the broker and a worker" if dispatcher == "celery" else ""))
+    server = stack.enter_context(Server(folder, environment, dispatcher))
+    if dispatcher == "celery":
+        worker = stack.enter_context(Worker(folder, environment))
+
+    _say(dispatcher, f"{_ACCOUNTS} people sign up; the mail server takes {_MAIL_SECONDS * 1000:.0f} ms a mail")
+    people = [f"person{number}@example.com" for number in range(_ACCOUNTS)]
+    seconds = [server.sign_up(address)[1] for address in people]
+    mail.wait_for(lambda: len(mail.mails) >= _ACCOUNTS, _RECOVERY_SECONDS)
+    codes = mail.received()
+    verified = sum(server.verify(address, codes[address] or "") for address in people if address in codes)
+
+    _say(dispatcher, f"the mail server refuses {_FLAKY} mails at first")
+    flaky = {f"flaky{number}@example.com" for number in range(_FLAKY)}
+    for address in flaky:
+        server.sign_up(address)
+    mail.wait_for(lambda: mail.refusals >= _FLAKY, _RECOVERY_SECONDS)
+    if server_retries(dispatcher):
+        mail.wait_for(lambda: flaky <= dict(mail.mails).keys(), _RECOVERY_SECONDS)
+    retried = len(flaky & mail.received().keys())
+
+    accepted = _sign_up_and_kill(dispatcher, mail, server, worker)
+    _say(dispatcher, "restarting; what was accepted, and is mailed now?")
+    mail.release()
+    (worker or server).start()
+    if worker is None:
+        # Whatever a restarted process still had to do, it has done when it has handled something new.
+        server.sign_up("last@example.com")
+        mail.wait_for(lambda: "last@example.com" in dict(mail.mails), _RECOVERY_SECONDS)
+    else:
+        mail.wait_for(lambda: accepted <= dict(mail.mails).keys(), _RECOVERY_SECONDS)
+    lost = accepted - mail.received().keys()
+    return _Row(
+        dispatcher=dispatcher,
+        median=statistics.median(seconds),
+        percentile_95=statistics.quantiles(seconds, n=20)[-1],
+        mails=len(codes),
+        verified=verified,
+        refused=mail.refusals,
+        retried=retried,
+        accepted_before_kill=len(accepted),
+        lost=len(lost),
+        changed_lines=_changed(before, _business_code()),
+    )
+
+
+def server_retries(dispatcher: str) -> bool:
+    """Whether failed deliveries are tried again; the other dispatchers declare that they are not."""
+    return dispatcher == "celery"
+
+
+def _sign_up_and_kill(dispatcher: str, mail: MailServer, server: Server, worker: Process | None) -> set[str]:
+    """Returns the addresses whose sign-up was accepted before the process that handles them was killed."""
+    _say(dispatcher, f"{_HELD} people sign up, and the process that handles them is killed half-way")
+    accepted: set[str] = set()
+
+    def sign_up(address: str) -> None:
+        try:
+            if server.sign_up(address)[0] == 202:
+                accepted.add(address)
+        except OSError:
+            pass  # killed before it answered, so it has not accepted
+
+    threads = [threading.Thread(target=sign_up, args=(f"held{number}@example.com",)) for number in range(_HELD)]
+    for thread in threads:
+        thread.start()
+    if not mail.wait_for(mail.holding, _RECOVERY_SECONDS):
+        raise DemoError("no mail was begun before the kill")
+    if dispatcher != "sync":
+        for thread in threads:
+            thread.join()
+    (worker or server).kill()
+    for thread in threads:
+        thread.join()
+    return accepted
+
+
+def _business_code() -> dict[str, list[str]]:
+    (package,) = eventpact.__path__
+    files = sorted(path for layer in ("domain", "application") for path in (Path(package) / layer).glob("*.py"))
+    return {str(path): path.read_text().splitlines() for path in files}
+
+
+def _changed(before: Mapping[str, list[str]], after: Mapping[str, list[str]]) -> int:
+    return sum(
+        line[:1] in "+-"
+        for path in before.keys() | after.keys()
+        for line in difflib.ndiff(before.get(path, []), after.get(path, []))
+    )
+
+
+def _say(dispatcher: str, text: str) -> None:
+    print(f"  {dispatcher:8} {text} ...", file=sys.stderr, flush=True)
+
+
+def _table(rows: list[_Row]) -> str:
+    header = ("", *(row.dispatcher for row in rows))
+    lines = [
+        header,
+        ("response, median", *(f"{row.median * 1000:.0f} ms" for row in rows)),
+        ("response, 95th percentile", *(f"{row.percentile_95 * 1000:.0f} ms" for row in rows)),
+        ("mails sent", *(f"{row.mails} of {_ACCOUNTS}" for row in rows)),
+        ("codes redeemed", *(f"{row.verified} of {row.mails}" for row in rows)),
+        ("failures retried with success", *(f"{row.retried} of {row.refused}" for row in rows)),
+        ("lost after the kill", *(f"{row.lost} of {row.accepted_before_kill} accepted" for row in rows)),
+        ("lines of business code changed", *(str(row.changed_lines) for row in rows)),
+    ]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "\n" + "\n".join(
+        "  ".join(
+            cell.ljust(width) if not index else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )

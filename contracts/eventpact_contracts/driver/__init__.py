@@ -1,0 +1,1 @@
+"""The driver: plays a scenario over a dispatcher and records the trace."""

@@ -1,0 +1,120 @@
+"""What a closed dispatcher left behind: threads, tasks, connections, coroutines that nobody awaited, open resources."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import sys
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from eventpact_contracts.driver.recorder import Run
+from eventpact_contracts.driver.trace import Kind
+from eventpact_contracts.scenarios.scenario import Script
+
+__all__ = ["Leftovers", "tasks_watched"]
+
+_OWN = "eventpact-play", "eventpact-caller"
+_DEADLINE: Final = 1.0
+_DESCRIPTORS: Final = Path("/proc/self/fd")
+
+
+class Leftovers:
+    """Compares before and after, where a script asks for it."""
+
+    def __init__(self, script: Script) -> None:
+        self._wanted = script.leftovers or script.loop_gone
+        self._deep = script.leftovers
+        self._said: list[str] = []
+
+    def __enter__(self) -> Self:
+        if self._wanted:
+            gc.freeze()
+            self._threads = set(threading.enumerate())
+            self._descriptors = _descriptors()
+            self._catching: Any = warnings.catch_warnings()
+            self._catching.__enter__()
+            warnings.simplefilter("always")
+            self._shown, warnings.showwarning = warnings.showwarning, self._show
+            self._unraisable, sys.unraisablehook = sys.unraisablehook, self._raise_nowhere
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if self._wanted:
+            sys.unraisablehook = self._unraisable
+            warnings.showwarning = self._shown
+            self._catching.__exit__(kind, error, where)
+            gc.unfreeze()
+
+    def look(self, run: Run) -> None:
+        """Write down what is left. What is still ending gets a moment."""
+        if not self._wanted:
+            return
+        gc.collect()
+        if self._deep:
+            deadline = time.monotonic() + _DEADLINE
+            while self._remaining() and time.monotonic() < deadline:
+                for thread in self._new_threads():
+                    thread.join(0.01)
+                threading.Event().wait(0.01)
+            for what in self._remaining():
+                run.write(Kind.LEFT, note=what)
+        for what in self._said:
+            run.write(Kind.LEFT, note=what)
+
+    def _new_threads(self) -> list[threading.Thread]:
+        return [t for t in threading.enumerate() if t not in self._threads and not t.name.startswith(_OWN)]
+
+    def _remaining(self) -> list[str]:
+        left = [f"the thread {thread.name}" for thread in self._new_threads()]
+        more = _descriptors() - self._descriptors
+        return left + [f"{count} open {kind}" for kind, count in more.items()]
+
+    def _show(self, message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if issubclass(category, ResourceWarning) or "never awaited" in str(message):
+            self._said.append(f"{category.__name__}: {message}")
+
+    def _raise_nowhere(self, unraisable: Any) -> None:
+        self._said.append(f"{type(unraisable.exc_value).__name__} that nobody could catch: {unraisable.exc_value}")
+
+
+@asynccontextmanager
+async def tasks_watched(script: Script, run: Run) -> AsyncGenerator[None]:
+    """Write down which tasks a closed dispatcher left on the running loop, where a script asks for it.
+
+    What is still ending gets a moment.
+    """
+    before = asyncio.all_tasks()
+    yield
+    if not script.leftovers or not run.has_closed():
+        return
+    deadline = time.monotonic() + _DEADLINE
+    while (left := asyncio.all_tasks() - before) and (seconds := deadline - time.monotonic()) > 0:
+        await asyncio.wait(left, timeout=seconds)
+    for name in sorted(getattr(task.get_coro(), "__qualname__", task.get_name()) for task in left):
+        run.write(Kind.LEFT, note=f"the task {name}")
+
+
+def _descriptors() -> Counter[str]:
+    """How many sockets, pipes and event queues are open, where the system tells."""
+    found: Counter[str] = Counter()
+    if not _DESCRIPTORS.is_dir():
+        return found
+    for entry in _DESCRIPTORS.iterdir():
+        try:
+            kind = os.readlink(entry).partition(":")[0]
+        except OSError:
+            continue
+        if kind in ("socket", "pipe", "anon_inode"):
+            found[kind] += 1
+    return found

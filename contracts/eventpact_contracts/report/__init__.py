@@ -1,8 +1,0 @@
-"""Verdicts made visible: a terminal matrix, JSON, an HTML page, a badge."""
-
-from eventpact_contracts.report.badge import badge
-from eventpact_contracts.report.document import document
-from eventpact_contracts.report.page import page
-from eventpact_contracts.report.summary import could_not_run, exit_code, headline
-
-__all__ = ["badge", "could_not_run", "document", "exit_code", "headline", "page"]

@@ -1,0 +1,1 @@
+"""Dispatchers that are put to the contract, and how they are loaded."""

@@ -1,0 +1,283 @@
+"""What ``eventpact verify`` is pointed at: finds it, builds its dispatchers, closes what it built."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from eventpact.domain.dispatcher import Delivery, EventDispatcher, FailureSink, Guarantees, Handlers, Ordering
+
+__all__ = ["OURS", "Candidate", "CandidateError", "NoSuchTargetError", "Subject", "find", "parse_guarantees", "written"]
+
+OURS = {
+    "sync": "eventpact.infrastructure.sync_dispatcher:SyncEventDispatcher",
+    "asyncio": "eventpact.infrastructure.asyncio_dispatcher:AsyncioEventDispatcher",
+    "celery": "eventpact_contracts.subjects.celery:celery",
+    "outbox": "eventpact_contracts.subjects.outbox:outbox",
+}
+"""The dispatchers that come with eventpact, by short name; ``outbox`` is that over asyncio."""
+
+_SHAPE = "module:factory, e.g. shop.events:ShopDispatcher"
+
+
+class NoSuchTargetError(ValueError):
+    """The command line names nothing that could be checked; one line says why."""
+
+
+class CandidateError(Exception):
+    """It was found, and no dispatcher can be had from it; one line says why."""
+
+
+class Subject(Protocol):
+    """The hooks that the laws are run through; an :class:`EventDispatcherContract` has them too."""
+
+    guarantees: Guarantees
+    needs_loop: bool
+    settle_timeout: float
+    target: str | None
+
+    def subject(self, handlers: Handlers, on_failure: FailureSink) -> AbstractContextManager[EventDispatcher]:
+        """A fresh dispatcher."""
+
+
+@dataclass
+class Candidate:
+    """A dispatcher under the contract: the hooks that the laws are run through.
+
+    Attributes:
+        name: what reports call it.
+        factory: a class or a callable that takes ``handlers`` and ``on_failure``, and returns a dispatcher or a
+            context manager that yields one.
+        guarantees: what it declares.
+        needs_loop: whether it is to be built and driven inside a running event loop.
+        settle_timeout: how long to wait, in seconds, for what was accepted.
+        target: where a fresh process finds it, for the laws that kill processes.
+
+    The factory's ``unavailable()``, if it has one, is that of an :class:`EventDispatcherContract`.
+    """
+
+    name: str
+    factory: Callable[..., Any]
+    guarantees: Guarantees
+    needs_loop: bool = False
+    settle_timeout: float = 5.0
+    target: str | None = None
+
+    def __post_init__(self) -> None:
+        if hasattr(self.factory, "unavailable"):
+            self.unavailable = self.factory.unavailable
+
+    @contextmanager
+    def subject(self, handlers: Handlers, on_failure: FailureSink) -> Generator[EventDispatcher]:
+        """A fresh dispatcher, closed at the end unless a context manager made it."""
+        with _made(self.factory, handlers, on_failure) as dispatcher:
+            yield dispatcher
+
+
+@contextmanager
+def _made(factory: Callable[..., Any], handlers: Handlers, on_failure: FailureSink) -> Generator[EventDispatcher]:
+    made = factory(handlers, on_failure=on_failure)
+    if isinstance(made, AbstractContextManager) and not hasattr(made, "dispatch"):
+        with made as dispatcher:
+            yield cast(EventDispatcher, dispatcher)
+        return
+    try:
+        yield made
+    finally:
+        if hasattr(made, "aclose"):
+            _close(made)
+
+
+def _close(dispatcher: Any) -> None:
+    """Close it again, which does nothing more (law L2), lest a law that stopped half-way leaves it open."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(dispatcher.aclose(1.0))
+
+
+def find(
+    target: str,
+    *,
+    guarantees: Guarantees | None = None,
+    needs_loop: bool | None = None,
+    settle_timeout: float | None = None,
+) -> Any:
+    """What a target on the command line names, ready to be checked.
+
+    Raises:
+        NoSuchTargetError: there is no such module or attribute, or nothing of the sort that can be checked.
+        CandidateError: importing it or building a dispatcher from it raised, or it declares no guarantees.
+    """
+    path = OURS.get(target, target)
+    found = _import(path, shown=target)
+    factory = found if callable(found) else getattr(found, "factory", None)  # as a rogue of the gallery has
+    if not callable(factory):
+        raise NoSuchTargetError(f"{target} is {_a(found)}; give a class or a callable that makes a dispatcher")
+    if hasattr(found, "subject") and isinstance(found, type):
+        return _instance(found, target)
+    needs_loop = bool(getattr(found, "needs_loop", False)) if needs_loop is None else needs_loop
+    declared = _declared(factory, target, guarantees, needs_loop=needs_loop)
+    return Candidate(
+        name=_name(found, target),
+        factory=factory,
+        guarantees=declared,
+        needs_loop=needs_loop,
+        settle_timeout=settle_timeout or float(getattr(found, "settle_timeout", 5.0)),
+        target=getattr(found, "target", None) or path,
+    )
+
+
+def _import(path: str, *, shown: str) -> Any:
+    module_name, colon, attribute = path.partition(":")
+    if not colon or not module_name or not attribute:
+        close = difflib.get_close_matches(path, OURS, 1)
+        hint = f"did you mean {close[0]}?" if close else f"or give one of ours: {', '.join(OURS)}"
+        raise NoSuchTargetError(f"{shown!r} is no target; write {_SHAPE}; {hint}")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    _check_found(module_name, shown)
+    try:
+        found: Any = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        raise CandidateError(f"importing {module_name} raised {type(error).__name__}: {error}") from error
+    for name in attribute.split("."):
+        if not hasattr(found, name):
+            close = difflib.get_close_matches(name, dir(found), 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise NoSuchTargetError(f"{shown}: {module_name} has no {attribute}{hint}")
+        found = getattr(found, name)
+    return found
+
+
+def _check_found(module_name: str, shown: str) -> None:
+    parts = module_name.split(".")
+    for depth in range(1, len(parts) + 1):
+        name = ".".join(parts[:depth])
+        try:
+            spec = importlib.util.find_spec(name)
+        except Exception as error:
+            # find_spec imports the parents: what they raise is their own affair, not a wrong name.
+            raise CandidateError(f"importing {module_name} raised {type(error).__name__}: {error}") from error
+        if spec is None:
+            raise NoSuchTargetError(
+                f"{shown}: there is no module {name}; it is looked for in {Path.cwd()} and sys.path"
+            )
+
+
+def _instance(contract: type[Any], target: str) -> Any:
+    if missing := sorted(getattr(contract, "__abstractmethods__", ())):
+        raise CandidateError(f"{target} does not say {' and '.join(missing)}; every hook is needed")
+    if not isinstance(getattr(contract, "guarantees", None), Guarantees):
+        raise CandidateError(f"{target} declares no guarantees; give it guarantees = Guarantees(...)")
+    try:
+        return contract()
+    except Exception as error:
+        raise CandidateError(f"{target} raised {type(error).__name__}: {error}") from error
+
+
+def _declared(found: Any, target: str, given: Guarantees | None, *, needs_loop: bool) -> Guarantees:
+    """What a dispatcher that it makes declares; one is made in any case, to see that it can be."""
+    try:
+        made = asyncio.run(_asked_inside(found)) if needs_loop else _asked(found)
+    except (Exception, SystemExit) as error:
+        raise CandidateError(f"{target} raised {type(error).__name__}: {error}") from error
+    for declared in (given, made, getattr(found, "guarantees", None)):
+        if isinstance(declared, Guarantees):
+            return declared
+    raise CandidateError(
+        f"{target} makes a dispatcher that declares no guarantees; give it a guarantees attribute, or pass"
+        " --guarantees blocks_caller=yes,retries=0,delivery=at_most_once,ordering=fifo"
+    )
+
+
+def _asked(factory: Callable[..., Any]) -> object:
+    with _made(factory, {}, _ignore) as dispatcher:
+        return _checked(dispatcher)
+
+
+async def _asked_inside(factory: Callable[..., Any]) -> object:
+    with _made(factory, {}, _ignore) as dispatcher:
+        declared = _checked(dispatcher)
+        await dispatcher.aclose(1.0)
+        return declared
+
+
+def _checked(dispatcher: object) -> object:
+    for name in ("dispatch", "aclose"):
+        if not callable(getattr(dispatcher, name, None)):
+            raise TypeError(f"it makes no dispatcher: {dispatcher!r} has no {name}")
+    return getattr(dispatcher, "guarantees", None)
+
+
+def _ignore(failed: object) -> None:
+    """A failure sink for a dispatcher that is given no handlers."""
+
+
+def _name(found: Any, target: str) -> str:
+    if target in OURS:
+        return target
+    return f"{found.__module__}.{found.__qualname__}" if inspect.isclass(found) else target
+
+
+def _a(found: object) -> str:
+    return f"the {type(found).__name__} {found!r}"
+
+
+def parse_guarantees(text: str) -> Guarantees:
+    """Guarantees as they are written on a command line.
+
+    Raises:
+        ValueError: a part is missing, unknown or has no such value; the message says which.
+    """
+    given = dict(part.partition("=")[::2] for part in text.replace(" ", "").split(",") if part)
+    readers: dict[str, Callable[[str], Any]] = {
+        "blocks_caller": _yes_or_no,
+        "retries": _count,
+        "delivery": lambda value: Delivery[value.upper()],
+        "ordering": lambda value: Ordering[value.upper()],
+    }
+    allowed = {
+        "blocks_caller": "yes or no",
+        "retries": "a number from 0",
+        "delivery": "at_most_once or at_least_once",
+        "ordering": "none or fifo",
+    }
+    if unknown := given.keys() - readers.keys():
+        raise ValueError(f"there is no guarantee {', '.join(sorted(unknown))}; there are {', '.join(readers)}")
+    values = {}
+    for name, read in readers.items():
+        if name not in given:
+            raise ValueError(f"{name} is missing: {name}= {allowed[name]}")
+        try:
+            values[name] = read(given[name])
+        except (KeyError, ValueError):
+            raise ValueError(f"{name}={given[name]} is not {allowed[name]}") from None
+    return Guarantees(**values)
+
+
+def written(guarantees: Guarantees) -> str:
+    """Guarantees as :func:`parse_guarantees` reads them."""
+    return (
+        f"blocks_caller={'yes' if guarantees.blocks_caller else 'no'},retries={guarantees.retries},"
+        f"delivery={guarantees.delivery.name.lower()},ordering={guarantees.ordering.name.lower()}"
+    )
+
+
+def _yes_or_no(value: str) -> bool:
+    return {"yes": True, "true": True, "no": False, "false": False}[value.lower()]
+
+
+def _count(value: str) -> int:
+    if (number := int(value)) < 0:
+        raise ValueError(value)
+    return number

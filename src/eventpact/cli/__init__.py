@@ -1,0 +1,1 @@
+"""The ``eventpact`` command, one module a subcommand."""

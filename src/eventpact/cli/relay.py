@@ -1,0 +1,37 @@
+"""``eventpact relay``: delivers what is in the outbox, in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from eventpact.bootstrap import build_relay, with_broker
+from eventpact.infrastructure.monitoring.logs import configure
+from eventpact.settings import Settings
+
+__all__ = ["relay"]
+
+
+def relay(settings: Settings) -> int:
+    """Relay until a signal says stop; running handlers get their time. Returns the exit code.
+
+    Raises:
+        CannotStartError: what the relay is made of cannot be opened.
+    """
+    configure(settings.log_format)
+    asyncio.run(_relay(with_broker(settings)))
+    return 0
+
+
+async def _relay(settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    dispatcher, parts = build_relay(settings)
+    try:
+        print("relaying what is in the outbox", flush=True)
+        await stop.wait()
+    finally:
+        await dispatcher.aclose(settings.drain_timeout)
+        parts.database.close()

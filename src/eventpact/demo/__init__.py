@@ -1,5 +1,0 @@
-"""``eventpact demo``: every dispatcher at work in real processes, with failures, and killed half-way."""
-
-from eventpact.demo.run import main
-
-__all__ = ["main"]

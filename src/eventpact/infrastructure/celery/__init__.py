@@ -1,0 +1,1 @@
+"""Celery: app, queues, messages, publisher, task, consumer, embedded broker."""

@@ -1,0 +1,178 @@
+"""One connection to the broker for publishing, on which nothing can take long."""
+
+from __future__ import annotations
+
+import logging
+import select
+import threading
+import time
+from functools import cache
+from typing import Any, Final
+
+from celery import Celery
+from kombu import Connection
+
+from eventpact.domain.dispatcher import DispatchError
+from eventpact.infrastructure.celery.queues import declare_queues, is_amqp
+
+__all__ = ["STEP", "BrokerConnection", "Connector"]
+
+_log = logging.getLogger("eventpact")
+
+STEP: Final = 0.8
+"""Seconds that connecting may take, and as much again publishing: together less than the 2 of law A5."""
+
+
+def _limits(step: float, *, amqp: bool) -> dict[str, Any]:
+    if amqp:
+        return {
+            "read_timeout": step,
+            "write_timeout": step,
+            "max_retries": 0,
+            "confirm_publish": True,  # without it, publishing to a frozen broker seems to succeed
+        }
+    return {
+        "socket_timeout": step,
+        "socket_connect_timeout": step,
+        "retry_on_timeout": False,
+        "max_retries": 0,
+        "health_check_interval": 0,  # asking a held connection whether it lives may take as long as using it
+    }
+
+
+class BrokerConnection:
+    """An open connection, its channel and a producer. Not to be used by two threads at once.
+
+    Args:
+        step: seconds that one answer of the broker may take.
+
+    Attributes:
+        used_at: when it was last given back, on the monotonic clock.
+    """
+
+    def __init__(self, app: Celery, step: float) -> None:
+        self._amqp = is_amqp(app)
+        self._connection: Connection = app.connection_for_write(
+            connect_timeout=step, transport_options=_limits(step, amqp=self._amqp)
+        )
+        self.used_at = time.monotonic()
+        try:
+            self._connection.ensure_connection(max_retries=0)  # whoever dispatches decides whether to try again
+            channel: Any = self._connection.channel()
+            if not self._amqp:
+                # kombu makes a client of redis-py for each command, which takes longer than the command itself. One for
+                # each pool does the same: it only borrows the pool's connections.
+                channel.Client = cache(channel.Client)
+            self.channel = channel
+            self.producer: Any = app.amqp.Producer(self.channel, auto_declare=False)
+            declare_queues(app, self.channel)
+        except BaseException:
+            self.close(broken=True)
+            raise
+
+    @property
+    def connection_errors(self) -> tuple[type[BaseException], ...]:
+        """What is raised when the connection broke, or the broker did not answer."""
+        errors: tuple[type[BaseException], ...] = self._connection.connection_errors
+        return errors
+
+    @property
+    def channel_errors(self) -> tuple[type[BaseException], ...]:
+        """What is raised when the broker answered that it refuses."""
+        errors: tuple[type[BaseException], ...] = self._connection.channel_errors
+        return errors
+
+    def is_stale(self) -> bool:
+        """Whether the broker has hung up, or says something unasked, which is never good news."""
+        if not self._amqp:
+            return False  # redis-py looks for itself
+        return bool(select.select([self._connection.connection.sock], [], [], 0)[0])
+
+    def close(self, *, broken: bool = False) -> None:
+        """Close it, even if the broker is gone; a broken one without a word to the broker, who might take his time.
+
+        In good order, RabbitMQ is waited for twice; Redis is not.
+        """
+        if broken and self._amqp:
+            self._connection.collect()
+            return
+        try:
+            self._connection.release()
+        except Exception as error:  # noqa: BLE001 - it is given up either way
+            _log.debug("closing a connection to the broker raised %s", type(error).__name__)
+            if self._amqp:  # of others, kombu would change the time-out of every socket of this process meanwhile
+                self._connection.collect()
+
+
+class Connector:
+    """Makes connections by a deadline. In threads, because name resolution and handshakes have none of their own."""
+
+    def __init__(self, app: Celery, step: float = STEP) -> None:
+        self._app = app
+        self._step = step
+        self._lock = threading.Lock()
+        self._threads: set[threading.Thread] = set()
+
+    def connect(self, what: str) -> BrokerConnection:
+        """A new connection.
+
+        Raises:
+            DispatchError: there is none within ``step`` seconds; the message begins with ``what``.
+        """
+        attempt = _Attempt(self._app, self._step)
+        thread = threading.Thread(target=self._run, args=(attempt,), name="eventpact-connect", daemon=True)
+        with self._lock:
+            self._threads.add(thread)
+        thread.start()
+        made = attempt.result()
+        if made is None:
+            raise DispatchError(f"{what} was refused: the broker did not answer within {self._step} s; is it running?")
+        if isinstance(made, BaseException):
+            raise DispatchError(
+                f"{what} was refused: the broker cannot be reached ({type(made).__name__}); is it running?"
+            ) from made
+        return made
+
+    def close(self, timeout: float) -> None:
+        """Wait for the threads whose result came too late."""
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _run(self, attempt: _Attempt) -> None:
+        try:
+            attempt.run()
+        finally:
+            with self._lock:
+                self._threads.discard(threading.current_thread())
+
+
+class _Attempt:
+    def __init__(self, app: Celery, step: float) -> None:
+        self._app = app
+        self._step = step
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._abandoned = False
+        self._outcome: BrokerConnection | BaseException | None = None
+
+    def run(self) -> None:
+        outcome: BrokerConnection | BaseException
+        try:
+            outcome = BrokerConnection(self._app, self._step)
+        except Exception as error:  # noqa: BLE001 - raised again in the thread that waits
+            outcome = error
+        with self._lock:
+            self._outcome = outcome
+            abandoned = self._abandoned
+        self._done.set()
+        if abandoned and isinstance(outcome, BrokerConnection):
+            outcome.close()
+
+    def result(self) -> BrokerConnection | BaseException | None:
+        self._done.wait(self._step)
+        with self._lock:
+            self._abandoned = self._outcome is None
+            return self._outcome

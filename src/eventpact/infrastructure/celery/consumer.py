@@ -1,0 +1,130 @@
+"""A Celery consumer that drops nothing: what it cannot make a task of is told, and kept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from celery import Celery
+from celery.worker.consumer import Consumer
+
+from eventpact.infrastructure.celery.queues import declare_queues
+from eventpact.infrastructure.dispatching.unreadable import UnreadableMessage, UnreadableSink
+
+__all__ = ["KeepingConsumer", "UnreadableMessage", "UnreadableSink", "keep_unreadable", "tell_unreadable"]
+
+_log = logging.getLogger("eventpact")
+
+_sinks: WeakKeyDictionary[Celery, UnreadableSink] = WeakKeyDictionary()
+
+
+def keep_unreadable(app: Celery, sink: UnreadableSink) -> None:
+    """Have ``sink`` called with what the workers of ``app`` cannot read."""
+    _sinks[app] = sink
+
+
+def tell_unreadable(app: Celery, message: UnreadableMessage) -> None:
+    """Hand ``message`` to the app's sink, and tell the log."""
+    _log.error(
+        "a message for %s (%s) was set aside: %s",
+        message.name,
+        message.message_id,
+        message.reason,
+        extra={"event_id": message.message_id},
+    )
+    sink = _sinks.get(app)
+    if sink is not None:
+        sink(message)
+
+
+class KeepingConsumer(Consumer):
+    """Celery's consumer, which tells the app's sink of a message before it is rejected.
+
+    A rejected message goes to the dead-letter queue where there is one (RabbitMQ).
+    """
+
+    class Blueprint(Consumer.Blueprint):  # type: ignore[misc, valid-type]  # a class all the same
+        """Celery's, less the exchanges and queues of its delayed delivery: retries wait in queues of their own."""
+
+        default_steps = tuple(step for step in Consumer.Blueprint.default_steps if "delayed_delivery" not in step)
+
+    connection_errors: tuple[type[BaseException], ...]
+
+    def connect(self) -> Any:
+        """Connect, with the queues declared that rejected messages go to, and those that wait for a retry."""
+        connection = super().connect()
+        retries = max((getattr(task, "event_retries", 0) for task in self.app.tasks.values()), default=0)
+        with self.app.connection_for_write() as own:
+            declare_queues(self.app, own.channel(), retries)
+        return connection
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Close the connection that broke, whatever that raises, and go on, so that the worker connects again.
+
+        With messages of Redis in hand, kombu puts them back over the very connection that it closes, and what that
+        raises is no connection error, so that the worker would end. The visibility time-out restores them.
+        """
+        if self.connection is not None:
+            try:
+                self.connection.close()
+            except Exception as error:  # noqa: BLE001 - it is given up either way
+                _log.warning("closing the broken connection to the broker raised %s", type(error).__name__)
+        super().on_connection_error_after_connected(exc)
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
+        """Celery's, which an envelope of another shape would end, and the worker with it."""
+        receive = super().create_task_handler(*args, **kwargs)
+
+        def on_task_received(message: Any) -> Any:
+            try:
+                return receive(message)
+            except (AttributeError, LookupError, TypeError, ValueError) as error:
+                if message.acknowledged:
+                    raise
+                return self._set_aside(message, f"its envelope cannot be decoded ({type(error).__name__})")
+
+        return on_task_received
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """The body is not what its content type says."""
+        self._set_aside(message, f"it cannot be decoded ({type(exc).__name__})")
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """It is not a task at all."""
+        self._set_aside(message, "it is no task")
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
+        """It has a name that nothing here is registered for."""
+        self._set_aside(message, "no handler is registered for that name; is this worker older than the sender?")
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
+        """Its content type is refused (pickle), or its envelope is broken."""
+        self._set_aside(message, f"it is refused ({type(exc).__name__})")
+
+    def _set_aside(self, message: Any, reason: str) -> None:
+        headers = message.headers if isinstance(message.headers, dict) else {}
+        name, message_id = headers.get("task"), headers.get("id")
+        try:
+            tell_unreadable(
+                self.app,
+                UnreadableMessage(
+                    reason=reason,
+                    name=name if isinstance(name, str) else None,
+                    message_id=message_id if isinstance(message_id, str) else None,
+                    content=_bytes(message.body),
+                    content_type=message.content_type,
+                ),
+            )
+        except Exception as error:  # noqa: BLE001 - not acknowledged, so the broker keeps it
+            _log.error("the sink of unreadable messages raised %s", type(error).__name__)
+            message.requeue()
+            return
+        message.reject_log_error(_log, self.connection_errors)
+
+
+def _bytes(body: object) -> bytes:
+    if isinstance(body, (bytes, bytearray, memoryview)):
+        return bytes(body)
+    return str(body).encode("utf-8", "surrogateescape")

@@ -1,0 +1,232 @@
+"""What a worker does with a message: decode the event, call the handlers, try again those that failed."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import random
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]  # newer than its stubs
+from celery import Task
+from celery.exceptions import Reject, Retry, WorkerShutdown, WorkerTerminate
+from celery.worker.request import Request
+
+from eventpact.domain.dispatcher import DispatchError, FailedDelivery, FailureSink, PermanentFailureError
+from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.celery.connection import BrokerConnection
+from eventpact.infrastructure.celery.consumer import UnreadableMessage, tell_unreadable
+from eventpact.infrastructure.celery.messages import event_message, task_name
+from eventpact.infrastructure.celery.publisher import Publisher
+from eventpact.infrastructure.celery.queues import is_amqp, queue_of, retry_queue
+from eventpact.infrastructure.dispatching.loop_thread import LoopThread
+from eventpact.infrastructure.dispatching.subscriptions import Subscription, report
+from eventpact.infrastructure.monitoring.logs import about
+
+__all__ = ["EventTask", "FailedDeliveryError", "own_class"]
+
+_log = logging.getLogger("eventpact")
+
+
+class FailedDeliveryError(Exception):
+    """A delivery has failed and was reported. Raised so that Celery's signals and monitors show the task as failed."""
+
+
+class EventRequest(Request):
+    """A message in the worker's main process."""
+
+    def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
+        """Acknowledge what was reported: the failure sink has it, so the dead-letter queue need not."""
+        if isinstance(getattr(exc_info.exception, "exc", exc_info.exception), FailedDeliveryError):
+            self.acknowledge()
+        return super().on_failure(exc_info, *args, **kwargs)
+
+
+class _Failure(NamedTuple):
+    subscription: Subscription
+    exception: BaseException
+
+
+class EventTask(Task):  # type: ignore[type-arg]
+    """Handles one event for all its handlers, or for those that a retry names."""
+
+    abstract = True
+    Request = EventRequest  # type: ignore[assignment]  # a class will do as well as its name
+    ignore_result = True
+    typing = False
+    max_retries = None
+    throws = (FailedDeliveryError,)  # reported already: Celery need not log it as an error
+
+    def __init__(
+        self,
+        event_type: type[DomainEvent],
+        subscriptions: Sequence[Subscription],
+        *,
+        publisher: Publisher,
+        loop: LoopThread,
+        on_failure: FailureSink | None,
+        retries: int,
+        backoff: float,
+        max_backoff: float,
+    ) -> None:
+        self.name = task_name(event_type)
+        self._event_type = event_type
+        self._subscriptions = {subscription.key: subscription for subscription in subscriptions}
+        self._publisher = publisher
+        self._loop = loop
+        self._on_failure = on_failure
+        self.event_retries = retries
+        self._backoff = backoff
+        self._max_backoff = max_backoff
+
+    def run(self, *args: Any, **kwargs: Any) -> None:
+        """Handle the message. What Celery makes of its end is told by what this raises.
+
+        Raises:
+            Retry: a message for the handlers that failed has been published.
+            Reject: the message cannot be understood, that retry could not be published, or the sink did not take it.
+            FailedDeliveryError: deliveries have failed for good, and were reported.
+        """
+        event, subscriptions = self._decode(args, kwargs)
+        failures = [
+            _Failure(subscription, exception)
+            for subscription in subscriptions
+            if (exception := self._attempt(subscription, event)) is not None
+        ]
+        if not failures:
+            return
+        again = [failure for failure in failures if self._may_try_again(failure.exception)]
+        waited = self._publish_retry(event, again) if again else None
+        failed = [failure for failure in failures if waited is None or failure not in again]
+        taken = [
+            report(
+                self._on_failure,
+                FailedDelivery(event, failure.subscription.handler, failure.exception, attempts=self._attempts),
+            )
+            for failure in failed
+        ]
+        if not all(taken):
+            # Acknowledged, it would be nowhere; rejected, it is in the dead-letter queue where there is one.
+            raise Reject("the failure sink did not take it", requeue=False)
+        if waited is not None:
+            raise Retry(f"{len(again)} handler(s) failed", when=waited)  # type: ignore[arg-type]  # a float is a Real
+        raise FailedDeliveryError(
+            ", ".join(f"{each.subscription.key}: {type(each.exception).__name__}" for each in failed)
+        )
+
+    @property
+    def _attempts(self) -> int:
+        return int(self.request.retries or 0) + 1
+
+    def _decode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[DomainEvent, Sequence[Subscription]]:
+        try:
+            (data,) = args
+            event = self._event_type.from_dict(data)
+            keys = kwargs.pop("only", list(self._subscriptions))
+            if kwargs:
+                raise ValueError(f"the message has the unknown arguments {sorted(kwargs)}")
+            missing = [key for key in keys if key not in self._subscriptions]
+            if missing:
+                raise ValueError(f"there is no handler {missing[0]!r} here; is this worker older than the sender?")
+        except (TypeError, ValueError) as error:
+            reason = f"it is malformed ({error})"
+        else:
+            return event, [self._subscriptions[key] for key in keys]
+        tell_unreadable(
+            self.app,
+            UnreadableMessage(
+                reason=reason,
+                name=self.name,
+                message_id=self.request.id,
+                content=repr((args, kwargs)).encode("utf-8", "surrogateescape"),
+                content_type="application/x-python",
+            ),
+        )
+        raise Reject(reason, requeue=False)
+
+    def _attempt(self, subscription: Subscription, event: DomainEvent) -> BaseException | None:
+        """What the handler raised, if it did."""
+        try:
+            result = subscription.handle(event)
+            if inspect.isawaitable(result):
+                self._loop.run(result)
+        except (WorkerShutdown, WorkerTerminate):
+            raise  # this process is to end, and the message is not acknowledged
+        except (SystemExit, KeyboardInterrupt) as exception:
+            if terminate_handler_fired():
+                raise  # likewise
+            return exception
+        except (Exception, asyncio.CancelledError) as exception:  # noqa: BLE001 - becomes the delivery's failure
+            return exception
+        return None
+
+    def _may_try_again(self, exception: BaseException) -> bool:
+        return self._attempts <= self.event_retries and not isinstance(exception, PermanentFailureError)
+
+    def _publish_retry(self, event: DomainEvent, failures: Sequence[_Failure]) -> float | None:
+        """Publish a message for these handlers alone; how long it waits, or None if it cannot be published."""
+        for subscription, exception in failures:
+            _log.warning(
+                "attempt %d of %s %s by %s failed: %s",
+                self._attempts,
+                self._event_type.__name__,
+                event.event_id,
+                subscription.key,
+                type(exception).__name__,
+                extra=about(self._event_type.__name__, event.event_id, subscription.key, self._attempts),
+            )
+        wait = self._wait()
+        try:
+            self._put_back(event, [failure.subscription.key for failure in failures], wait)
+        except DispatchError as error:
+            if self.acks_late:
+                raise Reject(f"the retry could not be published: {error}", requeue=True) from None
+            name = self._event_type.__name__
+            _log.error(
+                "a retry of %s %s could not be published", name, event.event_id, extra=about(name, event.event_id)
+            )
+            return None
+        return wait
+
+    def _wait(self) -> float:
+        """Seconds until the next attempt. Below the longest, ranges of successive attempts only touch: waits grow."""
+        longest = min(self._backoff * 2.0 ** (self._attempts - 1), self._max_backoff)
+        return random.uniform(longest / 2, longest)  # noqa: S311 - to spread the load, not to be secret
+
+    def _put_back(self, event: DomainEvent, keys: list[str], wait: float) -> None:
+        app, queue = self.app, queue_of(self.app)
+        on_rabbitmq = is_amqp(app)
+        message = event_message(
+            app,
+            event,
+            only=keys,
+            retries=self._attempts,
+            # Redis has nowhere to wait, so there the message waits in a worker.
+            countdown=None if on_rabbitmq else wait,
+            root_id=self.request.root_id,
+            parent_id=self.request.parent_id,
+        )
+        if not on_rabbitmq:
+            self._publisher.publish(self.name, message, queue)
+            return
+        waiting = retry_queue(queue.name, self._attempts + 1)
+
+        def declare(connection: BrokerConnection) -> None:
+            waiting(connection.channel).declare()
+
+        self._publisher.use(declare, f"the queue {waiting.name}")
+        self._publisher.publish(self.name, message, waiting, expiration=wait)
+
+
+def own_class(kind: type[EventTask]) -> type[EventTask]:
+    """A class for one task: Celery keeps a task's app, and what it takes from that app's settings, on the class.
+
+    Tasks of one class that belong to different apps would acknowledge, and retry, by the settings of one of them.
+    """
+
+    class Own(kind):  # type: ignore[misc, valid-type]  # a class all the same
+        """Of one task."""
+
+    return Own

@@ -1,0 +1,1 @@
+"""The outbox: store, relay, reader, deliveries, settlements, liveness."""

@@ -1,0 +1,1 @@
+"""The database: accounts, failed deliveries, migrations."""

@@ -1,0 +1,211 @@
+"""The database: SQLite or PostgreSQL, by URL; its transactions, its schema."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import event
+
+from eventpact.infrastructure.persistence.postgresql import STATEMENT_SECONDS, BoundedConnection
+
+__all__ = ["PATIENT", "Database", "UtcDateTime", "metadata"]
+
+metadata = sa.MetaData()
+
+_WAIT: Final = 1.5
+"""Seconds that a thread waits for SQLite's one writer: less than the 2 that a dispatch may take."""
+
+PATIENT: Final = 5.0
+"""The same for what nobody can be told to send again: it has been accepted, and would fail or be lost."""
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """An aware moment. SQLite keeps no zone, so UTC is put back there."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _: sa.Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, _: sa.Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC) if value.tzinfo is None else value
+
+
+@dataclass(slots=True)
+class _Transaction:
+    connection: sa.Connection
+    is_open: bool = True
+    after_commit: list[Callable[[], object]] = field(default_factory=list)
+
+
+class Database:
+    """A pool of connections to one database, shared by all that keep something in it.
+
+    Args:
+        url: as SQLAlchemy takes it: ``sqlite:///…`` or ``postgresql+psycopg://…``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = sa.make_url(url)
+        self.is_sqlite = self._url.get_backend_name() == "sqlite"
+        if self.is_sqlite:
+            if self._url.database:
+                Path(self._url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.engine = sa.create_engine(self._url, connect_args={"timeout": _WAIT}, pool_size=20, pool_timeout=2)
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", self._begin_immediate)
+        else:
+            self.engine = sa.create_engine(
+                self._url,
+                pool_size=20,
+                pool_timeout=2,
+                pool_pre_ping=True,
+                connect_args={"connect_timeout": 2},
+            )
+            event.listen(self.engine, "do_connect", _connect_bounded)
+            event.listen(self.engine, "connect", _prepare_postgresql)
+        self._current: ContextVar[_Transaction | None] = ContextVar("eventpact_transaction", default=None)
+        self._deadline: ContextVar[float | None] = ContextVar("eventpact_deadline", default=None)
+        self._writer = threading.Lock()
+
+    @contextmanager
+    def transaction(self, wait: float = _WAIT) -> Generator[sa.Connection]:
+        """A connection inside a transaction: the caller's if it is in one already, else one that ends with this.
+
+        Args:
+            wait: seconds to wait for SQLite's one writer.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
+        """
+        current = self._current.get()
+        if current is not None and current.is_open:
+            yield current.connection
+            return
+        with self._turn(wait), self.engine.begin() as connection:
+            transaction = _Transaction(connection)
+            token = self._current.set(transaction)
+            try:
+                yield connection
+            finally:
+                transaction.is_open = False  # a task that was started in here has a copy of the context
+                self._current.reset(token)
+        for callback in transaction.after_commit:
+            callback()
+
+    @contextmanager
+    def _turn(self, wait: float) -> Generator[None]:
+        """In SQLite, one thread of this process after another.
+
+        Its own way is to look again and again, in which many threads that write keep a few from ever getting a turn.
+        """
+        if not self.is_sqlite:
+            yield
+            return
+        deadline = time.monotonic() + wait
+        if not self._writer.acquire(timeout=wait):
+            raise sa.exc.TimeoutError(f"other threads have been writing for {wait:g} s")
+        try:
+            token = self._deadline.set(deadline)
+            try:
+                yield
+            finally:
+                self._deadline.reset(token)
+        finally:
+            self._writer.release()
+
+    def _begin_immediate(self, connection: sa.Connection) -> None:
+        # Another process may hold the file for what is left of the wait.
+        deadline = self._deadline.get() or time.monotonic() + _WAIT
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={max(0, int((deadline - time.monotonic()) * 1000))}")
+        # A transaction that reads first and writes later would fail at once, not wait, when another wrote meanwhile.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def after_commit(self, callback: Callable[[], object]) -> None:
+        """Call ``callback``, which must not raise, once the transaction is committed; not if it is rolled back.
+
+        Outside of a transaction it is called at once.
+        """
+        current = self._current.get()
+        if current is None or not current.is_open:
+            callback()
+        else:
+            current.after_commit.append(callback)
+
+    def now(self) -> datetime:
+        """What time it is, by the one clock that all processes share: the database's.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
+        """
+        moment: datetime
+        with self.transaction() as connection:
+            if not self.is_sqlite:
+                moment = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+                return moment.astimezone(UTC)
+            text = connection.execute(sa.select(sa.func.strftime("%Y-%m-%dT%H:%M:%f", "now"))).scalar_one()
+            return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+    def migrate(self) -> None:
+        """Bring the schema to the newest revision.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
+        """
+        config = Config()
+        config.set_main_option("script_location", "eventpact:infrastructure/persistence/migrations")
+        with self.engine.begin() as connection:
+            if not self.is_sqlite:
+                # Several servers may start at once; the lock goes with the transaction.
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(7236018253512)"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def ping(self) -> None:
+        """Ask the database whether it has the schema.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: it does not answer, or was never migrated.
+        """
+        with self.engine.connect() as connection:
+            connection.execute(sa.text("SELECT 1 FROM accounts LIMIT 1"))
+
+    def forget(self) -> None:
+        """Leave the connections of the parent process alone, in a forked child."""
+        self.engine.dispose(close=False)
+        self._writer = threading.Lock()  # a thread that was not forked may have held the other one
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:
+    connection.isolation_level = None  # the driver would begin late, and deferred
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _connect_bounded(_: object, __: object, arguments: list[Any], options: dict[str, Any]) -> Any:
+    return BoundedConnection.connect(*arguments, **options)
+
+
+def _prepare_postgresql(connection: Any, _: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET statement_timeout = {STATEMENT_SECONDS * 1000:.0f}")
+        cursor.execute("SET lock_timeout = 2000")
+    connection.commit()

@@ -1,0 +1,178 @@
+"""The use cases, on a real database and with a dispatcher that does as a test says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from eventpact.application.codes import CodeMaker
+from eventpact.application.commands import (
+    CreateAccountCommand,
+    InvalidCodeError,
+    ResendCodeCommand,
+    VerifyAccountCommand,
+)
+from eventpact.domain.account import Account, CreateAccountData
+from eventpact.domain.dispatcher import DispatchError
+from eventpact.domain.events import (
+    AccountCreatedEvent,
+    DomainEvent,
+    SignUpRepeatedEvent,
+    VerificationCodeRequestedEvent,
+)
+from eventpact.infrastructure.persistence.accounts import SqlAccountRepository, SqlVerificationCodes
+from eventpact.infrastructure.persistence.database import Database
+from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
+
+ADA = CreateAccountData(email="ada@example.com", display_name="Ada")
+
+
+class Recording(SyncEventDispatcher):
+    """Keeps what it accepts; refuses while it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.accepted: list[DomainEvent] = []
+        self.refuses = False
+
+    def dispatch(self, event: DomainEvent) -> None:
+        if self.refuses:
+            raise DispatchError("the broker cannot be reached")
+        self.accepted.append(event)
+
+
+class World:
+    """The use cases over one database, in which time passes when a test says so."""
+
+    def __init__(self, database: Database) -> None:
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        self.database = database
+        self.dispatcher = Recording()
+        self.repository = SqlAccountRepository(database, timedelta(seconds=60), lambda: self.now)
+        self.codes = SqlVerificationCodes(database, CodeMaker(b"x" * 32), timedelta(minutes=10), clock=lambda: self.now)
+        self.create = CreateAccountCommand(self.dispatcher, self.repository)
+        self.resend = ResendCodeCommand(self.dispatcher, self.repository)
+        self.verify = VerifyAccountCommand(self.codes)
+
+    def accepted(self) -> list[type[DomainEvent]]:
+        return [type(event) for event in self.dispatcher.accepted]
+
+    def code(self) -> str:
+        event = self.dispatcher.accepted[-1]
+        assert isinstance(event, AccountCreatedEvent | VerificationCodeRequestedEvent)
+        return self.codes.issue(event.account_id, event.event_id, event.occurred_at) or ""
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    database = Database(f"sqlite:///{tmp_path / 'test.db'}")
+    database.migrate()
+    yield World(database)
+    database.close()
+
+
+def test_an_account_is_saved_and_then_told_of(world: World) -> None:
+    account = world.create.execute(ADA)
+    assert world.repository.by_email(ADA.email) == account
+    assert account == Account(account_id=account.account_id, email="ada@example.com", display_name="Ada")
+    (event,) = world.dispatcher.accepted
+    assert isinstance(event, AccountCreatedEvent)
+    assert (event.account_id, event.email) == (account.account_id, account.email)
+
+
+def test_the_owner_of_a_known_address_gets_a_code_again_at_most_once_an_interval(world: World) -> None:
+    first = world.create.execute(ADA)
+    assert world.create.execute(CreateAccountData(email=ADA.email, display_name="Eve")) == first
+    assert world.accepted() == [AccountCreatedEvent]
+    world.now += timedelta(seconds=60)
+    world.create.execute(ADA)
+    world.create.execute(ADA)
+    world.resend.execute(ADA.email)
+    assert world.accepted() == [AccountCreatedEvent, VerificationCodeRequestedEvent]
+
+
+def test_the_owner_of_a_verified_account_is_told_and_gets_no_code(world: World) -> None:
+    world.create.execute(ADA)
+    world.verify.execute(ADA.email, world.code())
+    world.now += timedelta(seconds=60)
+    world.create.execute(ADA)
+    world.resend.execute(ADA.email)
+    assert world.accepted() == [AccountCreatedEvent, SignUpRepeatedEvent]
+
+
+def test_an_account_that_is_deleted_while_its_owner_signs_up_again_is_created_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = world.create.execute(ADA)
+    look, gone = world.repository.by_email, False
+
+    def delete_then_look(email: str) -> Account | None:
+        nonlocal gone
+        if not gone:
+            gone = True
+            with world.database.transaction() as connection:
+                connection.execute(sa.text("DELETE FROM accounts"))
+        return look(email)
+
+    monkeypatch.setattr(world.repository, "by_email", delete_then_look)
+    new = world.create.execute(ADA)
+    assert new.account_id != old.account_id
+    assert look(ADA.email) == new
+
+
+@pytest.mark.parametrize("how", ["sign up again", "ask for a code"])
+def test_an_account_whose_event_was_refused_gets_its_mail_as_soon_as_its_owner_tries_again(
+    world: World, how: str
+) -> None:
+    world.dispatcher.refuses = True
+    for _ in range(2):
+        with pytest.raises(DispatchError):
+            world.create.execute(ADA)
+    with pytest.raises(DispatchError):
+        world.resend.execute(ADA.email)
+    world.dispatcher.refuses = False
+    if how == "sign up again":
+        world.create.execute(ADA)
+    else:
+        world.resend.execute(ADA.email)
+    assert world.verify.execute(ADA.email, world.code()).verified
+
+
+@pytest.mark.parametrize("address", ["unknown@example.com", "no address", "\ud800"])
+def test_a_code_for_an_address_without_an_account_is_passed_over_in_silence(world: World, address: str) -> None:
+    world.resend.execute(address)
+    assert world.dispatcher.accepted == []
+
+
+def test_the_reason_why_a_code_is_refused_is_not_told(world: World) -> None:
+    world.create.execute(ADA)
+    code = world.code()
+    reasons = set()
+    for address, given in [
+        (ADA.email, "22222222"),
+        ("unknown@example.com", code),
+        ("no address", code),
+        (ADA.email, ""),
+        (ADA.email, "\ud800"),
+    ]:
+        with pytest.raises(InvalidCodeError) as caught:
+            world.verify.execute(address, given)
+        reasons.add(str(caught.value))
+    assert world.verify.execute(ADA.email, code).verified
+    with pytest.raises(InvalidCodeError) as caught:
+        world.verify.execute(ADA.email, code)
+    assert reasons == {str(caught.value)} == {"the code is wrong, used or expired; ask for another"}
+
+
+def test_the_code_of_one_account_is_of_no_use_for_another(world: World) -> None:
+    world.create.execute(CreateAccountData(email="eve@example.com", display_name="Eve"))
+    code = world.code()
+    world.create.execute(ADA)
+    world.code()
+    with pytest.raises(InvalidCodeError):
+        world.verify.execute(ADA.email, code)
+    assert world.verify.execute("eve@example.com", code).email == "eve@example.com"

@@ -1,0 +1,169 @@
+"""The command says in one line what is wrong with it, and never with a traceback."""
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import closing
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from eventpact.cli.main import main
+from eventpact_contracts.demo.processes import Server
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["dance"],
+        ["serve", "--dispatcher", "kafka"],
+        ["serve", "--port", "many"],
+        ["serve", "--port", "70000"],
+        ["serve", "--broker", "http://x"],
+        ["serve", "--database", "mysql://x"],
+        ["serve", "extra"],
+        ["migrate", "--nope"],
+        ["worker", "--concurrency", "0"],
+    ],
+)
+def test_bad_usage_exits_64_with_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code: object = main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    output = capsys.readouterr()
+    assert code == 64
+    assert output.out == ""
+    assert output.err.count("\n") == 1
+    assert output.err.startswith("eventpact")
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for command in ("serve", "worker", "migrate", "demo", "verify"):
+        assert command in text
+
+
+def test_migrate_brings_the_schema_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["migrate", "--data-dir", str(tmp_path / "data")]) == 0
+    assert "newest schema" in capsys.readouterr().out
+    assert (tmp_path / "data" / "eventpact.db").exists()
+
+
+def test_a_database_that_is_away_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["migrate", "--database", "postgresql://nobody@127.0.0.1:1/none"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [["serve"], ["relay"], ["migrate"], ["failed", "list"]])
+@pytest.mark.parametrize("wrong", ["a file", "a folder of a file"])
+def test_a_data_folder_that_is_none_is_one_line(
+    tmp_path: Path, command: list[str], wrong: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" if wrong == "a file" else tmp_path / "file" / "folder"
+    assert main([*command, "--data-dir", str(folder)]) == 1
+    output = capsys.readouterr()
+    assert output.err.count("\n") == 1
+    assert str(tmp_path / "file") in output.err
+
+
+@pytest.mark.parametrize("content", ["no database", "of the future"])
+@pytest.mark.parametrize("command", ["serve", "migrate"])
+def test_a_database_that_is_none_or_of_a_newer_version_is_one_line(
+    tmp_path: Path, command: str, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content == "no database":
+        (tmp_path / "eventpact.db").write_text(
+            "hello, this is a text, and a long one, so that nobody takes it for empty"
+        )
+    else:
+        with closing(sqlite3.connect(tmp_path / "eventpact.db")) as database:
+            database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+            database.execute("INSERT INTO alembic_version VALUES ('9999')")
+            database.commit()
+    assert main([command, "--data-dir", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_said_in_the_last_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "eventpact", "serve", "--port", port]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"eventpact: cannot listen on 127.0.0.1:{port}; is the port taken?"
+    assert "Traceback" not in done.stderr
+
+
+def test_the_server_serves_on_loopback_stops_in_good_order_and_leaves_no_broker(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = (tmp_path / "log").open("wb")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "eventpact", "serve", "--dispatcher", "celery", "--port", str(port)],
+        stdout=log,
+        stderr=log,
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5) as answer:
+                    assert answer.status == 200
+                with pytest.raises(urllib.error.HTTPError):
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/verify?email=ada@example.com", timeout=5)
+                break
+            except OSError:
+                assert server.poll() is None, (tmp_path / "log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(20) == 0
+        log.close()
+    assert "GET (unknown) " in (tmp_path / "log").read_text()
+    assert "ada@" not in (tmp_path / "log").read_text()
+    assert not [entry for entry in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in _read(entry)]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return b"" if path.parent.name == str(os.getpid()) else path.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_no_log_shows_an_address_that_a_client_put_into_a_path(tmp_path: Path) -> None:
+    with Server(tmp_path, {"EVENTPACT_DATA_DIR": str(tmp_path)}, "sync") as server:
+        assert server.request("GET", "/zoe@example.com?email=ada@example.com")[0] == 404
+        assert server.request("GET", "/health/live?email=ada@example.com")[0] == 200
+    log = (tmp_path / "serve.log").read_text()
+    assert '"GET (unknown) HTTP/1.1" 404' in log
+    assert '"GET /health/live HTTP/1.1" 200' in log
+    assert "example.com" not in log
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"eventpact {version('eventpact')}\n"

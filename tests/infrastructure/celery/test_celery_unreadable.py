@@ -1,0 +1,95 @@
+"""What a worker does with messages that are no event of ours: it tells, keeps, and goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import pickle
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+from support.celery_kit import Counted, Named, Recorder, app_on, until, worker_of
+
+from eventpact.infrastructure.celery.consumer import UnreadableMessage
+from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
+
+EVENT = Named(email="ada@example.com").to_dict()
+
+
+def message(
+    args: object,
+    kwargs: object = None,
+    *,
+    task: str = "handle_Named",
+    content_type: str = "application/json",
+    body: bytes | None = None,
+) -> str:
+    """A message as Celery puts it into Redis."""
+    if body is None:
+        body = json.dumps([args, {} if kwargs is None else kwargs, {}]).encode()
+    task_id = str(uuid4())
+    return json.dumps(
+        {
+            "body": base64.b64encode(body).decode(),
+            "content-encoding": "utf-8" if content_type == "application/json" else "binary",
+            "content-type": content_type,
+            "headers": {"lang": "py", "task": task, "id": task_id, "retries": 0, "root_id": task_id},
+            "properties": {
+                "correlation_id": task_id,
+                "delivery_mode": 2,
+                "delivery_info": {"exchange": "", "routing_key": "events"},
+                "priority": 0,
+                "body_encoding": "base64",
+                "delivery_tag": str(uuid4()),
+            },
+        }
+    )
+
+
+CASES: dict[str, tuple[str, str]] = {
+    "unknown name": (message([EVENT], task="handle_Renamed"), "no handler is registered"),
+    "no argument": (message([]), "malformed"),
+    "two arguments": (message([EVENT, EVENT]), "malformed"),
+    "no event": (message(["ada@example.com"]), "malformed"),
+    "a field too few": (message([{"event_id": EVENT["event_id"]}]), "malformed"),
+    "a newer version": (message([EVENT | {"phone": "123"}]), "malformed"),
+    "a wrong type": (message([EVENT | {"email": 7}]), "malformed"),
+    "an unknown handler": (message([EVENT], {"only": ["gone.Handler"]}), "no handler 'gone.Handler'"),
+    "an unknown argument": (message([EVENT], {"priority": 9}), "malformed"),
+    "a garbled body": (message([], body=b"\xff ada@example.com"), "decoded"),
+    "a body of another shape": (message([], body=b'{"ada@example.com": 1}'), "decoded"),
+    "arguments of another shape": (message({"email": "ada@example.com"}), "malformed"),
+    "headers of another shape": (message([EVENT]).replace('"retries": 0', '"timelimit": 7'), "decoded"),
+    "pickle": (
+        message([], content_type="application/x-python-serialize", body=pickle.dumps(([EVENT], {}, {}))),
+        "refused",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_told_without_quoting_it_and_the_worker_goes_on(
+    case: str, valkey: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw, reason = CASES[case]
+    told: list[UnreadableMessage] = []
+    handler, other = Recorder(), Recorder()
+    app = app_on(valkey)
+    dispatcher = CeleryEventDispatcher(app, {Named: handler, Counted: other}, on_unreadable=told.append)
+    with worker_of(app):
+        with redis.Redis.from_url(valkey) as client:
+            client.lpush(app.conf.task_default_queue, raw)
+        dispatcher.dispatch(Counted())
+        until(lambda: told and other.events)
+    asyncio.run(dispatcher.aclose())
+    assert handler.events == []
+    (kept,) = told
+    headers: dict[str, Any] = json.loads(raw)["headers"]
+    assert (kept.name, kept.message_id) == (headers["task"], headers["id"])
+    assert reason in kept.reason
+    assert kept.content
+    assert "ada@" not in kept.reason
+    assert not [record for record in caplog.records if "ada@" in record.getMessage() + str(record.exc_text)]

@@ -1,0 +1,230 @@
+"""Mail goes out by SMTP or into a folder, and a refusal for good is told from one for now."""
+
+import asyncio
+import email
+import shutil
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from email.message import EmailMessage
+from email.policy import default
+from pathlib import Path
+from typing import Any
+
+import aiosmtplib
+import pytest
+from aiosmtpd.smtp import SMTP, AuthResult
+
+from eventpact.application.ports import MailRejectedError
+from eventpact.infrastructure.mail import FolderMailer, Messages, SmtpMailer
+
+MESSAGES = Messages("Shop <no-reply@shop.example>", "https://shop.example")
+
+
+class Inbox:
+    """An SMTP server's handler that keeps what it gets, and answers RCPT and DATA as it is told."""
+
+    def __init__(self, rcpt: str = "250 ok", data: str = "250 ok") -> None:
+        self.rcpt, self.data = rcpt, data
+        self.mails: list[EmailMessage] = []
+
+    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802
+        if self.rcpt.startswith("250"):
+            envelope.rcpt_tos.append(address)
+        return self.rcpt
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+        self.mails.append(email.message_from_bytes(envelope.content, policy=default))  # type: ignore[arg-type]
+        return self.data
+
+
+@asynccontextmanager
+async def smtp_server(
+    inbox: object,
+    *,
+    tls: ssl.SSLContext | None = None,
+    scheme: str = "smtp",
+    login: str = "",
+    utf8: bool = True,
+    **more: Any,
+) -> AsyncIterator[str]:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: SMTP(inbox, loop=loop, enable_SMTPUTF8=utf8, **more), "127.0.0.1", 0, ssl=tls
+    )
+    try:
+        yield f"{scheme}://{login}127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+@pytest.fixture
+def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """A server's side of TLS, with a certificate that this process trusts."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    )
+    subprocess.run([*command.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+class Doorman:
+    """Lets in who has the password, and keeps whether it was told over TLS."""
+
+    def __init__(self) -> None:
+        self.told_over_tls: list[bool] = []
+
+    def __call__(self, server: Any, session: Any, envelope: Any, mechanism: str, given: Any) -> AuthResult:
+        self.told_over_tls.append(session.ssl is not None)
+        return AuthResult(success=(given.login, given.password) == (b"shop", b"p@ss:word/"), handled=False)
+
+
+LOGIN = "shop:p%40ss%3Aword%2F@"
+
+
+async def send(url: str, *, starttls: bool | None = None) -> None:
+    mailer = SmtpMailer(url, MESSAGES, starttls=starttls, timeout=5)
+    await mailer.send(to="ada@example.com", template="verification", context={"code": "7K3M9QXT"})
+
+
+async def test_a_mail_arrives_by_smtp() -> None:
+    inbox = Inbox()
+    async with smtp_server(inbox) as url:
+        await send(url)
+    (mail,) = inbox.mails
+    assert mail["To"] == "ada@example.com"
+    assert mail["From"] == "Shop <no-reply@shop.example>"
+    assert "7K3M9QXT" in mail.get_content()
+    assert "https://shop.example/verify#email=ada%40example.com" in mail.get_content()
+
+
+@pytest.mark.parametrize("answers", [{"rcpt": "550 no such user"}, {"data": "554 spam"}])
+async def test_a_refusal_for_good_is_permanent_and_quotes_no_address(answers: dict[str, str]) -> None:
+    async with smtp_server(Inbox(**answers)) as url:
+        with pytest.raises(MailRejectedError) as caught:
+            await send(url)
+    assert "ada" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["a da@example.com", "jürgen@example.com", "ada@example.com\nBcc: eve@example.com"])
+async def test_an_address_that_no_server_or_not_this_one_can_take_is_permanent_and_is_not_quoted(address: str) -> None:
+    async with smtp_server(Inbox(), utf8=False) as url:
+        mailer = SmtpMailer(url, MESSAGES, starttls=None, timeout=5)
+        with pytest.raises(MailRejectedError) as caught:
+            await mailer.send(to=address, template="sign-up-repeated", context={})
+    assert "example.com" not in str(caught.value)
+
+
+@pytest.mark.parametrize("answers", [{"rcpt": "450 busy"}, {"data": "451 later"}])
+async def test_a_refusal_for_now_may_be_tried_again(answers: dict[str, str]) -> None:
+    async with smtp_server(Inbox(**answers)) as url:
+        with pytest.raises(Exception, match=r"busy|later") as caught:
+            await send(url)
+    assert not isinstance(caught.value, MailRejectedError)
+
+
+@pytest.mark.parametrize("starttls", [None, True])
+async def test_a_login_goes_through_starttls(tls: ssl.SSLContext, starttls: bool | None) -> None:
+    inbox, doorman = Inbox(), Doorman()
+    async with smtp_server(inbox, login=LOGIN, tls_context=tls, require_starttls=True, authenticator=doorman) as url:
+        await send(url, starttls=starttls)
+    assert len(inbox.mails) == 1
+    assert doorman.told_over_tls == [True]
+
+
+async def test_smtps_is_tls_from_the_start(tls: ssl.SSLContext) -> None:
+    inbox = Inbox()
+    async with smtp_server(inbox, tls=tls, scheme="smtps") as url:
+        await send(url)
+    assert len(inbox.mails) == 1
+
+
+async def test_a_certificate_that_is_not_trusted_is_refused(
+    tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE")
+    inbox = Inbox()
+    async with smtp_server(inbox, tls=tls, scheme="smtps") as url:
+        with pytest.raises(aiosmtplib.SMTPException) as caught:
+            await send(url)
+    assert "certificate" in str(caught.value).lower()
+    assert not inbox.mails
+
+
+async def test_a_password_is_told_to_no_server_without_tls_unless_that_is_set() -> None:
+    inbox, doorman = Inbox(), Doorman()
+    async with smtp_server(inbox, login=LOGIN, auth_require_tls=False, authenticator=doorman) as url:
+        with pytest.raises(aiosmtplib.SMTPException, match="STARTTLS"):
+            await send(url)
+        assert doorman.told_over_tls == []
+        await send(url, starttls=False)
+    assert doorman.told_over_tls == [False]
+
+
+async def test_a_login_that_is_refused_is_to_be_mended_and_tried_again() -> None:
+    async with smtp_server(Inbox(), login="shop:wrong@", auth_require_tls=False, authenticator=Doorman()) as url:
+        with pytest.raises(aiosmtplib.SMTPAuthenticationError) as caught:
+            await send(url, starttls=False)
+    assert not isinstance(caught.value, MailRejectedError)
+
+
+async def test_a_server_that_turns_everybody_away_has_not_refused_the_mail() -> None:
+    async def turn_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"554 no service here\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(turn_away, "127.0.0.1", 0)
+    async with server:
+        with pytest.raises(aiosmtplib.SMTPException) as caught:
+            await send(f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    assert not isinstance(caught.value, MailRejectedError)
+
+
+async def test_a_server_that_does_not_answer_is_given_up() -> None:
+    held: list[asyncio.StreamWriter] = []
+
+    async def hold(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.append(writer)
+
+    server = await asyncio.start_server(hold, "127.0.0.1", 0)
+    async with server:
+        mailer = SmtpMailer(
+            f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}", MESSAGES, starttls=None, timeout=0.1
+        )
+        async with asyncio.timeout(5):
+            with pytest.raises(aiosmtplib.SMTPTimeoutError):
+                await mailer.send(to="ada@example.com", template="sign-up-repeated", context={})
+        for writer in held:
+            writer.close()
+            await writer.wait_closed()
+
+
+async def test_a_server_that_is_away_may_be_tried_again() -> None:
+    async with smtp_server(Inbox()) as url:
+        gone = url
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - which one depends on the system
+        await send(gone)
+    assert not isinstance(caught.value, MailRejectedError)
+
+
+async def test_a_folder_holds_whole_mails_only(tmp_path: Path) -> None:
+    mailer = FolderMailer(tmp_path, MESSAGES)
+    await mailer.send(to="ada@example.com", template="sign-up-repeated", context={})
+    (file,) = tmp_path.iterdir()
+    assert file.suffix == ".eml"
+    assert email.message_from_bytes(file.read_bytes())["To"] == "ada@example.com"
+
+
+@pytest.mark.parametrize("address", ["ada@example.com\r\nBcc: eve@example.com", "ada@example.com\nX: y"])
+async def test_an_address_cannot_bring_headers_of_its_own(tmp_path: Path, address: str) -> None:
+    with pytest.raises(MailRejectedError):
+        await FolderMailer(tmp_path, MESSAGES).send(to=address, template="verification", context={"code": "x"})
+    assert not list(tmp_path.iterdir())
