@@ -6,7 +6,8 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Generic, Literal, ParamSpec, Protocol, TypeVar
 
 from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
@@ -56,23 +57,23 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class CannotStartError(Exception):
-    """What an application is made of cannot be opened; the message is one line that says what."""
+    """A part of the application cannot be opened; the message is one line that names it."""
 
 
 class UseCase(Protocol[P, R_co]):
-    """Something that a person wants done."""
+    """One operation that a client asks for."""
 
     def execute(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What the web process and the worker share.
+    """The parts that the web process, the worker and the relay share.
 
     Attributes:
         handlers: every event type with its handlers.
-        failures: what has failed.
-        outbox: where events are written, if the settings say so.
+        failures: the store of failed deliveries.
+        outbox: the store that events are written to, if the settings say so.
     """
 
     settings: Settings
@@ -84,9 +85,22 @@ class Parts:
     outbox: OutboxStore
 
     def on_failure(self, failed: FailedDelivery) -> None:
-        """The failure sink: what has failed is kept, and then logged."""
+        """Store a failed delivery, then log it. This is the failure sink."""
         self.failures.keep(failed)
         log_failure(failed)
+
+    def entries(self) -> int:
+        """Count the entries of the outbox."""
+        return self.outbox.backlog().entries
+
+    def stock(self) -> Stock:
+        """Count what somebody may have to look after, in one transaction."""
+        with self.database.transaction():
+            failed = self.failures.count()
+            if not self.settings.uses_outbox:
+                return Stock(failed)
+            backlog = self.outbox.backlog()
+        return Stock(failed, backlog.entries, backlog.oldest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +108,9 @@ class Application:
     """The use cases, ready to be called.
 
     Attributes:
-        checks: by name, what raises when something that a request needs is away.
-        counts: by name, how many there are of what somebody may have to look after.
-        metrics: unless the settings are against it.
+        checks: by name, functions that raise when a part that requests need is unreachable.
+        counts: by name, functions that count rows which somebody may have to look after.
+        metrics: ``None`` where the settings switch them off.
     """
 
     settings: Settings
@@ -118,7 +132,7 @@ class Application:
 
 
 def build_parts(settings: Settings) -> Parts:
-    """The handlers and what they need. An embedded SQLite file is brought to the newest schema.
+    """Build the handlers and the parts that they need. An embedded SQLite file is migrated.
 
     Raises:
         CannotStartError: the data folder cannot be used, or the embedded database not opened.
@@ -166,48 +180,65 @@ def _open(settings: Settings) -> Database:
 
 
 def bootstrap(settings: Settings) -> Application:
-    """Wire the application. Call it inside the event loop that is to run the handlers."""
+    """Wire the web application. Call it inside the event loop that is to run the handlers."""
     parts = build_parts(settings)
-    engine, checks = engine_of(parts)
-    metrics = _metrics(parts) if settings.metrics else None
-    dispatcher = _dispatcher(parts, engine, relay=True, metrics=metrics)
+    database = parts.database
+    celery = _celery_app(settings, "web")
+    metrics = Metrics(parts.handlers, parts.stock, settles=celery is None) if settings.metrics else None
+
+    engine = engine_of(parts, celery)
+    if settings.uses_outbox:
+        engine = partial(_outbox, parts, engine, relay=True)
+    if metrics is not None:
+        engine = partial(_observed, parts, engine, metrics)
+    dispatcher = engine(parts.handlers, parts.on_failure)
+
     create_account: UseCase[[CreateAccountData], Account] = CreateAccountCommand(dispatcher, parts.repository)
     resend_code: UseCase[[str], None] = ResendCodeCommand(dispatcher, parts.repository)
+    if settings.uses_outbox:
+        create_account = _InTransaction(database, create_account)
+        resend_code = _InTransaction(database, resend_code)
+
+    checks: dict[str, Callable[[], object]] = {"database": database.ping}
+    if celery is not None:
+        checks["broker"] = partial(_ping_broker, celery)
     counts = {"failed": parts.failures.count}
     if settings.uses_outbox:
-        create_account = _InTransaction(parts.database, create_account)
-        resend_code = _InTransaction(parts.database, resend_code)
-        counts["outbox"] = lambda: parts.outbox.backlog().entries
+        counts["outbox"] = parts.entries
     return Application(
         settings=settings,
         dispatcher=dispatcher,
         create_account=create_account,
         verify_account=VerifyAccountCommand(parts.codes),
         resend_code=resend_code,
-        checks={"database": parts.database.ping, **checks},
+        checks=checks,
         counts=counts,
         metrics=metrics,
-        database=parts.database,
+        database=database,
     )
 
 
 def build_worker(settings: Settings) -> tuple[Celery, EventDispatcher, Parts]:
-    """The Celery application of a worker, with its tasks registered."""
+    """Wire a worker: the Celery application with its tasks registered."""
     from eventpact.infrastructure.celery.app import make_celery
 
     parts = build_parts(settings)
     app = make_celery(settings, role="worker")
-    return app, _dispatcher(parts, _celery(app, parts), relay=False), parts
+    engine = engine_of(parts, app)
+    if settings.uses_outbox:
+        engine = partial(_outbox, parts, engine, relay=False)
+    return app, engine(parts.handlers, parts.on_failure), parts
 
 
 def build_relay(settings: Settings) -> tuple[EventDispatcher, Parts]:
-    """A dispatcher that nobody dispatches to, for what is in the outbox. Call it inside the event loop."""
+    """Wire a relay, which delivers the outbox and receives no events. Call it inside the event loop."""
     parts = build_parts(settings)
-    return _dispatcher(parts, engine_of(parts)[0], relay=True), parts
+    engine = engine_of(parts, _celery_app(settings, "web"))
+    return _outbox(parts, engine, parts.handlers, parts.on_failure, relay=True), parts
 
 
 def with_broker(settings: Settings) -> Settings:
-    """The settings, with the embedded broker that a server has running on this machine, where Celery has none set.
+    """Return the settings, with the embedded broker of a running server where Celery has no broker set.
 
     Raises:
         CannotStartError: no server has one running.
@@ -222,32 +253,29 @@ def with_broker(settings: Settings) -> Settings:
         raise CannotStartError(str(error)) from error
 
 
-def engine_of(parts: Parts) -> tuple[Engine, dict[str, Callable[[], Any]]]:
-    """What builds the dispatcher that the settings name. To swap it is to change this setting, and nothing else."""
-    settings = parts.settings
-    if settings.dispatcher == "sync":
-        from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
-
-        return lambda handlers, on_failure: SyncEventDispatcher(handlers, on_failure=on_failure), {}
-    if settings.dispatcher == "asyncio":
-        from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
-
-        return (
-            lambda handlers, on_failure: AsyncioEventDispatcher(
-                handlers, on_failure=on_failure, max_pending=settings.max_pending
-            ),
-            {},
-        )
-    from eventpact.infrastructure.celery.app import make_celery, ping
-
-    app = make_celery(settings, role="web")
-    return _celery(app, parts), {"broker": lambda: ping(app)}
+def engine_of(parts: Parts, celery: Celery | None) -> Engine:
+    """Return the builder of the dispatcher that the settings name. To swap it is to change this setting alone."""
+    if celery is not None:
+        return partial(_celery, parts, celery)
+    return _sync if parts.settings.dispatcher == "sync" else partial(_asyncio, parts)
 
 
-def _celery(app: Celery, parts: Parts) -> Engine:
+def _sync(handlers: Handlers, on_failure: FailureSink) -> EventDispatcher:
+    from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
+
+    return SyncEventDispatcher(handlers, on_failure=on_failure)
+
+
+def _asyncio(parts: Parts, handlers: Handlers, on_failure: FailureSink) -> EventDispatcher:
+    from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
+
+    return AsyncioEventDispatcher(handlers, on_failure=on_failure, max_pending=parts.settings.max_pending)
+
+
+def _celery(parts: Parts, app: Celery, handlers: Handlers, on_failure: FailureSink) -> EventDispatcher:
     from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
 
-    return lambda handlers, on_failure: CeleryEventDispatcher(
+    return CeleryEventDispatcher(
         app,
         handlers,
         on_failure=on_failure,
@@ -257,18 +285,11 @@ def _celery(app: Celery, parts: Parts) -> Engine:
     )
 
 
-def _dispatcher(parts: Parts, engine: Engine, *, relay: bool, metrics: Metrics | None = None) -> EventDispatcher:
-    build = _outboxed(parts, engine, relay=relay) if parts.settings.uses_outbox else engine
-    if metrics is None:
-        return build(parts.handlers, parts.on_failure)
-    return ObservedEventDispatcher(
-        parts.handlers, build, metrics, on_failure=parts.on_failure, after_commit=parts.database.after_commit
-    )
-
-
-def _outboxed(parts: Parts, engine: Engine, *, relay: bool) -> Engine:
+def _outbox(
+    parts: Parts, engine: Engine, handlers: Handlers, on_failure: FailureSink, *, relay: bool
+) -> OutboxEventDispatcher:
     settings = parts.settings
-    return lambda handlers, on_failure: OutboxEventDispatcher(
+    return OutboxEventDispatcher(
         handlers,
         engine,
         parts.outbox,
@@ -280,21 +301,31 @@ def _outboxed(parts: Parts, engine: Engine, *, relay: bool) -> Engine:
     )
 
 
-def _metrics(parts: Parts) -> Metrics:
-    def take_stock() -> Stock:
-        with parts.database.transaction():
-            failed = parts.failures.count()
-            if not parts.settings.uses_outbox:
-                return Stock(failed)
-            backlog = parts.outbox.backlog()
-        return Stock(failed, backlog.entries, backlog.oldest)
+def _observed(
+    parts: Parts, engine: Engine, metrics: Metrics, handlers: Handlers, on_failure: FailureSink
+) -> EventDispatcher:
+    return ObservedEventDispatcher(
+        handlers, engine, metrics, on_failure=on_failure, after_commit=parts.database.after_commit
+    )
 
-    return Metrics(parts.handlers, take_stock, settles=parts.settings.dispatcher != "celery")
+
+def _celery_app(settings: Settings, role: Literal["web", "worker"]) -> Celery | None:
+    if settings.dispatcher != "celery":
+        return None
+    from eventpact.infrastructure.celery.app import make_celery
+
+    return make_celery(settings, role)
+
+
+def _ping_broker(app: Celery) -> None:
+    from eventpact.infrastructure.celery.app import ping
+
+    ping(app)
 
 
 @dataclass(frozen=True)
 class _InTransaction(Generic[P, R_co]):
-    """A use case whose data and events are committed together, or not at all."""
+    """A use case that commits its data and its events together."""
 
     database: Database
     use_case: UseCase[P, R_co]
@@ -314,7 +345,7 @@ def _mailer(settings: Settings) -> MailerService:
 def _secret(settings: Settings) -> bytes:
     if settings.secret is not None:
         return settings.secret.get_secret_value().encode()
-    # Production does not get here. The file is shared with the workers of this machine, and survives a restart.
+    # In production the setting is mandatory. Workers of this machine read the same file, and it survives a restart.
     path = settings.data_dir / "secret"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f"secret.{os.getpid()}.{secrets.token_hex(4)}")

@@ -111,7 +111,9 @@ def _replay_by_dispatcher(failure: Failure, parts: Parts) -> str:
 
     def build(handlers: Handlers) -> EventDispatcher:
         if in_worker:
-            return engine_of(parts)[0](handlers, parts.on_failure)
+            from eventpact.infrastructure.celery.app import make_celery
+
+            return engine_of(parts, make_celery(parts.settings, "web"))(handlers, parts.on_failure)
         # The process that took the event the first time may be gone; this one stays until its handler is through.
         return SyncEventDispatcher(handlers, on_failure=parts.failures.keep)
 
