@@ -90,7 +90,6 @@ def _write(world: World) -> int:
                     name=name,
                     payload=payload,
                     pending='["nobody"]',
-                    sent=False,
                     appended_at=sa.func.current_timestamp(),
                 )
             )

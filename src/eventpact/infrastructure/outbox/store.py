@@ -27,9 +27,12 @@ outbox = sa.Table(
     sa.Column("payload", sa.Text, nullable=False),
     sa.Column("pending", sa.Text, nullable=False),
     sa.Column("claimed_by", sa.String(32), index=True),
-    sa.Column("sent", sa.Boolean, nullable=False),
     sa.Column("appended_at", UtcDateTime, nullable=False),
     sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("context", sa.Text),
+    sa.Column("due_at", UtcDateTime),
+    sa.Column("sends", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("attempts", sa.Text),
 )
 
 relays = sa.Table(
@@ -134,7 +137,9 @@ class OutboxStore:
     def mark_sent(self, entry_ids: Collection[UUID]) -> None:
         """Another engine has accepted these, so whoever claims them next need not hurry to dispatch them."""
         with self.database.transaction() as connection:
-            connection.execute(sa.update(outbox).where(outbox.c.entry_id.in_(entry_ids)).values(sent=True))
+            connection.execute(
+                sa.update(outbox).where(outbox.c.entry_id.in_(entry_ids)).values(sends=outbox.c.sends + 1)
+            )
 
     def still_here(self, relay_id: str, entry_ids: Collection[UUID]) -> list[Entry]:
         """Those of the relay's entries that are not settled yet."""
@@ -244,7 +249,6 @@ class OutboxStore:
                 payload=entry.payload,
                 pending=json.dumps(entry.pending),
                 claimed_by=relay_id,
-                sent=False,
                 appended_at=_now(),
             )
             .on_conflict_do_nothing()
@@ -256,7 +260,7 @@ class OutboxStore:
 
 def _entry(row: Any, deaths: int = 0) -> Entry:
     pending = tuple(json.loads(row.pending))
-    return Entry(row.entry_id, row.event_id, row.name, row.payload, pending, row.sent, row.tries + deaths)
+    return Entry(row.entry_id, row.event_id, row.name, row.payload, pending, row.sends > 0, row.tries + deaths)
 
 
 def _now() -> datetime:

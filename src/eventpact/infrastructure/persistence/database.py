@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
 
 from eventpact.infrastructure.persistence.postgresql import STATEMENT_SECONDS, BoundedConnection
 
@@ -132,6 +133,10 @@ class Database:
         connection.exec_driver_sql(f"PRAGMA busy_timeout={max(0, int((deadline - time.monotonic()) * 1000))}")
         # A transaction that reads first and writes later would fail at once, not wait, when another wrote meanwhile.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+        """Begin an INSERT that may say what happens on a conflict, as both databases spell it."""
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
 
     def after_commit(self, callback: Callable[[], object]) -> None:
         """Call ``callback``, which must not raise, once the transaction is committed; not if it is rolled back.

@@ -34,8 +34,12 @@ failures = sa.Table(
     sa.Column("first_failed_at", UtcDateTime, nullable=False),
     sa.Column("last_failed_at", UtcDateTime, nullable=False),
     sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("retried_at", UtcDateTime),
+    sa.Column("fingerprint", sa.String(64), unique=True, index=True),
     sa.UniqueConstraint("event_id", "handler"),
 )
+
+_FAILURE: Final = [column for column in failures.c if column.name != "fingerprint"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,7 @@ class Failure:
         error: what the handler raised, in its words, which may hold an address; why a message was not read.
         attempts: since it is kept; what was dispatched again and failed again is kept anew.
         revision: grows whenever it fails again.
+        retried_at: when it was last handed over to be delivered again, where it has not failed since.
     """
 
     failure_id: int
@@ -63,6 +68,7 @@ class Failure:
     first_failed_at: datetime
     last_failed_at: datetime
     revision: int
+    retried_at: datetime | None
 
 
 class FailureStore:
@@ -126,11 +132,11 @@ class FailureStore:
 
     def all(self) -> list[Failure]:
         """Everything that is kept, oldest first."""
-        return self._select(sa.select(failures).order_by(failures.c.failure_id))
+        return self._select(sa.select(*_FAILURE).order_by(failures.c.failure_id))
 
     def get(self, failure_id: int) -> Failure | None:
         """The failure of this number."""
-        return next(iter(self._select(sa.select(failures).where(failures.c.failure_id == failure_id))), None)
+        return next(iter(self._select(sa.select(*_FAILURE).where(failures.c.failure_id == failure_id))), None)
 
     def remove(self, failure: Failure) -> bool:
         """Forget a failure; not if it has failed again since it was read."""
