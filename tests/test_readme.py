@@ -41,13 +41,7 @@ def test_the_verdicts_it_shows_are_about_the_laws_and_the_guarantees_of_today() 
         assert {law["outcome"] for law in verdict["laws"]} <= allowed
         assert all(law["observations"] for law in verdict["laws"])
     for verdict, dispatcher in zip(verdicts, (SyncEventDispatcher, AsyncioEventDispatcher), strict=False):
-        declared = dispatcher.guarantees
-        assert verdict["guarantees"] == {
-            "blocks_caller": declared.blocks_caller,
-            "retries": declared.retries,
-            "delivery": declared.delivery.name.lower(),
-            "ordering": declared.ordering.name.lower(),
-        }
+        assert verdict["guarantees"] == dispatcher.guarantees.to_dict()
 
 
 @pytest.mark.parametrize(("broker", "column"), [("redis://127.0.0.1", 3), ("amqp://127.0.0.1", 4)])

@@ -24,8 +24,9 @@ from eventpact.domain.events import (
     SignUpRepeatedEvent,
     VerificationCodeRequestedEvent,
 )
+from eventpact.infrastructure.dispatching.failures import FailureReporter, log_failure
 from eventpact.infrastructure.dispatching.observing import ObservedEventDispatcher
-from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable, log_failure
+from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.mail import FolderMailer, Messages, SmtpMailer
 from eventpact.infrastructure.monitoring.metrics import Metrics, Stock
 from eventpact.infrastructure.outbox.store import OutboxStore
@@ -84,10 +85,15 @@ class Parts:
     failures: FailureStore
     outbox: OutboxStore
 
-    def on_failure(self, failed: FailedDelivery) -> None:
-        """Store a failed delivery, then log it. This is the failure sink."""
-        self.failures.keep(failed)
-        log_failure(failed)
+    @property
+    def on_failure(self) -> FailureReporter:
+        """The failure sink: store a failed delivery, then log it, masked because an exception may quote an address."""
+
+        def store_and_log(failed: FailedDelivery) -> None:
+            self.failures.keep(failed)
+            log_failure(failed, masked=True)
+
+        return FailureReporter(store_and_log, masked=True)
 
     def entries(self) -> int:
         """Count the entries of the outbox."""

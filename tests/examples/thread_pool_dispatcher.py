@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from eventpact.domain import dispatcher as domain
 from eventpact.domain.dispatcher import Delivery, FailedDelivery, Guarantees, Handlers, Ordering
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, report, undelivered
+from eventpact.infrastructure.dispatching.failures import FailureReporter, undelivered
+from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable
 
 
 class ThreadPoolDispatcher(domain.EventDispatcher):
@@ -16,7 +17,7 @@ class ThreadPoolDispatcher(domain.EventDispatcher):
 
     def __init__(self, handlers: Handlers, *, on_failure: domain.FailureSink | None = None) -> None:
         self._table = SubscriptionTable(handlers)
-        self._on_failure = on_failure
+        self._failures = FailureReporter(on_failure)
         self._pool = ThreadPoolExecutor(16)
         self._pending: dict[object, DomainEvent] = {}
         self._lock = threading.Lock()
@@ -54,6 +55,6 @@ class ThreadPoolDispatcher(domain.EventDispatcher):
                 asyncio.run(asyncio.wait_for(result, None))
         except BaseException as exception:  # noqa: BLE001 - an interruption is no success either
             if self._pending.pop(delivery, None) is not None:  # or else it was returned as undelivered
-                report(self._on_failure, FailedDelivery(event, subscription.handler, exception, attempts=1))
+                self._failures.report(FailedDelivery(event, subscription.handler, exception, attempts=1))
         else:
             self._pending.pop(delivery, None)

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from eventpact.domain.dispatcher import Delivery, Guarantees, Ordering
+from eventpact.domain.dispatcher import Guarantees
 
 __all__ = ["Entry", "Kind", "Trace", "read_journal"]
 
@@ -160,14 +160,7 @@ class Trace:
         """The trace as JSON values."""
         declared = self.guarantees
         return {
-            "guarantees": None
-            if declared is None
-            else {
-                "blocks_caller": declared.blocks_caller,
-                "retries": declared.retries,
-                "delivery": declared.delivery.name,
-                "ordering": declared.ordering.name,
-            },
+            "guarantees": declared and declared.to_dict(),
             "subscriptions": [list(pair) for pair in self.subscriptions],
             "virtual": self.virtual,
             "schedule": self.schedule,
@@ -181,14 +174,7 @@ class Trace:
         return cls(
             entries=tuple(Entry.from_json(json.dumps(entry)) for entry in data["entries"]),
             subscriptions=tuple((event_type, handler) for event_type, handler in data["subscriptions"]),
-            guarantees=None
-            if declared is None
-            else Guarantees(
-                blocks_caller=declared["blocks_caller"],
-                retries=declared["retries"],
-                delivery=Delivery[declared["delivery"]],
-                ordering=Ordering[declared["ordering"]],
-            ),
+            guarantees=declared and Guarantees.from_dict(declared),
             virtual=data["virtual"],
             schedule=data["schedule"],
         )

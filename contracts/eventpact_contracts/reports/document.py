@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from eventpact.domain.dispatcher import Guarantees
 from eventpact_contracts.checking.outcomes import LawResult, Verdict
 from eventpact_contracts.reports.summary import exit_code, printable
 
@@ -26,21 +25,10 @@ def document(verdicts: Sequence[Verdict]) -> str:
 def _verdict(verdict: Verdict) -> dict[str, Any]:
     return {
         "dispatcher": printable(verdict.dispatcher),
-        "guarantees": _guarantees(verdict.guarantees),
+        "guarantees": verdict.guarantees and verdict.guarantees.to_dict(),
         "exit_code": verdict.exit_code,
         "seconds": round(verdict.seconds, 3),
         "laws": [_law(result) for result in verdict.results],
-    }
-
-
-def _guarantees(declared: Guarantees | None) -> dict[str, Any] | None:
-    if declared is None:
-        return None
-    return {
-        "blocks_caller": declared.blocks_caller,
-        "retries": declared.retries,
-        "delivery": declared.delivery.name.lower(),
-        "ordering": declared.ordering.name.lower(),
     }
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from eventpact.domain.dispatcher import DispatcherClosedError, FailedDelivery
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.dispatching.subscriptions import Subscription, report, undelivered
+from eventpact.infrastructure.dispatching.failures import FailureReporter, undelivered
+from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact_contracts.rogues.pass_through import Disguise, LoopDisguise
 from eventpact_contracts.rogues.rogue import Rogue
 
@@ -64,7 +65,8 @@ class Unreferenced(LoopDisguise):
         except (Exception, asyncio.CancelledError) as exception:
             if self.closing and isinstance(exception, asyncio.CancelledError):
                 raise
-            report(self.on_failure, FailedDelivery(event, subscription.handler, exception, attempts=1))
+            failed = FailedDelivery(event, subscription.handler, exception, attempts=1)
+            FailureReporter(self.on_failure).report(failed)
 
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
         loop = asyncio.get_running_loop()

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from eventpact.bootstrap import Parts, build_parts, engine_of, with_broker
 from eventpact.domain.dispatcher import DispatchError, EventDispatcher, Handlers
+from eventpact.infrastructure.dispatching.failures import FailureReporter
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.persistence.failure_store import Failure
 from eventpact.infrastructure.persistence.replay import ReplayError, replay_by_dispatcher, replay_by_outbox
@@ -115,7 +116,7 @@ def _replay_by_dispatcher(failure: Failure, parts: Parts) -> str:
 
             return engine_of(parts, make_celery(parts.settings, "web"))(handlers, parts.on_failure)
         # The process that took the event the first time may be gone; this one stays until its handler is through.
-        return SyncEventDispatcher(handlers, on_failure=parts.failures.keep)
+        return SyncEventDispatcher(handlers, on_failure=FailureReporter(parts.failures.keep, masked=True))
 
     dispatcher = replay_by_dispatcher(failure, parts.failures, table, build)
     asyncio.run(dispatcher.aclose(parts.settings.drain_timeout))

@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from eventpact.domain.events import DomainEvent
 
@@ -88,6 +88,25 @@ class Guarantees:
     retries: int
     delivery: Delivery
     ordering: Ordering
+
+    def to_dict(self) -> dict[str, bool | int | str]:
+        """The values as JSON, for reports."""
+        return {
+            "blocks_caller": self.blocks_caller,
+            "retries": self.retries,
+            "delivery": self.delivery.name.lower(),
+            "ordering": self.ordering.name.lower(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The guarantees that ``to_dict`` was called on."""
+        return cls(
+            blocks_caller=data["blocks_caller"],
+            retries=data["retries"],
+            delivery=Delivery[data["delivery"].upper()],
+            ordering=Ordering[data["ordering"].upper()],
+        )
 
 
 E_contra = TypeVar("E_contra", bound=DomainEvent, contravariant=True)

@@ -25,7 +25,8 @@ from eventpact.domain.dispatcher import (
     Ordering,
 )
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, report, undelivered
+from eventpact.infrastructure.dispatching.failures import FailureReporter, undelivered
+from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable
 
 __all__ = ["AsyncioEventDispatcher"]
 
@@ -76,7 +77,7 @@ class AsyncioEventDispatcher(EventDispatcher):
     ) -> None:
         self._table = SubscriptionTable(handlers)
         self._routes = dict(self._table)
-        self._on_failure = on_failure
+        self._failures = FailureReporter(on_failure)
         self._max_pending = max_pending
         self._executor = ThreadPoolExecutor(max_threads, thread_name_prefix="eventpact-handler")
         # The strong reference that keeps a task from vanishing in a garbage collection, and what it is about.
@@ -192,7 +193,7 @@ class AsyncioEventDispatcher(EventDispatcher):
         if self._given_up and future.cancelled():
             self._undelivered.append(event)
         elif exception is not None:
-            report(self._on_failure, FailedDelivery(event, subscription.handler, exception, attempts=1))
+            self._failures.report(FailedDelivery(event, subscription.handler, exception, attempts=1))
         elif not isinstance(future, asyncio.Task) and inspect.isawaitable(result):
             # a plain handle that returned a coroutine
             task = asyncio.Task(_awaited(result), loop=self._home)

@@ -24,6 +24,7 @@ from eventpact.infrastructure.celery.messages import event_message, task_name
 from eventpact.infrastructure.celery.publisher import Publisher
 from eventpact.infrastructure.celery.queues import is_amqp, queue_of
 from eventpact.infrastructure.celery.task import EventTask, own_class
+from eventpact.infrastructure.dispatching.failures import FailureReporter
 from eventpact.infrastructure.dispatching.loop_thread import LoopThread
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 
@@ -74,6 +75,7 @@ class CeleryEventDispatcher(EventDispatcher):
         max_backoff: float = 60.0,
     ) -> None:
         self._table = SubscriptionTable(handlers)
+        failures = FailureReporter(on_failure)
         self._app = celery_app
         self._retries = retries
         self._queue = queue_of(celery_app)
@@ -92,7 +94,7 @@ class CeleryEventDispatcher(EventDispatcher):
                 route,
                 publisher=self._retry_publisher,
                 loop=self._loop,
-                on_failure=on_failure,
+                failures=failures,
                 retries=retries,
                 backoff=backoff,
                 max_backoff=max_backoff,

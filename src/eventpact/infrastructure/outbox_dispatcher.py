@@ -26,7 +26,8 @@ from eventpact.domain.dispatcher import (
     Ordering,
 )
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, log_failure, report
+from eventpact.infrastructure.dispatching.failures import FailureReporter
+from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable
 from eventpact.infrastructure.dispatching.unreadable import UnreadableSink
 from eventpact.infrastructure.monitoring.logs import about
 from eventpact.infrastructure.outbox.relay import Relay
@@ -90,7 +91,7 @@ class OutboxEventDispatcher(EventDispatcher):
             event_type: [subscription.key for subscription in route] for event_type, route in self._table.items()
         }
         self._store = store
-        self._on_failure = on_failure
+        self._failures = FailureReporter(on_failure)
         self._in_process = resend is None
         self._closing = False
         self._relay: Relay | None = None
@@ -103,7 +104,7 @@ class OutboxEventDispatcher(EventDispatcher):
                 store,
                 self._inner.dispatch,
                 self._table,
-                on_failure=on_failure,
+                on_failure=self._failures,
                 on_unreadable=on_unreadable,
                 lease=lease,
                 poll=poll,
@@ -210,9 +211,9 @@ class OutboxEventDispatcher(EventDispatcher):
 
         def sink(failed: FailedDelivery) -> None:
             entries.extend(self._store.pending(failed.event.event_id, key))
-            (self._on_failure or log_failure)(failed)
+            self._failures(failed)
 
-        if report(sink, failed):
+        if self._failures.around(lambda _: sink).report(failed):
             self._settle(failed.event, key, entries)
 
     def _settle(self, event: DomainEvent, key: str, entries: Sequence[UUID] | None = None) -> None:

@@ -25,8 +25,9 @@ from eventpact.domain.dispatcher import (
     Ordering,
 )
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.dispatching.failures import FailureReporter, undelivered
 from eventpact.infrastructure.dispatching.loop_thread import LoopThread
-from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, report, undelivered
+from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable
 from eventpact.infrastructure.monitoring.logs import about
 
 __all__ = ["SyncEventDispatcher"]
@@ -93,7 +94,7 @@ class SyncEventDispatcher(EventDispatcher):
 
     def __init__(self, handlers: Handlers, *, on_failure: FailureSink | None = None) -> None:
         self._table = SubscriptionTable(handlers)
-        self._on_failure = on_failure
+        self._failures = FailureReporter(on_failure)
         # Lists, because clearing one stops a loop over it: that is how handlers which had no turn yet are given up.
         self._lists = {event_type: list(route) for event_type, route in self._table.items()}
         # What to call for each type: its only handler, without a detour. Emptied when closing begins, so that an open
@@ -247,7 +248,7 @@ class SyncEventDispatcher(EventDispatcher):
             )
         else:
             try:
-                report(self._on_failure, FailedDelivery(event, subscription.handler, exception, attempts=1))
+                self._failures.report(FailedDelivery(event, subscription.handler, exception, attempts=1))
             except BaseException as interruption:  # noqa: BLE001 - raised again once the others had their turn
                 turn.cascade = turn.cascade or _Cascade()
                 turn.cascade.interruption = interruption

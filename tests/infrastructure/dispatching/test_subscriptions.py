@@ -1,7 +1,5 @@
 """The subscription table refuses what could never work, when a dispatcher is built (law A4)."""
 
-import logging
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, make_dataclass
 from unittest.mock import Mock
@@ -10,7 +8,8 @@ import pytest
 
 from eventpact.domain.dispatcher import FailedDelivery, RegistrationError
 from eventpact.domain.events import AccountCreatedEvent, DomainEvent
-from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable, report, undelivered
+from eventpact.infrastructure.dispatching.subscriptions import Handle, Subscription, SubscriptionTable
+from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +38,6 @@ class Undecorated(DomainEvent): ...
 
 namesake = make_dataclass("Renamed", [], bases=(DomainEvent,), frozen=True, kw_only=True)
 recorder = Recorder()
-ADDRESS = "someone@example.com"
 
 
 @pytest.mark.parametrize(
@@ -83,17 +81,6 @@ def test_a_type_is_found_by_its_wire_name() -> None:
         SubscriptionTable({Renamed: recorder}).named("AccountCreatedEvent")
 
 
-def refuse() -> None:
-    raise ValueError(ADDRESS)
-
-
-def failed() -> FailedDelivery:
-    try:
-        refuse()
-    except ValueError as error:
-        return FailedDelivery(Renamed(name="x"), recorder, error, attempts=2)
-
-
 def test_a_subscription_says_what_is_called_for_what_and_how() -> None:
     class Awaited:
         async def handle(self, event: DomainEvent) -> None: ...
@@ -119,24 +106,6 @@ def test_what_a_registration_lacks_is_told_with_what_was_given() -> None:
     )
 
 
-def test_without_a_sink_a_failure_is_logged_but_not_what_its_message_quotes(caplog: pytest.LogCaptureFixture) -> None:
-    failure = failed()
-    report(None, failure)
-    (record,) = caplog.records
-    assert record.levelno == logging.ERROR
-    for part in ("Renamed", str(failure.event.event_id), "Recorder", "2 attempt", "ValueError", "in failed"):
-        assert part in record.getMessage()
-    assert "someone" not in caplog.text
-
-
-def test_a_sink_that_raises_is_logged_and_the_failure_with_it(caplog: pytest.LogCaptureFixture) -> None:
-    report(Mock(side_effect=OSError("secret")), failed())
-    assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
-    assert "OSError" in caplog.text
-    assert "ValueError" in caplog.text
-    assert "secret" not in caplog.text
-
-
 @pytest.mark.parametrize(
     ("what", "told"),
     [
@@ -152,28 +121,42 @@ def test_what_is_no_event_is_told_with_its_type(what: object, told: str) -> None
     assert str(caught.value) == f"only a DomainEvent can be dispatched, {told}"
 
 
-def test_the_records_of_a_failure_carry_what_it_is_about(caplog: pytest.LogCaptureFixture) -> None:
-    failure, error = failed(), OSError()
-    report(Mock(side_effect=error), failure)
-    about_sink, about_failure = (vars(record) for record in caplog.records)
-    for about in (about_sink, about_failure):
-        assert (about["event"], about["event_id"]) == ("Renamed", str(failure.event.event_id))
-        assert about["handler"].endswith("Recorder")
-    assert about_failure["attempt"] == 2
-    told = f"Renamed {failure.event.event_id}"
-    where, where_of_sink = ("".join(traceback.format_tb(each.__traceback__)) for each in (failure.exception, error))
-    assert caplog.messages == [
-        f"the failure sink raised OSError for {told}\n{where_of_sink}",
-        f"delivery of {told} to {about_failure['handler']} failed after 2 attempt(s): ValueError\n{where}",
-    ]
+def test_wrapping_a_table_keeps_handlers_keys_and_names() -> None:
+    calls: list[str] = []
+
+    class Awaited:
+        async def handle(self, event: DomainEvent) -> None:
+            calls.append("handled")
+
+    def wrap(subscription: Subscription) -> Handle:
+        async def handle_async(event: DomainEvent) -> None:
+            calls.append(f"before {subscription.key}")
+            await subscription.handle(event)  # type: ignore[misc]
+
+        def handle(event: DomainEvent) -> None:
+            calls.append(f"before {subscription.key}")
+
+        return handle_async if subscription.is_async else handle
+
+    table = SubscriptionTable({Renamed: [Recorder(), Awaited()]})
+    around = table.around(wrap)
+    assert around.named("Renamed") is Renamed
+    attributes = ("event_type", "handler", "key", "is_async")
+    for before, after in zip(table[Renamed], around[Renamed], strict=True):
+        assert [getattr(after, name) for name in attributes] == [getattr(before, name) for name in attributes]
+        assert after.handle is not before.handle
+    event = Renamed(name="x")
+    SyncEventDispatcher(around).dispatch(event)
+    plain, awaited = (each.key for each in table[Renamed])
+    assert calls == [f"before {plain}", f"before {awaited}", "handled"]
 
 
-def test_each_undelivered_event_is_returned_once_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    event, equal = Renamed(name="x"), Renamed(name="y")
-    assert undelivered([event, equal, event]) == (event, equal)
-    assert caplog.messages == [
-        f"Renamed {each.event_id} is undelivered: the dispatcher closed before it was settled"
-        for each in (event, equal)
-    ]
-    assert [vars(record)["event"] for record in caplog.records] == ["Renamed"] * 2
-    assert [vars(record)["event_id"] for record in caplog.records] == [str(event.event_id), str(equal.event_id)]
+def test_a_wrapped_table_reports_the_original_handler() -> None:
+    class Failing:
+        def handle(self, event: DomainEvent) -> None:
+            raise ValueError
+
+    handler, failures = Failing(), list[FailedDelivery]()
+    table = SubscriptionTable({Renamed: handler})
+    SyncEventDispatcher(table.around(lambda each: each.handle), on_failure=failures.append).dispatch(Renamed(name="x"))
+    assert [failed.handler for failed in failures] == [handler]

@@ -14,15 +14,16 @@ from celery import Task
 from celery.exceptions import Reject, Retry, WorkerShutdown, WorkerTerminate
 from celery.worker.request import Request
 
-from eventpact.domain.dispatcher import DispatchError, FailedDelivery, FailureSink, PermanentFailureError
+from eventpact.domain.dispatcher import DispatchError, FailedDelivery, PermanentFailureError
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.celery.connection import BrokerConnection
 from eventpact.infrastructure.celery.consumer import UnreadableMessage, tell_unreadable
 from eventpact.infrastructure.celery.messages import event_message, task_name
 from eventpact.infrastructure.celery.publisher import Publisher
 from eventpact.infrastructure.celery.queues import is_amqp, queue_of, retry_queue
+from eventpact.infrastructure.dispatching.failures import FailureReporter
 from eventpact.infrastructure.dispatching.loop_thread import LoopThread
-from eventpact.infrastructure.dispatching.subscriptions import Subscription, report
+from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact.infrastructure.monitoring.logs import about
 
 __all__ = ["EventTask", "FailedDeliveryError", "own_class"]
@@ -66,7 +67,7 @@ class EventTask(Task):  # type: ignore[type-arg]
         *,
         publisher: Publisher,
         loop: LoopThread,
-        on_failure: FailureSink | None,
+        failures: FailureReporter,
         retries: int,
         backoff: float,
         max_backoff: float,
@@ -76,7 +77,7 @@ class EventTask(Task):  # type: ignore[type-arg]
         self._subscriptions = {subscription.key: subscription for subscription in subscriptions}
         self._publisher = publisher
         self._loop = loop
-        self._on_failure = on_failure
+        self._failures = failures
         self.event_retries = retries
         self._backoff = backoff
         self._max_backoff = max_backoff
@@ -101,9 +102,8 @@ class EventTask(Task):  # type: ignore[type-arg]
         waited = self._publish_retry(event, again) if again else None
         failed = [failure for failure in failures if waited is None or failure not in again]
         taken = [
-            report(
-                self._on_failure,
-                FailedDelivery(event, failure.subscription.handler, failure.exception, attempts=self._attempts),
+            self._failures.report(
+                FailedDelivery(event, failure.subscription.handler, failure.exception, attempts=self._attempts)
             )
             for failure in failed
         ]

@@ -1,4 +1,4 @@
-"""A dispatcher that is watched: tells an observer what another dispatcher accepted, refused and settled."""
+"""A dispatcher around another one, which calls an observer with accepted, refused and settled events."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from eventpact.domain.dispatcher import (
     Handlers,
 )
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, log_failure
+from eventpact.infrastructure.dispatching.failures import FailureReporter
+from eventpact.infrastructure.dispatching.subscriptions import Handle, Subscription, SubscriptionTable
 
 __all__ = ["ObservedEventDispatcher", "Observer"]
 
 
 class Observer(Protocol):
-    """Is told what happens, on any thread. It must not raise, nor block."""
+    """Called on any thread. It must not raise, nor block."""
 
     def accepted(self, event: DomainEvent) -> None:
         """An event was accepted, and what accepted it is committed."""
@@ -39,13 +40,12 @@ class Observer(Protocol):
 class ObservedEventDispatcher(EventDispatcher):
     """Dispatches to an inner dispatcher, whose guarantees it has.
 
-    Whoever does not want to observe leaves it out: nothing else knows of observers. What other processes settle
-    (workers, relays) is not seen here.
+    Nothing else knows of observers. Deliveries that other processes settle (workers, relays) are not seen here.
 
     Args:
         handlers: event types, each with a handler or a sequence of handlers.
         inner: builds the dispatcher that delivers, from handlers and a failure sink.
-        observer: is told.
+        observer: is called.
         on_failure: the failure sink; the log where it is not given.
         after_commit: calls what it is given once the caller's transaction is committed, at once outside of one.
 
@@ -63,14 +63,9 @@ class ObservedEventDispatcher(EventDispatcher):
         after_commit: Callable[[Callable[[], object]], None] | None = None,
     ) -> None:
         self._observer = observer
-        self._on_failure = on_failure or log_failure
         self._after_commit = after_commit or _at_once
         self._inner = inner(
-            {
-                event_type: [_observed(subscription, observer) for subscription in route]
-                for event_type, route in SubscriptionTable(handlers).items()
-            },
-            self._failed,
+            SubscriptionTable(handlers).around(self._observed), FailureReporter(on_failure).around(self._failing)
         )
 
     @property
@@ -91,43 +86,30 @@ class ObservedEventDispatcher(EventDispatcher):
         """Close the inner dispatcher."""
         return await self._inner.aclose(timeout)
 
-    def _failed(self, failed: FailedDelivery) -> None:
-        handler: Any = failed.handler
-        self._on_failure(FailedDelivery(failed.event, handler.__wrapped__, failed.exception, failed.attempts))
-        self._observer.failed(failed.event)
+    def _observed(self, subscription: Subscription) -> Handle:
+        def handle(event: DomainEvent) -> Awaitable[None] | None:
+            result = subscription.handle(event)
+            if inspect.isawaitable(result):
+                return finish(event, result)
+            self._observer.succeeded(event)
+            return None
+
+        async def handle_async(event: DomainEvent) -> None:
+            await finish(event, subscription.handle(event))
+
+        async def finish(event: DomainEvent, result: Any) -> None:
+            await result
+            self._observer.succeeded(event)
+
+        return handle_async if subscription.is_async else handle
+
+    def _failing(self, sink: FailureSink) -> FailureSink:
+        def report(failed: FailedDelivery) -> None:
+            sink(failed)
+            self._observer.failed(failed.event)
+
+        return report
 
 
 def _at_once(callback: Callable[[], object]) -> None:
     callback()
-
-
-class _Observed:
-    """A plain handler whose successes are told."""
-
-    def __init__(self, subscription: Subscription, observer: Observer) -> None:
-        self.__wrapped__ = subscription.handler
-        self._handle = subscription.handle
-        self._observer = observer
-
-    def handle(self, event: DomainEvent) -> Awaitable[None] | None:
-        result = self._handle(event)
-        if inspect.isawaitable(result):
-            return self._finish(event, result)
-        self._observer.succeeded(event)
-        return None
-
-    async def _finish(self, event: DomainEvent, result: Awaitable[None]) -> None:
-        await result
-        self._observer.succeeded(event)
-
-
-class _ObservedAsync(_Observed):
-    """The same for an ``async def``."""
-
-    async def handle(self, event: DomainEvent) -> None:
-        awaitable: Any = self._handle(event)
-        await self._finish(event, awaitable)
-
-
-def _observed(subscription: Subscription, observer: Observer) -> _Observed:
-    return (_ObservedAsync if subscription.is_async else _Observed)(subscription, observer)

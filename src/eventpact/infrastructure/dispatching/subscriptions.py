@@ -1,68 +1,74 @@
-"""What every dispatcher shares: the subscription table, checked once when it is built, and the failure sink.
+"""The handlers of each event type, checked once when a dispatcher is built.
 
 Public for authors of a dispatcher of their own::
 
     table = SubscriptionTable(handlers)                # raises RegistrationError (law A4)
-    for subscription in table.route(event):            # raises TypeError for what is no event (law A1)
+    failures = FailureReporter(on_failure)
+    for subscription in table.route(event):            # raises TypeError for anything else than an event (law A1)
         try:
             subscription.handle(event)
         except Exception as exception:
-            report(on_failure, FailedDelivery(event, subscription.handler, exception, attempts=1))
+            failures.report(FailedDelivery(event, subscription.handler, exception, attempts=1))
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
-import logging
-import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from eventpact.domain.dispatcher import FailedDelivery, FailureSink, Handler, Handlers, RegistrationError
+from eventpact.domain.dispatcher import Handler, Handlers, RegistrationError
 from eventpact.domain.events import DomainEvent
 from eventpact.domain.wire import WireError, fields_of
-from eventpact.infrastructure.monitoring.logs import about
 
-__all__ = ["Subscription", "SubscriptionTable", "check_event", "log_failure", "report", "undelivered"]
+__all__ = ["Handle", "Subscription", "SubscriptionTable", "check_event", "handler_name"]
 
-_log = logging.getLogger("eventpact")
+Handle = Callable[[DomainEvent], Awaitable[None] | None]
+"""A handler's bound ``handle``, or a function around it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subscription:
-    """One (event type, handler) pair.
+    """One (event type, handler) pair. It has ``handle``, so it is a handler, too.
 
     Attributes:
         event_type: the exact type of the events that the handler receives.
         handler: the handler as it was given.
-        handle: its bound ``handle``.
+        handle: its bound ``handle``, perhaps wrapped.
         is_async: whether ``handle`` is an ``async def``. A plain ``handle`` may still return an awaitable.
         key: names the handler among those of its event type, alike in every process that builds the same table.
     """
 
     event_type: type[DomainEvent]
     handler: Handler[Any]
-    handle: Callable[[DomainEvent], Awaitable[None] | None]
+    handle: Handle
     is_async: bool
     key: str
 
 
 class SubscriptionTable(Mapping[type[DomainEvent], tuple[Subscription, ...]]):
-    """The handlers of each event type: a mapping from exact types to subscriptions, which never changes.
+    """A mapping from exact event types to their subscriptions, which never changes.
+
+    Args:
+        handlers: event types, each with a handler, or a list or tuple of handlers. Another table is taken as it is.
 
     Raises:
         RegistrationError: an impossible registration; the message names what is wrong and what to do (law A4).
     """
 
     def __init__(self, handlers: Handlers) -> None:
+        self._routes: dict[type[DomainEvent], tuple[Subscription, ...]] = {}
+        self._by_name: dict[str, type[DomainEvent]] = {}
+        if isinstance(handlers, SubscriptionTable):
+            self._routes, self._by_name = handlers._routes, handlers._by_name
+            return
         if not isinstance(handlers, Mapping):
             raise RegistrationError(
                 f"handlers must map event types to handlers, got {type(handlers).__name__}; write {{MyEvent: handler}}"
             )
-        self._routes: dict[type[DomainEvent], tuple[Subscription, ...]] = {}
-        self._by_name: dict[str, type[DomainEvent]] = {}
         for event_type, given in handlers.items():
             _check_event_type(event_type)
             name = event_type.__name__
@@ -71,7 +77,7 @@ class SubscriptionTable(Mapping[type[DomainEvent], tuple[Subscription, ...]]):
                     f"{_path(event_type)} and {_path(self._by_name[name])} have one wire name, {name}; rename one"
                 )
             self._by_name[name] = event_type
-            several = given if isinstance(given, Sequence) else (given,)
+            several = given if isinstance(given, (list, tuple)) and not hasattr(given, "handle") else (given,)
             self._routes[event_type] = tuple(_subscriptions(event_type, several))
 
     def __getitem__(self, event_type: type[DomainEvent]) -> tuple[Subscription, ...]:
@@ -102,6 +108,24 @@ class SubscriptionTable(Mapping[type[DomainEvent], tuple[Subscription, ...]]):
             KeyError: no type of that name has a handler here.
         """
         return self._by_name[wire_name]
+
+    def around(self, wrap: Callable[[Subscription], Handle]) -> SubscriptionTable:
+        """The same table with each ``handle`` replaced by what ``wrap`` makes of its subscription.
+
+        Handlers, keys and names stay as they were given, so that failures are reported with the original handler. A
+        dispatcher that is given the table instead of handlers calls the wrapped functions. Where ``is_async`` is set,
+        ``wrap`` returns an ``async def``.
+        """
+        table = copy.copy(self)
+        table._routes = {
+            event_type: tuple(_rehandled(subscription, wrap(subscription)) for subscription in route)
+            for event_type, route in self.items()
+        }
+        return table
+
+
+def _rehandled(subscription: Subscription, handle: Handle) -> Subscription:
+    return replace(subscription, handle=handle, is_async=inspect.iscoroutinefunction(handle))
 
 
 def check_event(event: object) -> None:
@@ -163,56 +187,3 @@ def handler_name(handler: Handler[Any]) -> str:
 
 def _path(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def log_failure(failed: FailedDelivery) -> None:
-    """The failure sink of those who give none: one ERROR record, with where it was raised.
-
-    The exception's own text is left out, because it may quote an address or a code.
-    """
-    name, event_id, handler = type(failed.event).__name__, failed.event.event_id, handler_name(failed.handler)
-    _log.error(
-        "delivery of %s %s to %s failed after %d attempt(s): %s\n%s",
-        name,
-        event_id,
-        handler,
-        failed.attempts,
-        type(failed.exception).__name__,
-        "".join(traceback.format_tb(failed.exception.__traceback__)),
-        extra=about(name, event_id, handler, failed.attempts),
-    )
-
-
-def report(on_failure: FailureSink | None, failed: FailedDelivery) -> bool:
-    """Hand ``failed`` to the failure sink, or to the log where there is none. A sink that raises is logged (law I4).
-
-    Returns:
-        Whether the sink took it.
-    """
-    try:
-        (log_failure if on_failure is None else on_failure)(failed)
-    except Exception as exception:  # noqa: BLE001 - the sink is not trusted (law I4)
-        _log.error(
-            "the failure sink raised %s for %s %s\n%s",
-            type(exception).__name__,
-            type(failed.event).__name__,
-            failed.event.event_id,
-            "".join(traceback.format_tb(exception.__traceback__)),
-            extra=about(type(failed.event).__name__, failed.event.event_id, handler_name(failed.handler)),
-        )
-        log_failure(failed)
-        return False
-    return True
-
-
-def undelivered(events: Iterable[DomainEvent]) -> tuple[DomainEvent, ...]:
-    """What a closing dispatcher returns: each event once, by identity, and logged in case the caller drops them."""
-    once = tuple({id(event): event for event in events}.values())
-    for event in once:
-        _log.error(
-            "%s %s is undelivered: the dispatcher closed before it was settled",
-            type(event).__name__,
-            event.event_id,
-            extra=about(type(event).__name__, event.event_id),
-        )
-    return once

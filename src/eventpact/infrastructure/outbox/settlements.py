@@ -10,7 +10,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from eventpact.domain.dispatcher import FailedDelivery, FailureSink
-from eventpact.infrastructure.dispatching.subscriptions import log_failure, report
+from eventpact.infrastructure.dispatching.failures import FailureReporter, log_failure
 from eventpact.infrastructure.outbox.store import OutboxStore
 
 __all__ = ["DEATHS", "NeverSettledError", "Outcomes"]
@@ -41,7 +41,7 @@ class Outcomes:
     """
 
     def __init__(self, on_failure: FailureSink | None) -> None:
-        self._on_failure = on_failure or log_failure
+        self._failures = FailureReporter(on_failure)
         self._settled: deque[tuple[UUID, str]] = deque()
         self._failed: deque[tuple[FailedDelivery, str]] = deque()
         # Failures that the sink was told, each with an entry that was there before: one that came later is a replay.
@@ -90,11 +90,11 @@ class Outcomes:
 
         def sink(failed: FailedDelivery) -> None:
             try:
-                self._on_failure(failed)
+                self._failures(failed)
             except _AWAY as error:
                 away.append(error)
 
-        report(sink, failed)
+        self._failures.around(lambda _: sink).report(failed)
         if away:
             raise away[0]
 

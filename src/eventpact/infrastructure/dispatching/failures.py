@@ -1,0 +1,126 @@
+"""The failure sink, which is not trusted (law I4), and the log of failed and of undelivered events."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import traceback
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from eventpact.domain.dispatcher import FailedDelivery, FailureSink, RegistrationError
+from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.dispatching.subscriptions import handler_name
+from eventpact.infrastructure.monitoring.logs import about
+
+__all__ = ["FailureReporter", "log_failure", "undelivered"]
+
+_log = logging.getLogger("eventpact")
+
+
+class FailureReporter:
+    """Hands each failed delivery to the failure sink, or to the log where there is none.
+
+    A reporter is itself a failure sink: a dispatcher that is given one, as ``on_failure``, reports as it does.
+
+    Args:
+        on_failure: the failure sink.
+        masked: whether the log shows only the type of an exception and where it was raised. Its text may quote an
+            address or a code; that is for the application to say.
+
+    Raises:
+        RegistrationError: ``on_failure`` cannot be called as a failure sink (law A4).
+    """
+
+    def __init__(self, on_failure: FailureSink | None = None, *, masked: bool = False) -> None:
+        if on_failure is not None:
+            _check_sink(on_failure)
+        self._masked: bool = masked
+        self._sink: FailureSink = self._log_failure if on_failure is None else on_failure
+        if isinstance(on_failure, FailureReporter):
+            self._masked, self._sink = on_failure._masked, on_failure._sink
+
+    def __call__(self, failed: FailedDelivery) -> None:
+        """Call the sink, which may raise."""
+        result: Any = self._sink(failed)
+        if inspect.isawaitable(result):
+            if inspect.iscoroutine(result):
+                result.close()
+            raise TypeError("the failure sink returned an awaitable, which nobody awaits; make it a plain function")
+
+    def report(self, failed: FailedDelivery) -> bool:
+        """Call the sink; log the failure if the sink raises.
+
+        Returns:
+            Whether the sink took it.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: the sink raised it (law I5).
+        """
+        try:
+            self(failed)
+        except BaseException as exception:
+            _log.error(
+                "the failure sink raised %s for %s %s\n%s",
+                type(exception).__name__,
+                type(failed.event).__name__,
+                failed.event.event_id,
+                _details(exception, self._masked),
+                extra=about(type(failed.event).__name__, failed.event.event_id, handler_name(failed.handler)),
+            )
+            self._log_failure(failed)
+            if isinstance(exception, (KeyboardInterrupt, SystemExit)):
+                raise
+            return False
+        return True
+
+    def around(self, wrap: Callable[[FailureSink], FailureSink]) -> FailureReporter:
+        """The same reporter with its sink wrapped."""
+        return FailureReporter(wrap(self), masked=self._masked)
+
+    def _log_failure(self, failed: FailedDelivery) -> None:
+        log_failure(failed, masked=self._masked)
+
+
+def _check_sink(on_failure: object) -> None:
+    if not callable(on_failure):
+        raise RegistrationError(f"the failure sink is no function, but {type(on_failure).__name__}; give a callable")
+    for function in (on_failure, type(on_failure).__call__):
+        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+            raise RegistrationError("the failure sink is async or a generator, and would never run; make it a function")
+        if inspect.isasyncgenfunction(function):
+            raise RegistrationError("the failure sink is an async generator, and would never run; make it a function")
+
+
+def log_failure(failed: FailedDelivery, *, masked: bool = False) -> None:
+    """Write one ERROR record about a failed delivery: the failure sink of those who give none."""
+    name, event_id, handler = type(failed.event).__name__, failed.event.event_id, handler_name(failed.handler)
+    _log.error(
+        "delivery of %s %s to %s failed after %d attempt(s): %s\n%s",
+        name,
+        event_id,
+        handler,
+        failed.attempts,
+        type(failed.exception).__name__,
+        _details(failed.exception, masked),
+        extra=about(name, event_id, handler, failed.attempts),
+    )
+
+
+def _details(exception: BaseException, masked: bool) -> str:
+    if masked:
+        return "".join(traceback.format_tb(exception.__traceback__))
+    return "".join(traceback.format_exception(exception))
+
+
+def undelivered(events: Iterable[DomainEvent]) -> tuple[DomainEvent, ...]:
+    """Deduplicate undelivered events by identity, log each one in case the caller drops them, and return them."""
+    once = tuple({id(event): event for event in events}.values())
+    for event in once:
+        _log.error(
+            "%s %s is undelivered: the dispatcher closed before it was settled",
+            type(event).__name__,
+            event.event_id,
+            extra=about(type(event).__name__, event.event_id),
+        )
+    return once
