@@ -36,20 +36,50 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("BASE_URL", "https://", "https://shop.example"),
         ("BASE_URL", "https://shop.example/a b", "https://shop.example"),
         ("BASE_URL", "https://shop.example/\n", "https://shop.example"),
-        ("BROKER", "redis://cache:port", "impossible port"),
-        ("DATABASE", "postgresql://db.example:x/shop", "impossible port"),
-        ("SMTP", "smtp://mail.example:99999", "impossible port"),
+        ("BROKER", "redis://cache:port", "impossible host or port"),
+        ("DATABASE", "postgresql://db.example:x/shop", "impossible host or port"),
+        ("SMTP", "smtp://mail.example:99999", "impossible host or port"),
         ("RATE_LIMIT_STORAGE", "bogus://x", "memory://"),
         ("MAIL_FROM", "a@b.cd,,c <", "address"),
         ("MAIL_FROM", "Shop <no-reply@shop.example>\nBcc: eve@example.com", "address"),
         ("MAIL_FROM", "a@example.com, b@example.com", "address"),
         ("MAIL_FROM", "Shop <>", "address"),
-        ("ANSWER_STEP", "-1", "greater than or equal"),
-        ("RATE_LIMIT", "often", "couldn't parse"),
+        ("ANSWER_STEP", "-1", "from 0 to 60"),
+        ("RATE_LIMIT", "often", "20/minute"),
+        ("RATE_LIMIT", "0/minute", "20/minute"),
+        ("RATE_LIMIT", "20/minute;100/hour", "one limit"),
+        ("RATE_LIMIT_STORAGE", "redis://", "name a host"),
         ("CODE_TTL", "soon", "number of seconds"),
-        ("CODE_TTL", "-1", "greater than or equal"),
+        ("CODE_TTL", "0", "from 0.001 to 2592000"),
+        ("SMTP_TIMEOUT", "inf", "from 0.001 to 600"),
+        ("SMTP_TIMEOUT", "nan", "from 0.001 to 600"),
+        ("SMTP_TIMEOUT", "-1", "from 0.001 to 600"),
+        ("RETRY_BACKOFF", "1e400", "from 0.001 to 3600"),
+        ("DRAIN_TIMEOUT", "inf", "from 0 to 3600"),
+        ("OUTBOX_LEASE", "0", "from 0.1 to 3600"),
+        ("OUTBOX_RESEND", "nan", "from 0.1 to 86400"),
+        ("MAX_PENDING", "0", "from 1 to 10000000"),
+        ("MAX_IN_FLIGHT", "-1", "from 1 to 100000"),
+        ("CELERY_VISIBILITY_TIMEOUT", "0", "from 0.1 to 604800"),
+        ("CELERY_QUEUE", "two words", "letters, digits"),
+        ("CELERY_QUEUE", "amq.direct", "amq."),
+        ("SMTP", "smtp://", "name a host"),
+        ("SMTP", "smtp://user:hunter2@", "name a host"),
+        ("BROKER", "redis:///0", "name a host"),
+        ("BROKER", "amqp://:5672", "name a host"),
+        ("BROKER", "redis:x", "begins with redis://"),
+        ("BROKER", "redis://[::1", "impossible host"),
+        ("DATABASE", "sqlite://", "name a file"),
+        ("DATABASE", "sqlite:///", "name a file"),
+        ("DATABASE", "sqlite:///:memory:", "name a file"),
+        ("DATABASE", "sqlite://shop.db", "name a file"),
+        ("DATABASE", "sqlite:///file:x?mode=memory&uri=true", "name a file"),
+        ("HOST", "http://127.0.0.1", "without a port"),
+        ("BASE_URL", "https://shop.example?x=1", "https://shop.example"),
+        ("CODE_TTL", "-1", "from 0.001"),
         ("MAIL_FROM", "nobody", "address"),
-        ("RETRIES", "-1", "greater than or equal to 0"),
+        ("RETRIES", "-1", "from 0 to 20"),
+        ("RETRIES", "1.5", "integer"),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(
@@ -62,6 +92,83 @@ def test_a_wrong_setting_is_named_in_one_line(
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "Value error" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [name.upper() for name in Settings.model_fields])
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_value_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"EVENTPACT_{name}", value)
+    with pytest.raises(SettingsError, match=f"^EVENTPACT_{name}: is empty") as caught:
+        load_settings()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("EVENTPACT_DISPACHER", "did you mean EVENTPACT_DISPATCHER?"),
+        ("eventpact_databse", "did you mean EVENTPACT_DATABASE?"),
+        ("EVENPACT_DATABASE", "did you mean EVENTPACT_DATABASE?"),
+        ("EVENTPACT", "nor like one"),
+        ("EVENTPACT_X", "nor like one"),
+    ],
+)
+@pytest.mark.parametrize("where", ["the environment", ".env, line 3"])
+def test_an_unknown_name_is_refused_with_the_likely_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, says: str, where: str
+) -> None:
+    if where == "the environment":
+        monkeypatch.setenv(name, "x")
+    else:
+        (tmp_path / ".env").write_text(f"SHOP=1\n\n{name}=x\n")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert str(caught.value).startswith(f"{name} in {where} is no setting")
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["EVENTPACT_PORT 80", "EVENTPACT_PORT: 80", "EVENTPACT_PORT", "=80", "A='x"])
+def test_a_malformed_line_of_dotenv_is_refused_with_its_number(tmp_path: Path, line: str) -> None:
+    (tmp_path / ".env").write_text(f"# a comment\n\nSHOP=1\n{line}\n")
+    with pytest.raises(SettingsError, match=r"^\.env, line 4: must be NAME=value"):
+        load_settings()
+
+
+def test_a_wrong_value_in_dotenv_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("EVENTPACT_DISPATCHER=sync\nEVENTPACT_PORT=99999\n")
+    with pytest.raises(SettingsError, match=r"^EVENTPACT_PORT in \.env, line 2: must be a number from 0 to 65535$"):
+        load_settings()
+
+
+def test_names_of_other_programs_and_of_the_tests_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("EVENTPACT_TEST_REDIS", "EVENTPACT_BENCH_REDIS", "DATABASE", "EVENTS_DATABASE", "PORT"):
+        monkeypatch.setenv(name, "x")
+    load_settings()
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ({"celery_visibility_timeout": 8, "broker": "redis://127.0.0.1"}, "CELERY_VISIBILITY_TIMEOUT"),
+        ({"celery_visibility_timeout": 60, "retries": 20}, "CELERY_VISIBILITY_TIMEOUT"),
+        ({"outbox_resend": 14}, "OUTBOX_RESEND"),
+        ({"outbox_resend": 962, "retries": 20}, "OUTBOX_RESEND"),
+    ],
+)
+def test_a_time_out_that_retries_would_outlast_is_refused(given: dict[str, object], names: str) -> None:
+    with pytest.raises(SettingsError, match=f"^EVENTPACT_{names} must be longer than"):
+        load_settings(dispatcher="celery", **given)
+    load_settings(dispatcher="asyncio", **given)
+    longer = {
+        name: value + 1 if name in {"celery_visibility_timeout", "outbox_resend"} else value
+        for name, value in given.items()
+    }
+    longer["outbox_resend"] = longer.get("outbox_resend", 2000)
+    load_settings(dispatcher="celery", **longer)
+
+
+def test_on_rabbitmq_a_retry_waits_in_a_queue_that_no_time_out_is_about() -> None:
+    load_settings(dispatcher="celery", celery_visibility_timeout=1, broker="amqp://127.0.0.1")
 
 
 def test_a_wrong_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +233,7 @@ def test_production_with_celery_refuses_to_start_without_a_broker() -> None:
 def test_settings_are_read_from_a_dotenv_file_and_the_environment_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / ".env").write_text("EVENTPACT_PORT=1234\nEVENTPACT_RESEND_INTERVAL=5\nEVENTPACT_UNKNOWN=1\n")
+    (tmp_path / ".env").write_text("EVENTPACT_PORT=1234\nEVENTPACT_RESEND_INTERVAL=5\nSHOP_UNKNOWN=1\n")
     assert load_settings().port == 1234
     assert load_settings().resend_interval == timedelta(seconds=5)
     monkeypatch.setenv("EVENTPACT_PORT", "4321")

@@ -24,6 +24,7 @@ from eventpact.domain.events import (
     SignUpRepeatedEvent,
     VerificationCodeRequestedEvent,
 )
+from eventpact.environment import CannotStartError
 from eventpact.infrastructure.dispatching.failures import FailureReporter, log_failure
 from eventpact.infrastructure.dispatching.observing import ObservedEventDispatcher
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
@@ -55,10 +56,6 @@ __all__ = [
 Engine = Callable[[Handlers, FailureSink], EventDispatcher]
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
-
-
-class CannotStartError(Exception):
-    """A part of the application cannot be opened; the message is one line that names it."""
 
 
 class UseCase(Protocol[P, R_co]):

@@ -1,52 +1,62 @@
-"""Every setting, read from ``EVENTPACT_*`` in the environment or from ``.env``."""
+"""Settings, read from ``EVENTPACT_*`` in the environment and from ``.env``."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from datetime import timedelta
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from annotated_types import Ge
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from eventpact.environment import PREFIX, CannotStartError, SettingsError, sources
 from eventpact.infrastructure.monitoring.logs import LogFormat
 
-__all__ = ["Settings", "SettingsError", "load_settings"]
+__all__ = ["CannotStartError", "Settings", "SettingsError", "load_settings"]
+
+_DAY_SECONDS: Final = 86_400
+_MAX_RETRY_WAIT_SECONDS: Final = 60.0
+"""The wait before a retry is not doubled beyond this."""
 
 
-def _seconds(value: object) -> object:
-    """The environment holds text, and ``timedelta`` would not take "60"."""
-    if isinstance(value, str):
+def _range(low: float, high: float, unit: str = "") -> BeforeValidator:
+    def check(value: Any) -> Any:
         try:
-            return float(value)
-        except ValueError:
-            raise ValueError("must be a number of seconds") from None
-    return value
+            number = value.total_seconds() if isinstance(value, timedelta) else float(value)
+        except (TypeError, ValueError):
+            number = None
+        if number is None or not low <= number <= high:  # no comparison with NaN holds
+            raise ValueError(f"must be a number{unit} from {low:.15g} to {high:.15g}")
+        return number if unit and not isinstance(value, timedelta) else value
+
+    return BeforeValidator(check)
 
 
-Seconds = Annotated[timedelta, BeforeValidator(_seconds), Ge(timedelta(0))]
-DispatcherName = Literal["sync", "asyncio", "celery"]
-
-
-class SettingsError(Exception):
-    """A setting is missing or wrong; the message is one line that names it."""
+def _seconds(low: float, high: float) -> BeforeValidator:
+    return _range(low, high, " of seconds")
 
 
 class Settings(BaseSettings):
     """How eventpact runs. Each field is the environment variable ``EVENTPACT_<FIELD>``."""
 
     model_config = SettingsConfigDict(
-        env_prefix="EVENTPACT_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+        env_prefix=PREFIX,
+        env_file=".env",
+        env_file_encoding="utf-8-sig",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     environment: Literal["development", "production"] = Field(
-        "development", description="production refuses to start while what it needs is left to its default"
+        "development", description="production refuses to start while a setting that it needs is left to its default"
     )
-    dispatcher: DispatcherName = Field("asyncio", description="what carries the events")
-    data_dir: Path = Field(Path(".eventpact"), description="where the embedded defaults keep their files")
+    dispatcher: Literal["sync", "asyncio", "celery"] = Field("asyncio", description="the engine that carries events")
+    data_dir: Path = Field(Path(".eventpact"), description="the folder of the embedded defaults' files")
     database: str | None = Field(
         None, repr=False, description="postgresql://… or sqlite:///…; by default a SQLite file in data_dir"
     )
@@ -59,87 +69,135 @@ class Settings(BaseSettings):
         description="smtp://user:password@host:port (STARTTLS) or smtps://…; by default .eml files in data_dir",
     )
     smtp_starttls: bool | None = Field(
-        None, description="insist on STARTTLS, or do without; by default where it is offered"
+        None, description="true insists on STARTTLS, false does without; by default where it is offered"
     )
-    smtp_timeout: float = Field(10.0, gt=0, description="seconds that one answer of the mail server may take")
+    smtp_timeout: Annotated[float, _seconds(0.001, 600)] = Field(
+        10.0, description="seconds that one answer of the mail server may take"
+    )
     mail_from: str = Field("eventpact <no-reply@example.com>", description="the sender of mails")
-    base_url: str = Field("http://127.0.0.1:8000", description="what links in mails begin with")
-    secret: SecretStr | None = Field(None, description="at least 32 characters; codes are derived from it")
+    base_url: str = Field("http://127.0.0.1:8000", description="the beginning of links in mails")
+    secret: SecretStr | None = Field(None, description="at least 32 characters, from which codes are derived")
     host: str = Field("127.0.0.1", description="the address to listen on")
-    port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 takes a free one")
+    port: Annotated[int, _range(0, 65535)] = Field(8000, description="the port to listen on; 0 takes a free one")
     docs: bool = Field(True, description="serve /docs and /openapi.json")
-    metrics: bool = Field(True, description="serve /metrics, which tells how many events there are, to anybody")
-    log_format: LogFormat = Field("text", description="text, or json: one object a line, with fields of its own")
-    code_ttl: Seconds = Field(timedelta(minutes=10), description="how long a code is valid, in seconds")
-    answer_step: Seconds | None = Field(
-        None,
-        description="answers about accounts leave at multiples of this many seconds, so that their time does not tell"
-        " whether an address is known; by default 0.1 in production, else 0, which does without",
+    metrics: bool = Field(True, description="serve /metrics, which shows to anybody how many events there are")
+    log_format: LogFormat = Field("text", description="text, or json: one object a line, with named fields")
+    code_ttl: Annotated[timedelta, _seconds(0.001, 30 * _DAY_SECONDS)] = Field(
+        timedelta(minutes=10), description="seconds for which a code is valid"
     )
-    resend_interval: Seconds = Field(timedelta(seconds=60), description="seconds between two mails to one owner")
+    answer_step: Annotated[timedelta, _seconds(0, 60)] | None = Field(
+        None,
+        description="answers about accounts leave at multiples of this many seconds, so that their time does not show"
+        " whether an address is known; by default 0.1 in production, else 0 (at once)",
+    )
+    resend_interval: Annotated[timedelta, _seconds(0, 30 * _DAY_SECONDS)] = Field(
+        timedelta(seconds=60), description="seconds between two mails to one owner"
+    )
     rate_limit: str = Field("20/minute", description="sign-ups a client address may make")
     rate_limit_storage: str = Field(
         "memory://", repr=False, description="memory:// for one process, redis://… for several"
     )
-    max_in_flight: int = Field(
-        100, gt=0, description="requests about accounts that are served at once; one more is answered 503"
+    max_in_flight: Annotated[int, _range(1, 100_000)] = Field(
+        100, description="requests about accounts that are served at once; one more is answered 503"
     )
-    retries: int = Field(3, ge=0, le=20, description="how often Celery tries a failed delivery again")
-    retry_backoff: float = Field(
+    retries: Annotated[int, _range(0, 20)] = Field(3, description="how often Celery tries a failed delivery again")
+    retry_backoff: Annotated[float, _seconds(0.001, 3600)] = Field(
         2.0,
-        gt=0,
         description="seconds before the first retry at most, and half of them at least; doubled for each further one,"
         " up to 60",
     )
-    max_pending: int = Field(10_000, gt=0, description="deliveries that asyncio keeps pending before it refuses")
+    max_pending: Annotated[int, _range(1, 10_000_000)] = Field(
+        10_000, description="deliveries that asyncio holds pending before it refuses events"
+    )
     outbox: bool | None = Field(
         None,
-        description="write events in the transaction of what they tell of; by default, except with sync, which blocks",
+        description="write events in the transaction of the data that they are about; by default, except with sync",
     )
-    outbox_lease: Seconds = Field(
-        timedelta(seconds=10), gt=timedelta(0), description="after how many silent seconds a process is taken for dead"
+    outbox_lease: Annotated[timedelta, _seconds(0.1, 3600)] = Field(
+        timedelta(seconds=10), description="seconds of silence after which a process counts as dead"
     )
-    outbox_resend: Seconds = Field(
+    outbox_resend: Annotated[timedelta, _seconds(0.1, _DAY_SECONDS)] = Field(
         timedelta(seconds=60),
-        gt=timedelta(0),
         description="Celery: seconds until an event that is not settled is published again; longer than all retries",
     )
-    drain_timeout: float = Field(10.0, ge=0, description="seconds that a stopping server waits for its handlers")
+    drain_timeout: Annotated[float, _seconds(0, 3600)] = Field(
+        10.0, description="seconds that a stopping server waits for its handlers"
+    )
     celery_queue: str = Field("eventpact", description="the queue of events")
     celery_acks_late: bool | None = Field(
         None, description="acknowledge after handling; by default on RabbitMQ, where that gives at least once"
     )
-    celery_visibility_timeout: Seconds = Field(
-        timedelta(seconds=300), description="Redis: after how many seconds a killed worker's event is redelivered"
+    celery_visibility_timeout: Annotated[timedelta, _seconds(0.1, 7 * _DAY_SECONDS)] = Field(
+        timedelta(seconds=300), description="Redis: seconds after which a killed worker's event is redelivered"
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _filled(cls, value: object) -> object:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("is empty; give it a value, or leave it out")
+        return value
 
     @field_validator("database")
     @classmethod
     def _database(cls, url: str | None) -> str | None:
-        return _of_scheme(url, "database", "postgresql", "postgresql+psycopg", "sqlite")
+        if url is None:
+            return None
+        parts = _url(url, "postgresql", "postgresql+psycopg", "sqlite")
+        if parts.scheme == "sqlite" and (
+            parts.netloc
+            or parts.path in {"", "/", "/:memory:"}
+            or {"mode", "uri"} & parse_qs(parts.query, keep_blank_values=True).keys()
+        ):
+            raise ValueError(
+                "must name a file, as sqlite:///shop.db and sqlite:////var/lib/shop.db do; several processes and"
+                " threads share it, which a database in memory does not allow"
+            )
+        return url
 
     @field_validator("broker")
     @classmethod
     def _broker(cls, url: str | None) -> str | None:
-        return _of_scheme(url, "broker", "redis", "rediss", "amqp", "amqps")
+        if url is not None and not _url(url, "redis", "rediss", "amqp", "amqps").hostname:
+            raise ValueError("must name a host, as redis://127.0.0.1:6379/0 does")
+        return url
+
+    @field_validator("celery_queue")
+    @classmethod
+    def _celery_queue(cls, name: str) -> str:
+        if not re.fullmatch(r"(?!amq\.)[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+            raise ValueError("must be 1 to 100 letters, digits, dots, dashes and underscores, and not begin with amq.")
+        return name
 
     @field_validator("smtp")
     @classmethod
     def _smtp(cls, url: str | None) -> str | None:
-        return _of_scheme(url, "smtp", "smtp", "smtps")
+        if url is not None and not _url(url, "smtp", "smtps").hostname:
+            raise ValueError("must name a host, as smtp://mail.example:587 does")
+        return url
 
     @field_validator("rate_limit_storage")
     @classmethod
     def _rate_limit_storage(cls, url: str) -> str:
-        return _of_scheme(url, "storage", "memory", "redis", "rediss") or url
+        parts = _url(url, "memory", "redis", "rediss")
+        if parts.scheme != "memory" and not parts.hostname:
+            raise ValueError("must name a host, as redis://127.0.0.1:6379/1 does")
+        return url
 
     @field_validator("base_url")
     @classmethod
     def _base_url(cls, url: str) -> str:
-        _of_scheme(url, "base_url", "http", "https")
-        if not urlsplit(url).hostname or not url.isprintable() or " " in url:
+        parts = _url(url, "http", "https")
+        if not parts.hostname or not url.isprintable() or " " in url or parts.query or parts.fragment:
             raise ValueError("must be a URL such as https://shop.example")
         return url.rstrip("/")
+
+    @field_validator("host")
+    @classmethod
+    def _host(cls, host: str) -> str:
+        if not host.isprintable() or set(" /@[]") & set(host):
+            raise ValueError("must be an address or a name such as 127.0.0.1, :: or localhost, without a port")
+        return host
 
     @field_validator("mail_from")
     @classmethod
@@ -160,7 +218,12 @@ class Settings(BaseSettings):
     def _rate_limit(cls, rate: str) -> str:
         import limits
 
-        limits.parse(rate)
+        try:
+            (parsed,) = limits.parse_many(rate)
+        except ValueError:
+            parsed = None
+        if parsed is None or parsed.amount < 1:
+            raise ValueError("must be one limit of 1 or more, such as 20/minute or 100 per 2 hours")
         return rate
 
     @field_validator("secret")
@@ -171,13 +234,27 @@ class Settings(BaseSettings):
         return secret
 
     @model_validator(mode="after")
-    def _production(self) -> Settings:
+    def _fit_together(self) -> Settings:
         if self.environment == "production":
             wanted = ["secret", "database", "smtp", "base_url", "mail_from"]
             wanted += ["broker"] if self.dispatcher == "celery" else []
-            missing = [f"EVENTPACT_{name.upper()}" for name in wanted if name not in self.model_fields_set]
+            missing = [f"{PREFIX}{name.upper()}" for name in wanted if name not in self.model_fields_set]
             if missing:
                 raise ValueError(f"{', '.join(missing)} must be set in production")
+        if self.dispatcher == "celery":
+            waits = [min(self.retry_backoff * 2.0**retry, _MAX_RETRY_WAIT_SECONDS) for retry in range(self.retries)]
+            on_redis = not (self.broker or "").startswith("amqp")
+            if on_redis and self.celery_visibility_timeout.total_seconds() <= max(waits, default=0):
+                raise ValueError(
+                    "EVENTPACT_CELERY_VISIBILITY_TIMEOUT must be longer than the longest wait before a retry, which"
+                    f" EVENTPACT_RETRIES and EVENTPACT_RETRY_BACKOFF make {max(waits):g} seconds; a message that waits"
+                    " longer is delivered twice"
+                )
+            if self.uses_outbox and self.outbox_resend.total_seconds() <= sum(waits):
+                raise ValueError(
+                    "EVENTPACT_OUTBOX_RESEND must be longer than all retries together, which EVENTPACT_RETRIES and"
+                    f" EVENTPACT_RETRY_BACKOFF make {sum(waits):g} seconds; an event would be published again meanwhile"
+                )
         return self
 
     @property
@@ -189,50 +266,54 @@ class Settings(BaseSettings):
 
     @property
     def uses_outbox(self) -> bool:
-        """Whether events go through the outbox: by default where a crash could lose them after the answer was given."""
+        """Whether events go through the outbox: by default where a crash after the answer could lose them."""
         return self.dispatcher != "sync" if self.outbox is None else self.outbox
 
     @property
     def database_url(self) -> str:
-        """The URL as SQLAlchemy takes it."""
+        """The URL in SQLAlchemy's form."""
         if self.database is None:
             return f"sqlite:///{self.data_dir / 'eventpact.db'}"
         return self.database.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
 def load_settings(**given: object) -> Settings:
-    """The settings of the environment, with those given here over them.
+    """Load the settings of the environment and of ``.env``; values that are given here come first.
 
     Raises:
-        SettingsError: one is wrong or missing.
+        SettingsError: a setting is wrong or missing, a name unknown, or a line of ``.env`` malformed.
     """
+    chosen = {name: value for name, value in given.items() if value is not None}
+    origin = sources(Settings.model_fields, chosen)
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    except UnicodeDecodeError:
-        raise SettingsError(".env cannot be read; it must be text in UTF-8") from None
+        return Settings(**chosen)  # type: ignore[arg-type]
     except ValidationError as error:
         raise SettingsError(
-            "; ".join(
-                ": ".join(
-                    [
-                        *(f"EVENTPACT_{name}".upper() for name in each["loc"][:1]),
-                        each["msg"].removeprefix("Value error, "),
-                    ]
-                )
-                for each in error.errors(include_url=False, include_input=False)
-            )
+            "; ".join(_sentence(dict(each), origin) for each in error.errors(include_url=False))
         ) from None
 
 
-def _of_scheme(url: str | None, name: str, *schemes: str) -> str | None:
-    if url is None:
-        return None
-    if urlsplit(url).scheme not in schemes:
-        raise ValueError(f"the {name} URL must begin with one of {', '.join(f'{scheme}://' for scheme in schemes)}")
+def _sentence(error: Mapping[str, Any], origin: Mapping[str, str]) -> str:
+    """The error of one field as ``NAME: reason``, with the line of ``.env`` that it stands in."""
+    reason: str = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:
+        return reason
+    field = str(error["loc"][0])
+    source = origin.get(field, "")
+    return f"{PREFIX}{field.upper()}{f' in {source}' if '.env' in source else ''}: {reason}"
+
+
+def _url(url: str, *schemes: str) -> SplitResult:
+    """Split the URL.
+
+    Raises:
+        ValueError: it has another scheme, or an impossible host or port.
+    """
+    if url.partition("://")[0] not in schemes or "://" not in url:
+        raise ValueError(f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
     try:
-        _ = urlsplit(url).port
+        parts = urlsplit(url)
+        _ = parts.port
     except ValueError:  # its text would quote a password that has a slash in it
-        raise ValueError(
-            f"the {name} URL has an impossible port (in a password, / is written %2F and @ is %40)"
-        ) from None
-    return url
+        raise ValueError("has an impossible host or port (in a password, / is written %2F and @ is %40)") from None
+    return parts

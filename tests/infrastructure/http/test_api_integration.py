@@ -84,7 +84,7 @@ async def test_at_most_one_code_a_minute_is_mailed(client: Client) -> None:
 
 
 async def test_a_code_expires(tmp_path: Path) -> None:
-    async with running(settings_for(tmp_path, dispatcher="sync", code_ttl=0)) as client:
+    async with running(settings_for(tmp_path, dispatcher="sync", code_ttl=0.001)) as client:
         await client.sign_up()
         assert (await client.verify(code_of(client.mails()[0]))).status_code == 400
 
