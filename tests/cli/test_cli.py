@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from eventpact.cli.main import main
+from eventpact.settings import Settings
 from eventpact_contracts.demo.processes import Server
 
 
@@ -167,3 +168,42 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     assert capsys.readouterr().out == f"eventpact {version('eventpact')}\n"
+
+
+def test_settings_lists_each_in_force_with_its_source_and_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".env").write_text("EVENTPACT_RETRIES=5\nEVENTPACT_PORT=1\n")
+    monkeypatch.setenv("EVENTPACT_SECRET", "hunter2-" * 4)
+    monkeypatch.setenv("EVENTPACT_SMTP", "smtp://shop:hunter2@mail.example")
+    monkeypatch.setenv("EVENTPACT_DATABASE", "postgresql://shop@db.example/shop?password=hunter2&sslmode=require")
+    assert main(["settings", "--broker", "amqp://shop:hunter2@mq.example//", "--port", "80"]) == 0
+    output = capsys.readouterr().out
+    assert "hunter2" not in output
+    rows = {line.split()[0]: line.split(maxsplit=1)[1] for line in output.splitlines()}
+    assert set(rows) == {f"EVENTPACT_{name.upper()}" for name in Settings.model_fields}
+    for name, value, source in [
+        ("SECRET", "***", "the environment"),
+        ("SMTP", "smtp://shop:***@mail.example", "the environment"),
+        ("DATABASE", "postgresql://shop@db.example/shop?password=***&sslmode=require", "the environment"),
+        ("RETRIES", "5", ".env, line 1"),
+        ("PORT", "80", "the command line"),
+        ("BROKER", "amqp://shop:***@mq.example//", "the command line"),
+        ("DISPATCHER", "asyncio", "default"),
+        ("CODE_TTL", "600", "default"),
+    ]:
+        assert rows[f"EVENTPACT_{name}"].startswith(f"{value} ")
+        assert rows[f"EVENTPACT_{name}"].endswith(f" {source}")
+
+
+@pytest.mark.parametrize("command", ["serve", "worker", "relay", "migrate", "settings", "failed list"])
+def test_a_mistyped_setting_stops_every_command(
+    command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EVENTPACT_DISPACHER", "celery")
+    assert main(command.split()) == 64
+    output = capsys.readouterr()
+    assert output.err == (
+        "eventpact: EVENTPACT_DISPACHER in the environment is no setting; did you mean EVENTPACT_DISPATCHER?\n"
+    )
+    assert list(tmp_path.iterdir()) == []

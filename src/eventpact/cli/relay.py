@@ -1,4 +1,4 @@
-"""``eventpact relay``: delivers what is in the outbox, in a process of its own."""
+"""``eventpact relay``: delivers the outbox, in a process of its own."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from eventpact.bootstrap import build_relay, with_broker
 from eventpact.infrastructure.monitoring.logs import configure
 from eventpact.settings import Settings
 
-__all__ = ["relay"]
+__all__ = ["run"]
 
 
-def relay(settings: Settings) -> int:
+def run(_: object, settings: Settings) -> int:
     """Relay until a signal says stop; running handlers get their time. Returns the exit code.
 
     Raises:
-        CannotStartError: what the relay is made of cannot be opened.
+        CannotStartError: a part of the relay cannot be opened.
     """
     configure(settings.log_format)
     asyncio.run(_relay(with_broker(settings)))

@@ -1,0 +1,15 @@
+"""``eventpact demo``: every dispatcher at work, from the contract kit."""
+
+from __future__ import annotations
+
+from eventpact.cli.verify import end_in_good_order_when_told_to
+
+__all__ = ["run"]
+
+
+def run(_: object, __: object) -> int:
+    """Run the demo. Returns the exit code."""
+    from eventpact_contracts.demo import main
+
+    end_in_good_order_when_told_to()
+    return main()

@@ -1,0 +1,42 @@
+"""``eventpact settings``: the settings in force, secrets masked, with the source of each."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from datetime import timedelta
+
+from pydantic import SecretStr
+
+from eventpact.environment import PREFIX, sources
+from eventpact.settings import Settings
+
+__all__ = ["masked_url", "run"]
+
+
+def masked_url(text: str) -> str:
+    """Return the text with the passwords of its URLs masked, in the authority and in the query."""
+    text = re.sub(r"(://[^:/?#@\s]*):[^/?#\s]*@", r"\1:***@", text)
+    return re.sub(r"([?&][^=&]*pass[^=&]*=)[^&#;\s]*", r"\1***", text, flags=re.IGNORECASE)
+
+
+def run(options: argparse.Namespace, settings: Settings) -> int:
+    """Print a line for each setting. Returns the exit code."""
+    given = [name for name in Settings.model_fields if getattr(options, name, None) is not None]
+    origin = sources(Settings.model_fields, given)
+    for name in Settings.model_fields:
+        value = _shown(getattr(settings, name))
+        print(f"{PREFIX}{name.upper():<26} {value:<40} {origin.get(name, 'default')}")
+    return 0
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, SecretStr):
+        return "***"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():g}"
+    return masked_url(str(value))
