@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from eventpact.infrastructure.persistence.database import Database
 
+_HERE = Path(__file__).resolve().parent
+
 
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -114,33 +116,36 @@ def _service(variable: str, port: int) -> str:
     return url
 
 
-_SLOW = {
-    "test_celery_outage",
-    "test_celery_publishing",
-    "test_cli",
-    "test_contract_celery",
-    "test_contract_outbox",
-    "test_contract_thread_pool",
-    "test_demo",
-    "test_embedded_broker",
-    "test_failed_retry",
-    "test_fault_matrix",
-    "test_figures",
-    "test_flower",
-    "test_fuzz",
-    "test_gallery",
-    "test_harness",
-    "test_interchangeable",
-    "test_logs",
-    "test_plugin",
-    "test_retries",
-    "test_stranger",
-    "test_verify",
-}
-"""Modules that take most of the time of a run; every interpreter runs the rest, Python 3.11 runs all."""
+_TIER = "not slow and not services"
+_ENGINES = {"contract", "faults", "fuzz"}
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Select the tier ``pytest`` where nothing else was asked for; tests/README.md names the tiers."""
+    if config.args_source is not pytest.Config.ArgsSource.ARGS and not config.option.markexpr:
+        config.option.markexpr = _TIER
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Run files that are named in this process: their output is seen, and no worker has to start."""
+    named = config.args_source is pytest.Config.ArgsSource.ARGS
+    return 0 if named and not any(Path(arg.partition("::")[0]).is_dir() for arg in config.args) else None
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.stem in _SLOW:
+        if item.path.relative_to(_HERE).parts[0] in _ENGINES:
+            item.add_marker(pytest.mark.engines)
             item.add_marker(pytest.mark.slow)
+        marks = {mark.name for mark in item.iter_markers()}
+        if marks & {"slow", "services"} and "xdist_group" not in marks:  # so that an engine is opened once
+            scope = item.getparent(pytest.Class) or item.getparent(pytest.Module) or item
+            item.add_marker(pytest.mark.xdist_group(scope.nodeid))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Name a failure when it happens; xdist shows the tracebacks at the end."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(f"\nFAILED {report.nodeid} ({report.when})", flush=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from support.application import SECRET, Client, running, settings_for
@@ -19,6 +20,8 @@ from support.celery_kit import until, worker_of
 from eventpact.application.codes import CodeMaker
 from eventpact.application.ports import MailRejectedError
 from eventpact.bootstrap import build_worker
+
+pytestmark = pytest.mark.slow
 
 PEOPLE = ("ada@example.com", "bob@example.com")
 STEPS = ("sign up", "resend", "redeem", "guess wrong", "let the next mail fail")

@@ -19,6 +19,8 @@ from eventpact.cli.main import main
 from eventpact.settings import Settings
 from eventpact_contracts.demo.processes import Server
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from support.celery_kit import until
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def demo(folder: Path) -> Iterator[subprocess.Popen[str]]:

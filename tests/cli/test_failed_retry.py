@@ -19,6 +19,8 @@ from support.services_kit import MailServer, own_queue
 
 from eventpact_contracts.demo.processes import Server, Worker
 
+pytestmark = pytest.mark.slow
+
 ADDRESS = "ada@example.com"
 ENGINES = [
     *((dispatcher, outbox) for dispatcher in ("sync", "asyncio", "celery") for outbox in ("--no-outbox", "--outbox")),

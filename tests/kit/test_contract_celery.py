@@ -7,6 +7,8 @@ import pytest
 from eventpact.domain.dispatcher import Delivery, EventDispatcher, FailureSink, Guarantees, Handlers, Ordering
 from eventpact_contracts import EventDispatcherContract
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("celery")
 
 

@@ -3,11 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from eventpact.domain.dispatcher import DispatchError, FailureSink, Handlers
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.dispatching.observing import ObservedEventDispatcher
 from eventpact_contracts import EventDispatcherContract
+
+pytestmark = pytest.mark.slow
 
 
 class Indifferent:

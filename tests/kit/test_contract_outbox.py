@@ -51,4 +51,4 @@ def test_with_the_sweeper_off_the_loss_is_seen() -> None:
     assert "lost" in result.detail
 
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

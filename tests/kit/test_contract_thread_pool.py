@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 
+import pytest
 from examples.thread_pool_dispatcher import ThreadPoolDispatcher
 
 from eventpact.domain.dispatcher import FailureSink, Handlers
 from eventpact_contracts.contract import EventDispatcherContract
+
+pytestmark = pytest.mark.slow
 
 
 class TestThreadPoolDispatcher(EventDispatcherContract):

@@ -24,6 +24,8 @@ from eventpact_contracts.rogues.guarantees import Retrying
 from eventpact_contracts.rogues.matrix import Trial, rendered, tried, without_rogue
 from eventpact_contracts.rogues.pass_through import Disguise, LoopDisguise
 
+pytestmark = pytest.mark.slow
+
 SEED = int(os.environ.get("EVENTPACT_TEST_SEED", datetime.now(UTC).toordinal()))
 OTHERS = int(os.environ.get("EVENTPACT_TEST_ROGUE_LAWS", "2"))
 

@@ -33,6 +33,8 @@ from eventpact_contracts.rogues.crashing import Journaling
 from eventpact_contracts.scenarios.cast import Placed
 from eventpact_contracts.scenarios.scenario import Planned
 
+pytestmark = pytest.mark.slow
+
 SYNC = SyncEventDispatcher.guarantees
 CANCELLED = failed("a", "Placed.plain", exception="CancelledError", interruption=True)
 

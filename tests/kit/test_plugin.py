@@ -10,6 +10,8 @@ import pytest
 
 from eventpact_contracts.laws import LAWS
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pytester"]
 
 SUITE = """

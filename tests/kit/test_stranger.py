@@ -38,7 +38,7 @@ SUBJECT = """
         yield MyDispatcher(handlers, on_failure=on_failure)
 """
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from eventpact_contracts import cli as verify
 from eventpact_contracts.cli import main
 from eventpact_contracts.laws import LAWS
 
+pytestmark = pytest.mark.slow
+
 Shop = Callable[[str], str]
 
 _numbers = itertools.count()

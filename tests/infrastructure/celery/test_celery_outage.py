@@ -8,10 +8,13 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 from support.celery_kit import until
 
 from eventpact.infrastructure.celery.embedded_broker import EmbeddedBroker
 from eventpact_contracts.demo.processes import Server, Worker
+
+pytestmark = pytest.mark.slow
 
 SIGN_UP = {"email": "ada@example.com", "display_name": "Ada"}
 

@@ -28,6 +28,8 @@ from eventpact.infrastructure.celery.embedded_broker import EmbeddedBroker
 from eventpact.infrastructure.celery.publisher import Publisher
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
 
+pytestmark = pytest.mark.slow
+
 BOUND = 2.0
 """Seconds: law A5."""
 

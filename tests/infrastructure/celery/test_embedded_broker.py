@@ -14,6 +14,8 @@ from support.celery_kit import until
 
 from eventpact.infrastructure.celery.embedded_broker import BrokerError, EmbeddedBroker, running_broker
 
+pytestmark = pytest.mark.slow
+
 
 def test_what_it_holds_survives_a_stop_and_a_kill(tmp_path: Path) -> None:
     folder = tmp_path / "a folder"

@@ -19,6 +19,8 @@ from support.services_kit import MailServer
 
 from eventpact_contracts.demo.processes import Server, Worker
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("flower", reason="Flower is not installed; pip install 'eventpact[monitoring]'")
 
 LOGIN = ("ops", "a-long-password")

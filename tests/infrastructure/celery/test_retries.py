@@ -19,6 +19,8 @@ from eventpact.domain.dispatcher import FailedDelivery
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
 from eventpact.infrastructure.mail import Messages, SmtpMailer
 
+pytestmark = pytest.mark.slow
+
 BACKOFF = 0.4
 ADDRESS = "ada@example.com"
 

@@ -17,6 +17,8 @@ from support.celery_kit import until
 from eventpact.infrastructure.monitoring.logs import JsonFormatter, about
 from eventpact_contracts.demo.processes import Process, Server, Worker
 
+pytestmark = pytest.mark.slow
+
 HANDLER = "eventpact.application.handlers.VerifyAccountEmailHandler"
 ADDRESS = "ada@example.com"
 
