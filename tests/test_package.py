@@ -33,7 +33,8 @@ PUBLIC = {
         "Ordering",
         "RegistrationError",
     },
-    "eventpact.infrastructure.dispatching.subscriptions": {"Subscription", "SubscriptionTable", "report"},
+    "eventpact.infrastructure.dispatching.failures": {"FailureReporter", "undelivered"},
+    "eventpact.infrastructure.dispatching.subscriptions": {"Subscription", "SubscriptionTable"},
     "eventpact.infrastructure.sync_dispatcher": {"SyncEventDispatcher"},
     "eventpact.infrastructure.asyncio_dispatcher": {"AsyncioEventDispatcher"},
 }
