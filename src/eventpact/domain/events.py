@@ -1,14 +1,15 @@
-"""Domain events: facts, told in the past tense, that cannot be changed."""
+"""Domain events: facts, named in the past tense, that cannot be changed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import UUID, uuid4
 
-from eventpact.domain.wire import Json, fields_of, in_utc
+from eventpact.domain.wire import Json, WireError, fields_of, in_utc, values_of
 
 __all__ = ["AccountCreatedEvent", "DomainEvent", "SignUpRepeatedEvent", "VerificationCodeRequestedEvent"]
 
@@ -22,31 +23,33 @@ class DomainEvent:
     """Something that happened. Subclass it with ``@dataclass(frozen=True, kw_only=True)``.
 
     An event is valid from the moment it exists: its fields are checked when it is made, so every event that can be
-    dispatched can also cross a queue and come back equal. See :mod:`eventpact.domain.wire` for what a field may be.
+    dispatched can also cross a queue and come back equal. See :mod:`eventpact.domain.wire` for the types of fields.
+
+    A class that was renamed keeps its earlier names in ``former_names = ("OldNameEvent",)``, without an annotation, so
+    that messages of the version before are read. It is not inherited.
 
     Attributes:
         event_id: identifies this event through every redelivery.
         occurred_at: when it happened, in UTC.
 
     Raises:
-        TypeError: a field holds a value of another type than it is annotated with (:class:`WireError`).
-        ValueError: a field's value cannot be written down (a naive ``datetime``, NaN).
+        WireError: a field holds a value of another type than it is annotated with, or one that cannot be written down
+            (a naive ``datetime``, NaN). It is a ``TypeError`` and a ``ValueError``.
     """
 
     event_id: UUID = field(default_factory=uuid4)
     occurred_at: datetime = field(default_factory=_now)
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # A __post_init__ of its own need not call super(), and a mixin's does not; an __init__ need not call either.
+        if not hasattr(cls.__post_init__, "__checks__"):
+            type.__setattr__(cls, "__post_init__", _checked(cls.__post_init__))
+        if "__init__" in vars(cls):
+            type.__setattr__(cls, "__init__", _checked(vars(cls)["__init__"]))
+
     def __post_init__(self) -> None:
-        for name, codec in fields_of(type(self)).items():
-            held = getattr(self, name)
-            try:
-                kept = codec.check(held)
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"{type(self).__name__}.{name}: {error}") from None
-            if kept is not held:
-                object.__setattr__(self, name, kept)
-        if self.occurred_at.tzinfo is not UTC:
-            object.__setattr__(self, "occurred_at", in_utc(self.occurred_at))
+        _check(self)
 
     def to_dict(self) -> dict[str, Json]:
         """The event's fields as JSON values. The type's name is not among them: it names the message."""
@@ -54,25 +57,50 @@ class DomainEvent:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The event that ``to_dict`` was called on, equal to it.
+        """The event that ``to_dict`` was called on, equal to it. A missing field is filled from its default.
 
         Raises:
-            ValueError: a field is missing, unknown or not of its type; the message names it, not its value.
+            WireError: a field is missing, unknown or malformed; the message names it, not its value.
         """
         codecs = fields_of(cls)
-        if not isinstance(data, Mapping) or data.keys() != codecs.keys():
-            given = sorted(map(str, data)) if isinstance(data, Mapping) else type(data).__name__
-            raise ValueError(f"{cls.__name__} has the fields {sorted(codecs)}, got {given}")
         values = {}
-        for name, codec in codecs.items():
+        for name, held in values_of(cls, data, "event_id", "occurred_at").items():
             try:
-                values[name] = codec.decode(data[name])
-            except (TypeError, ValueError, KeyError, ArithmeticError, AttributeError) as error:
-                raise ValueError(f"{cls.__name__}.{name} is malformed ({type(error).__name__})") from error
+                values[name] = codecs[name].decode(held)
+            except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
+                raise WireError(f"{cls.__name__}.{name} is malformed ({type(error).__name__})") from error
         try:
             return cls(**values)
         except Exception as error:
-            raise ValueError(f"{cls.__name__} does not take these values ({type(error).__name__})") from error
+            raise WireError(f"{cls.__name__} does not take these values ({type(error).__name__})") from error
+
+
+def _check(event: DomainEvent) -> None:
+    """Check each field, and keep it in the form that crosses the wire."""
+    kind = type(event)
+    for name, codec in fields_of(kind).items():
+        try:
+            held = getattr(event, name)
+            kept = codec.check(held)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise WireError(f"{kind.__name__}.{name}: {error}") from None
+        if kept is not held:
+            object.__setattr__(event, name, kept)
+    if event.occurred_at.tzinfo is not UTC:
+        object.__setattr__(event, "occurred_at", in_utc(event.occurred_at))
+
+
+def _checked(method: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(method)
+    def check_afterwards(self: DomainEvent, *args: Any, **kwargs: Any) -> None:
+        method(self, *args, **kwargs)
+        _check(self)
+
+    check_afterwards.__checks__ = True  # type: ignore[attr-defined]
+    return check_afterwards
+
+
+DomainEvent.__post_init__.__checks__ = True  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,47 +1,61 @@
-"""How a field of an event crosses a queue: as JSON, and back, equal.
+"""Fields of an event as JSON, and back, equal.
 
 A field may be annotated ``str``, ``bool``, ``int``, ``float``, ``Decimal``, ``datetime``, ``date``, ``UUID``, an
 ``Enum``, a ``tuple`` of these, a frozen dataclass of these, or ``X | None`` of one of them. Everything else is refused
 with :class:`WireError`, because it could not be rebuilt equal in another process, or could be changed on the way.
 
-Only what passed :meth:`Codec.check` encodes; ``check`` is the one place where a value is judged.
+Only values that passed :meth:`Codec.check` are encoded; ``check`` is the one place where a value is judged.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import threading
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, Flag
-from functools import cache
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-__all__ = ["Codec", "Json", "WireError", "codec_for", "fields_of", "in_utc"]
+__all__ = ["Codec", "Json", "WireError", "codec_for", "fields_of", "in_utc", "values_of"]
 
 Json: typing.TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 # Beyond this many bits CPython refuses to turn an int into decimal digits (sys.set_int_max_str_digits), so no JSON
 # encoder could write it. 4300 digits are 14284 bits.
-_MAX_INT_BITS = 14_000
+_MAX_INT_BITS: Final = 14_000
+
+_MAX_NESTED_RECORDS: Final = 50
+"""Records inside one another. The depth of Python's stack, and of a JSON reader's, is limited."""
 
 
-class WireError(TypeError):
-    """A type, or a value, that cannot cross a queue and come back equal. The message says which and why."""
+class WireError(TypeError, ValueError):
+    """A type, a value or a message that cannot cross a queue and come back equal. The message says which and why."""
+
+
+def _standard(kind: type, name: str) -> Any:
+    return next(base for base in kind.__mro__ if (base.__module__, base.__name__) == ("datetime", name))
+
+
+class _Real:
+    """Classes of the standard library. A test's frozen clock replaces their names in every module, but not in here."""
+
+    datetime: Any = _standard(datetime, "datetime")
+    date: Any = _standard(date, "date")
 
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """What is done with the values of one annotated type.
+    """The treatment of the values of one annotated type.
 
     ``check`` returns the value in the form that is kept (an aware ``datetime`` with a fixed offset, say) or raises
-    :class:`WireError` or ``ValueError``. ``encode`` makes JSON of a checked value; ``decode`` is its inverse and
-    raises ``ValueError``, ``KeyError`` or ``TypeError`` for JSON that is not of that form.
+    :class:`WireError`. ``encode`` makes JSON of a checked value; ``decode`` is its inverse and raises ``ValueError``,
+    ``KeyError``, ``TypeError`` and the like for JSON that is not of that form.
     """
 
     check: Callable[[Any], Any]
@@ -66,7 +80,7 @@ def _check_int(value: Any) -> int:
     if type(value) is not int:
         raise WireError(f"expected int, got {type(value).__name__}")
     if value.bit_length() > _MAX_INT_BITS:
-        raise ValueError(f"an int of {value.bit_length()} bits has no decimal form; at most {_MAX_INT_BITS} bits")
+        raise WireError(f"an int of {value.bit_length()} bits has no decimal form; at most {_MAX_INT_BITS} bits")
     return value
 
 
@@ -74,7 +88,7 @@ def _check_float(value: Any) -> float:
     if type(value) is not float:
         raise WireError(f"expected float, got {type(value).__name__}")
     if not math.isfinite(value):
-        raise ValueError(f"{value!r} is not a finite float, and JSON has no other")
+        raise WireError(f"{value!r} is not a finite float, and JSON has no other")
     return value
 
 
@@ -82,39 +96,54 @@ def _check_decimal(value: Any) -> Decimal:
     if type(value) is not Decimal:
         raise WireError(f"expected Decimal, got {type(value).__name__}")
     if value.is_nan():
-        raise ValueError("a Decimal NaN equals nothing, so it cannot come back equal")
+        raise WireError("a Decimal NaN equals nothing, so it cannot come back equal")
     return value
 
 
 def _check_datetime(value: Any) -> datetime:
-    if type(value) is not datetime:
-        raise WireError(f"expected datetime, got {type(value).__name__}")
+    if type(value) is not _Real.datetime:
+        value = _plain(value, _Real.datetime, "datetime")
     offset = value.utcoffset()
     if offset is None:
-        raise ValueError(f"{value!r} is naive; give it a time zone, e.g. datetime.now(UTC)")
+        raise WireError(f"{value!r} is naive; give it a time zone, e.g. datetime.now(UTC)")
     if offset.microseconds:
         return in_utc(value)  # datetime.fromisoformat reads back some offsets of less than a second as UTC
     if type(value.tzinfo) is timezone:
-        return value
+        return value  # type: ignore[no-any-return]
     # A zone's name does not cross the wire, its offset does. Fixing it here keeps == true in the hour that a clock
     # change repeats, where datetimes of different zones never compare equal.
-    return value.replace(tzinfo=UTC if offset == timedelta(0) else timezone(offset), fold=0)
+    return value.replace(tzinfo=UTC if offset == timedelta(0) else timezone(offset), fold=0)  # type: ignore[no-any-return]
+
+
+def _check_date(value: Any) -> date:
+    return value if type(value) is _Real.date else _plain(value, _Real.date, "date")  # type: ignore[no-any-return]
+
+
+def _plain(value: Any, kind: Any, name: str) -> Any:
+    """A value of a subclass, such as a frozen clock gives, as the class of the standard library that it equals."""
+    parts = ("hour", "minute", "second", "microsecond", "tzinfo") if name == "datetime" else ()
+    if isinstance(value, kind):
+        plain = kind(*(getattr(value, part) for part in ("year", "month", "day", *parts)))
+        plain = plain.replace(fold=value.fold) if parts else plain
+        if plain == value:
+            return plain
+    raise WireError(f"expected {name}, got {type(value).__name__}")
 
 
 def in_utc(value: datetime) -> datetime:
     """The same moment in UTC.
 
     Raises:
-        ValueError: it is out of the range of ``datetime`` there.
+        WireError: it is out of the range of ``datetime`` there.
     """
     try:
         return value.astimezone(UTC)
     except OverflowError as error:
-        raise ValueError(f"{value!r} is out of range in UTC") from error
+        raise WireError(f"{value!r} is out of range in UTC") from error
 
 
 def _decode_datetime(value: Any) -> datetime:
-    return _check_datetime(datetime.fromisoformat(value))
+    return _check_datetime(_Real.datetime.fromisoformat(value))
 
 
 def _decode_float(value: Any) -> float:
@@ -128,13 +157,12 @@ _SCALARS: dict[object, Codec] = {
     int: Codec(_check_int, _same, _check_int),
     float: Codec(_check_float, _same, _decode_float),
     Decimal: Codec(_check_decimal, str, lambda value: _check_decimal(Decimal(_exactly(str)(value)))),
-    datetime: Codec(_check_datetime, datetime.isoformat, _decode_datetime),
-    date: Codec(_exactly(date), date.isoformat, date.fromisoformat),
+    _Real.datetime: Codec(_check_datetime, _Real.datetime.isoformat, _decode_datetime),
+    _Real.date: Codec(_check_date, _Real.date.isoformat, _Real.date.fromisoformat),
     UUID: Codec(_exactly(UUID), str, lambda value: UUID(_exactly(str)(value))),
 }
 
 
-@cache
 def codec_for(annotation: Any) -> Codec:
     """The codec of an annotated type.
 
@@ -143,6 +171,11 @@ def codec_for(annotation: Any) -> Codec:
     """
     if annotation in _SCALARS:
         return _SCALARS[annotation]
+    if isinstance(annotation, type) and issubclass(annotation, _Real.date):
+        # A frozen clock's class takes the standard one's instances for its own.
+        for standard in (_Real.date, _Real.datetime):
+            if isinstance(standard(2000, 1, 1), annotation):
+                return _SCALARS[standard]
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         members = [argument for argument in arguments if argument is not type(None)]
@@ -183,7 +216,7 @@ def _homogeneous(inner: Codec) -> Codec:
 def _fixed(inner: tuple[Codec, ...]) -> Codec:
     def each(value: Any, kinds: tuple[type, ...], step: str) -> list[Any]:
         if len(_exactly(*kinds)(value)) != len(inner):
-            raise ValueError(f"expected {len(inner)} items, got {len(value)}")
+            raise WireError(f"expected {len(inner)} items, got {len(value)}")
         return [getattr(codec, step)(item) for codec, item in zip(inner, value, strict=True)]
 
     return Codec(
@@ -194,11 +227,54 @@ def _fixed(inner: tuple[Codec, ...]) -> Codec:
 
 
 def _enum(kind: type[Enum]) -> Codec:
-    # By name, because a member's value may be anything; a Flag's combinations have only values.
-    check = _exactly(kind)
-    if issubclass(kind, Flag):
-        return Codec(check, lambda member: member.value, lambda value: kind(_check_int(value)))
-    return Codec(check, lambda member: member.name, lambda value: kind[_exactly(str)(value)])
+    """By name, because a member's value may be anything.
+
+    A Flag's combinations have no name, nor have members that ``_missing_`` makes: they have only their value, and may
+    cross the wire if it leads back to them.
+    """
+
+    def by_value(value: Any) -> bool:
+        return issubclass(kind, Flag) or kind.__members__.get(value._name_) is not value
+
+    def check(value: Any) -> Any:
+        if _exactly(kind)(value) and not by_value(value):
+            return value
+        scalar = value._value_
+        if type(scalar) not in (int, str) or (type(scalar) is int and scalar.bit_length() > _MAX_INT_BITS):
+            raise WireError(f"{value!r} is none of the members of {kind.__name__}, and its value is no int or str")
+        try:
+            again = kind(scalar)
+        except ValueError:
+            again = None
+        if again != value or type(again) is not kind:
+            raise WireError(f"{value!r} cannot be found again, neither by name nor by value, in {kind.__name__}")
+        return value
+
+    def encode(value: Any) -> Any:
+        if issubclass(kind, Flag):
+            return value._value_
+        return [value._value_] if by_value(value) else value._name_
+
+    def decode(value: Any) -> Any:
+        if issubclass(kind, Flag):
+            return check(kind(_check_int(value)))
+        if type(value) is list:
+            (scalar,) = value
+            return check(kind(scalar))
+        return kind.__members__[_exactly(str)(value)]
+
+    return Codec(check, encode, decode)
+
+
+class _State(threading.local):
+    """Per thread: how deep the records are nested that it treats, and the classes whose fields it works out."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.unfinished: dict[type, dict[str, Codec]] = {}
+
+
+_state = _State()
 
 
 def _record(kind: type) -> Codec:
@@ -217,12 +293,51 @@ def _record(kind: type) -> Codec:
         return {name: codec.encode(getattr(value, name)) for name, codec in codecs.items()}
 
     def decode(value: Any) -> Any:
-        _exactly(dict)(value)
-        if value.keys() != codecs.keys():
-            raise ValueError(f"expected the fields {sorted(codecs)}, got {sorted(value)}")
-        return kind(**{name: codec.decode(value[name]) for name, codec in codecs.items()})
+        return kind(**{name: codecs[name].decode(held) for name, held in values_of(kind, value).items()})
 
-    return Codec(check, encode, decode)
+    def nested(step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def call(value: Any) -> Any:
+            if _state.depth >= _MAX_NESTED_RECORDS:
+                raise WireError(f"{kind.__name__} is nested more than {_MAX_NESTED_RECORDS} deep")
+            _state.depth += 1
+            try:
+                return step(value)
+            finally:
+                _state.depth -= 1
+
+        return call
+
+    return Codec(nested(check), nested(encode), nested(decode))
+
+
+def values_of(kind: type, data: Any, *required: str) -> dict[str, Any]:
+    """The fields of a message, by name, less those that it lacks and that have a default.
+
+    A deploy meets messages of the version before, which lack the newest fields.
+
+    Args:
+        required: fields that may not be lacking, although they have a default.
+
+    Raises:
+        WireError: another field is lacking, or there is an unknown one, which would be lost.
+    """
+    codecs = fields_of(kind)
+    if not isinstance(data, Mapping):
+        raise WireError(f"{kind.__name__} has the fields {sorted(codecs)}, got {type(data).__name__}")
+    if data.keys() == codecs.keys():
+        return dict(data)
+    if unknown := sorted(map(str, data.keys() - codecs.keys())):
+        raise WireError(f"{kind.__name__} has no field {', '.join(unknown)}; is the message of a newer version?")
+    missing = dataclasses.MISSING
+    lacking = [
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.name not in data
+        and (field.name in required or (field.default is missing and field.default_factory is missing))
+    ]
+    if lacking:
+        raise WireError(f"{kind.__name__} needs {', '.join(lacking)}, which the message lacks; give a default")
+    return dict(data)
 
 
 _FIELDS: dict[type, dict[str, Codec]] = {}
@@ -236,6 +351,21 @@ def fields_of(kind: type) -> dict[str, Codec]:
     """
     if kind in _FIELDS:
         return _FIELDS[kind]
+    if kind in _state.unfinished:
+        return _state.unfinished[kind]  # a record that holds others of its type: filled by the time that it is used
+    outermost = not _state.unfinished
+    codecs = _state.unfinished[kind] = {}
+    try:
+        _fill(codecs, kind)
+        if outermost:
+            _FIELDS.update(_state.unfinished)
+    finally:
+        if outermost:
+            _state.unfinished.clear()
+    return codecs
+
+
+def _fill(codecs: dict[str, Codec], kind: type) -> None:
     parameters = vars(kind).get("__dataclass_params__")
     if parameters is None or not parameters.frozen:
         raise WireError(f"{kind.__qualname__} is mutable; decorate it with @dataclass(frozen=True)")
@@ -248,7 +378,6 @@ def fields_of(kind: type) -> dict[str, Codec]:
             f"the annotations of {kind.__qualname__} cannot be resolved ({error}); define the types that it names at"
             " module level"
         ) from error
-    codecs = {}
     for name, field in kind.__dataclass_fields__.items():  # type: ignore[attr-defined]  # a dataclass has it
         if typing.get_origin(hints[name]) is typing.ClassVar or hints[name] is typing.ClassVar:
             continue
@@ -260,5 +389,3 @@ def fields_of(kind: type) -> dict[str, Codec]:
             raise WireError(f"{kind.__qualname__}.{name}: {error}") from None
         except TypeError as error:
             raise WireError(f"{kind.__qualname__}.{name}: {hints[name]!r} is no type ({error})") from error
-    _FIELDS[kind] = codecs
-    return codecs
