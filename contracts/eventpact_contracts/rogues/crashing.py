@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from eventpact.domain.dispatcher import Delivery, FailedDelivery, Guarantees
+from eventpact.domain.dispatcher import Delivery, FailedDelivery
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact_contracts.rogues.pass_through import LoopDisguise, Mask
@@ -28,7 +28,7 @@ class Journaling(LoopDisguise):
     The files are in a folder that the environment names; without one there is nothing to survive, and none is written.
     """
 
-    guarantees: ClassVar[Guarantees] = dataclasses.replace(LoopDisguise.guarantees, delivery=Delivery.AT_LEAST_ONCE)
+    guarantees = dataclasses.replace(LoopDisguise.guarantees, delivery=Delivery.AT_LEAST_ONCE)
     needs_loop: ClassVar[bool] = True
 
     def __init__(self, *given: Any, **named: Any) -> None:
@@ -115,14 +115,14 @@ class AcknowledgesEarly(Journaling):
 class ForgetsOnCrash(LoopDisguise):
     """It keeps in memory what it declares to keep for good."""
 
-    guarantees: ClassVar[Guarantees] = Journaling.guarantees
+    guarantees = Journaling.guarantees
     needs_loop: ClassVar[bool] = True
 
 
 class Remembering(Journaling):
     """It declares that nothing is attempted again after a crash, and attempts it."""
 
-    guarantees: ClassVar[Guarantees] = LoopDisguise.guarantees
+    guarantees = LoopDisguise.guarantees
 
 
 CRASHING = (

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
-from eventpact.domain.dispatcher import FailedDelivery, Guarantees, Ordering, PermanentFailureError
+from eventpact.domain.dispatcher import FailedDelivery, Ordering, PermanentFailureError
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact_contracts.checking.outcomes import Outcome
@@ -24,7 +24,7 @@ _WAITS: Final = (0.001, 0.004)
 class Retrying(Disguise):
     """A good one that tries twice again, in the process."""
 
-    guarantees: ClassVar[Guarantees] = dataclasses.replace(Disguise.guarantees, retries=len(_WAITS))
+    guarantees = dataclasses.replace(Disguise.guarantees, retries=len(_WAITS))
     waits: ClassVar[tuple[float, ...]] = _WAITS
     deadline = float("inf")
     """Past it, a plain handler, which nobody can cancel, is not tried again."""
@@ -86,13 +86,13 @@ class Retrying(Disguise):
 class Hasty(LoopDisguise):
     """It declares that callers wait, and they do not."""
 
-    guarantees: ClassVar[Guarantees] = dataclasses.replace(LoopDisguise.guarantees, blocks_caller=True)
+    guarantees = dataclasses.replace(LoopDisguise.guarantees, blocks_caller=True)
 
 
 class Unhurried(Disguise):
     """It declares that callers do not wait, and they do."""
 
-    guarantees: ClassVar[Guarantees] = dataclasses.replace(Disguise.guarantees, blocks_caller=False)
+    guarantees = dataclasses.replace(Disguise.guarantees, blocks_caller=False)
 
 
 class Impatient(Retrying):
@@ -142,19 +142,19 @@ class Uneven(Retrying):
 class Secondguessing(Retrying):
     """It tries again, and does not say so."""
 
-    guarantees: ClassVar[Guarantees] = Disguise.guarantees
+    guarantees = Disguise.guarantees
 
 
 class Shuffling(LoopDisguise):
     """It declares an order, and has threads and tasks that know none."""
 
-    guarantees: ClassVar[Guarantees] = dataclasses.replace(LoopDisguise.guarantees, ordering=Ordering.FIFO)
+    guarantees = dataclasses.replace(LoopDisguise.guarantees, ordering=Ordering.FIFO)
 
 
 class Orderly(Disguise):
     """It declares no order, and keeps it."""
 
-    guarantees: ClassVar[Guarantees] = dataclasses.replace(Disguise.guarantees, ordering=Ordering.NONE)
+    guarantees = dataclasses.replace(Disguise.guarantees, ordering=Ordering.NONE)
 
 
 GUARANTEES = (

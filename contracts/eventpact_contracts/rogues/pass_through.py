@@ -9,13 +9,11 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Awaitable
-from typing import ClassVar
 
 from eventpact.domain.dispatcher import (
     EventDispatcher,
     FailedDelivery,
     FailureSink,
-    Guarantees,
     Handlers,
 )
 from eventpact.domain.events import DomainEvent
@@ -46,7 +44,7 @@ class AsyncMask(Mask):
 class Disguise(EventDispatcher):
     """A good blocking dispatcher."""
 
-    guarantees: ClassVar[Guarantees] = SyncEventDispatcher.guarantees
+    guarantees = SyncEventDispatcher.guarantees
 
     def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
         self.table = SubscriptionTable(handlers)
@@ -91,7 +89,7 @@ class Disguise(EventDispatcher):
 class LoopDisguise(Disguise):
     """A good dispatcher on an event loop."""
 
-    guarantees: ClassVar[Guarantees] = AsyncioEventDispatcher.guarantees
+    guarantees = AsyncioEventDispatcher.guarantees
 
     def build(self, handlers: Handlers) -> EventDispatcher:
         return AsyncioEventDispatcher(handlers, on_failure=self.report)

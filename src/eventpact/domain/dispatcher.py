@@ -15,7 +15,7 @@ The errors::
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol, Self, TypeVar
@@ -122,8 +122,8 @@ class Handler(Protocol[E_contra]):
     def handle(self, event: E_contra, /) -> Awaitable[None] | None: ...
 
 
-Handlers = Mapping[type[Any], Handler[Any] | Sequence[Handler[Any]]]
-"""Event types, each with its handler or handlers."""
+Handlers = Mapping[type[Any], Handler[Any] | list[Any] | tuple[Handler[Any], ...]]
+"""Event types, each with its handler, or a list or tuple of handlers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +155,11 @@ class EventDispatcher(ABC):
     ``guarantees``. There is no way to add a handler later: in another process it could not exist.
     """
 
-    @property
-    @abstractmethod
-    def guarantees(self) -> Guarantees:
-        """What this dispatcher promises beyond the laws of every dispatcher."""
+    guarantees: Guarantees
+    """The promises beyond the laws of every dispatcher: of the class, or of the instance where it depends on that.
+
+    An attribute, because a type checker lets a class assign to an attribute, but not to a property.
+    """
 
     @abstractmethod
     def dispatch(self, event: DomainEvent) -> None:

@@ -77,7 +77,14 @@ class CeleryEventDispatcher(EventDispatcher):
         self._table = SubscriptionTable(handlers)
         failures = FailureReporter(on_failure)
         self._app = celery_app
-        self._retries = retries
+        conf = celery_app.conf
+        survives = is_amqp(celery_app) and conf.task_acks_late and conf.task_reject_on_worker_lost
+        self.guarantees = Guarantees(
+            blocks_caller=False,
+            retries=retries,
+            delivery=Delivery.AT_LEAST_ONCE if survives else Delivery.AT_MOST_ONCE,
+            ordering=Ordering.NONE,
+        )
         self._queue = queue_of(celery_app)
         self._publisher = Publisher(celery_app)
         self._retry_publisher = Publisher(celery_app, _RETRY_STEP)
@@ -101,18 +108,6 @@ class CeleryEventDispatcher(EventDispatcher):
             )
             celery_app.tasks.pop(task.name, None)
             celery_app.register_task(task)
-
-    @property
-    def guarantees(self) -> Guarantees:
-        """What the app's settings give."""
-        conf = self._app.conf
-        survives = is_amqp(self._app) and conf.task_acks_late and conf.task_reject_on_worker_lost
-        return Guarantees(
-            blocks_caller=False,
-            retries=self._retries,
-            delivery=Delivery.AT_LEAST_ONCE if survives else Delivery.AT_MOST_ONCE,
-            ordering=Ordering.NONE,
-        )
 
     def dispatch(self, event: DomainEvent) -> None:
         """Publish ``event``, and return when the broker has confirmed it, within 2 seconds.

@@ -99,6 +99,13 @@ class OutboxEventDispatcher(EventDispatcher):
             {event_type: [self._recorded(each) for each in route] for event_type, route in self._table.items()},
             self._failed,
         )
+        # The retries are those of the inner dispatcher; the rest does not depend on it.
+        self.guarantees = Guarantees(
+            blocks_caller=False,
+            retries=self._inner.guarantees.retries,
+            delivery=Delivery.AT_LEAST_ONCE,
+            ordering=Ordering.NONE,
+        )
         if relay:
             self._relay = Relay(
                 store,
@@ -110,16 +117,6 @@ class OutboxEventDispatcher(EventDispatcher):
                 poll=poll,
                 resend=resend,
             )
-
-    @property
-    def guarantees(self) -> Guarantees:
-        """The retries are those of the inner dispatcher; the rest does not depend on it."""
-        return Guarantees(
-            blocks_caller=False,
-            retries=self._inner.guarantees.retries,
-            delivery=Delivery.AT_LEAST_ONCE,
-            ordering=Ordering.NONE,
-        )
 
     def dispatch(self, event: DomainEvent) -> None:
         """Write ``event`` to the outbox, within 2 seconds.

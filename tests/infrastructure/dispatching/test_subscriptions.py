@@ -1,7 +1,10 @@
 """The subscription table refuses what could never work, when a dispatcher is built (law A4)."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, make_dataclass
+from functools import partial
+from typing import Any, NamedTuple
 from unittest.mock import Mock
 
 import pytest
@@ -36,6 +39,37 @@ class HasList(DomainEvent):
 class Undecorated(DomainEvent): ...
 
 
+class Yielding:
+    def handle(self, event: DomainEvent) -> Iterator[None]:
+        yield
+
+
+class AsyncYielding:
+    async def handle(self, event: DomainEvent) -> AsyncIterator[None]:
+        yield
+
+
+class YieldingCall:
+    def __call__(self, event: DomainEvent) -> Iterator[None]:
+        yield
+
+
+class HandledBy:
+    def __init__(self, handle: Callable[..., Any]) -> None:
+        self.handle = handle
+
+
+class Misnamed:
+    former_names = "Old"
+
+    def handle(self, event: DomainEvent) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claims(DomainEvent):
+    former_names = ("Earlier", "Renamed")
+
+
 namesake = make_dataclass("Renamed", [], bases=(DomainEvent,), frozen=True, kw_only=True)
 recorder = Recorder()
 
@@ -55,6 +89,13 @@ recorder = Recorder()
         ({Renamed: NoArgument()}, "does not take one event"),
         ({Renamed: [recorder, recorder]}, "given twice"),
         ({Renamed: {recorder}}, "no handle method"),
+        ({Renamed: deque([recorder])}, "several handlers as a list or tuple"),
+        ({Renamed: Yielding()}, "is a generator"),
+        ({Renamed: AsyncYielding()}, "is a generator"),
+        ({Renamed: HandledBy(YieldingCall())}, "is a generator"),
+        ({Renamed: HandledBy(partial(Yielding.handle, None))}, "is a generator"),
+        ({Claims: recorder, Renamed: recorder}, "one wire name, Renamed"),
+        ({Renamed: Misnamed()}, "former_names is no tuple"),
     ],
 )
 def test_an_impossible_registration_names_what_is_wrong(handlers: object, says: str) -> None:
@@ -73,6 +114,71 @@ def test_each_handler_of_a_type_has_a_key_of_its_own_and_every_process_the_same(
 
     assert keys([Recorder(), Recorder()]) == keys([Recorder(), Recorder()])
     assert len(set(keys([Recorder(), Recorder()]))) == 2
+
+
+class Spy(list[DomainEvent]):
+    def handle(self, event: DomainEvent) -> None:
+        self.append(event)
+
+
+class Pair(tuple[list[DomainEvent], str]):
+    def handle(self, event: DomainEvent) -> None:
+        self[0].append(event)
+
+
+class Named(NamedTuple):
+    events: list[DomainEvent]
+
+    def handle(self, event: DomainEvent) -> None:
+        self.events.append(event)
+
+
+@pytest.mark.parametrize("several", [lambda handler: handler, lambda handler: [handler], lambda handler: (handler,)])
+def test_a_handler_that_is_a_sequence_is_served(several: Callable[[Any], Any]) -> None:
+    event = Renamed(name="x")
+    for handler, seen in ((Spy(), None), (Pair(([], "")), 0), (Named([]), 0)):
+        SyncEventDispatcher({Renamed: several(handler)}).dispatch(event)
+        assert (handler if seen is None else handler[seen]) == [event]
+
+
+def test_a_list_of_a_class_of_its_own_still_holds_handlers() -> None:
+    class Several(list[Any]): ...
+
+    first, second = Spy(), Spy()
+    SyncEventDispatcher({Renamed: Several([first, second])}).dispatch(Renamed(name="x"))
+    assert len(first) == len(second) == 1
+
+
+class Old(Recorder): ...
+
+
+class New(Recorder):
+    former_names = (f"{__name__}.Old", f"{__name__}.Oldest")
+
+
+class Heir(New): ...
+
+
+def test_a_renamed_handler_is_found_by_its_former_keys() -> None:
+    table = SubscriptionTable({Renamed: [New(), New(), Heir()]})
+    first, second, heir = table[Renamed]
+    for name in ("New", "Old", "Oldest"):
+        assert table.keyed(Renamed, f"{__name__}.{name}") is first
+        assert table.keyed(Renamed, f"{__name__}.{name}#2") is second
+    assert table.keyed(Renamed, f"{__name__}.Heir") is heir
+    with pytest.raises(KeyError):
+        table.keyed(Renamed, f"{__name__}.Old#3")
+
+
+def test_a_key_of_today_wins_over_a_former_one() -> None:
+    table = SubscriptionTable({Renamed: [New(), Old()]})
+    assert [each.key for each in table[Renamed]] == [f"{__name__}.New", f"{__name__}.Old"]
+    assert table.keyed(Renamed, f"{__name__}.Old") is table[Renamed][1]
+
+
+def test_a_renamed_event_is_found_by_its_former_names() -> None:
+    table = SubscriptionTable({Claims: recorder})
+    assert [table.named(name) for name in ("Claims", "Earlier", "Renamed")] == [Claims] * 3
 
 
 def test_a_type_is_found_by_its_wire_name() -> None:

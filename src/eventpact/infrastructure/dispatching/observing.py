@@ -11,7 +11,6 @@ from eventpact.domain.dispatcher import (
     EventDispatcher,
     FailedDelivery,
     FailureSink,
-    Guarantees,
     Handlers,
 )
 from eventpact.domain.events import DomainEvent
@@ -67,11 +66,7 @@ class ObservedEventDispatcher(EventDispatcher):
         self._inner = inner(
             SubscriptionTable(handlers).around(self._observed), FailureReporter(on_failure).around(self._failing)
         )
-
-    @property
-    def guarantees(self) -> Guarantees:
-        """Those of the inner dispatcher."""
-        return self._inner.guarantees
+        self.guarantees = self._inner.guarantees
 
     def dispatch(self, event: DomainEvent) -> None:
         """Dispatch to the inner dispatcher, which raises what it raises."""

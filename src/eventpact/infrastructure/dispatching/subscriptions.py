@@ -40,6 +40,7 @@ class Subscription:
         handle: its bound ``handle``, perhaps wrapped.
         is_async: whether ``handle`` is an ``async def``. A plain ``handle`` may still return an awaitable.
         key: names the handler among those of its event type, alike in every process that builds the same table.
+        former_keys: its keys before its class was renamed, from ``former_names`` on the class.
     """
 
     event_type: type[DomainEvent]
@@ -47,6 +48,7 @@ class Subscription:
     handle: Handle
     is_async: bool
     key: str
+    former_keys: tuple[str, ...] = ()
 
 
 class SubscriptionTable(Mapping[type[DomainEvent], tuple[Subscription, ...]]):
@@ -71,12 +73,13 @@ class SubscriptionTable(Mapping[type[DomainEvent], tuple[Subscription, ...]]):
             )
         for event_type, given in handlers.items():
             _check_event_type(event_type)
-            name = event_type.__name__
-            if name in self._by_name:
-                raise RegistrationError(
-                    f"{_path(event_type)} and {_path(self._by_name[name])} have one wire name, {name}; rename one"
-                )
-            self._by_name[name] = event_type
+            for name in (event_type.__name__, *_former_names(event_type)):
+                if name in self._by_name:
+                    raise RegistrationError(
+                        f"{_path(event_type)} and {_path(self._by_name[name])} have one wire name, {name}; rename one"
+                    )
+                self._by_name[name] = event_type
+            # A handler may be a sequence itself.
             several = given if isinstance(given, (list, tuple)) and not hasattr(given, "handle") else (given,)
             self._routes[event_type] = tuple(_subscriptions(event_type, several))
 
@@ -102,12 +105,27 @@ class SubscriptionTable(Mapping[type[DomainEvent], tuple[Subscription, ...]]):
             return ()
 
     def named(self, wire_name: str) -> type[DomainEvent]:
-        """The event type that crosses a queue under this name.
+        """The event type that crosses a queue under this name, or did before it was renamed.
 
         Raises:
             KeyError: no type of that name has a handler here.
         """
         return self._by_name[wire_name]
+
+    def keyed(self, event_type: type[DomainEvent], key: str) -> Subscription:
+        """The subscription of the handler that has this key, or had it before it was renamed.
+
+        Raises:
+            KeyError: there is no such handler of that type here.
+        """
+        route = self._routes[event_type]
+        for subscription in route:
+            if key == subscription.key:
+                return subscription
+        for subscription in route:
+            if key in subscription.former_keys:
+                return subscription
+        raise KeyError(key)
 
     def around(self, wrap: Callable[[Subscription], Handle]) -> SubscriptionTable:
         """The same table with each ``handle`` replaced by what ``wrap`` makes of its subscription.
@@ -136,19 +154,24 @@ def check_event(event: object) -> None:
 
 
 def _subscriptions(event_type: type[DomainEvent], handlers: Sequence[Any]) -> Iterator[Subscription]:
-    seen: Counter[str] = Counter()
-    for position, handler in enumerate(handlers):
-        _check_handler(event_type, handler)
-        if any(handler is earlier for earlier in handlers[:position]):
-            raise RegistrationError(f"{handler!r} is given twice for {event_type.__name__}; give it once")
-        name = handler_name(handler)
+    names, former_names = Counter[str](), Counter[str]()
+
+    def key(name: str, seen: Counter[str]) -> str:
         seen[name] += 1
+        return name if seen[name] == 1 else f"{name}#{seen[name]}"
+
+    for position, handler in enumerate(handlers):
+        handle = _handle_of(event_type, handler)
+        if any(handler is earlier for earlier in handlers[:position]):
+            raise RegistrationError(f"a {_path(type(handler))} is given twice for {event_type.__name__}; give it once")
+        kind = _innermost(handler)
         yield Subscription(
             event_type=event_type,
             handler=handler,
-            handle=handler.handle,
-            is_async=inspect.iscoroutinefunction(handler.handle),
-            key=name if seen[name] == 1 else f"{name}#{seen[name]}",
+            handle=handle,
+            is_async=inspect.iscoroutinefunction(handle),
+            key=key(_path(kind), names),
+            former_keys=tuple(key(name, former_names) for name in _former_names(kind)),
         )
 
 
@@ -161,28 +184,56 @@ def _check_event_type(event_type: object) -> None:
         raise RegistrationError(str(error)) from error
 
 
-def _check_handler(event_type: type[DomainEvent], handler: object) -> None:
+def _handle_of(event_type: type[DomainEvent], handler: object) -> Handle:
     wanted = f"the handler of {event_type.__name__}"
     if isinstance(handler, type):
         raise RegistrationError(f"{wanted} is the class {_path(handler)}; give an instance of it")
-    handle = getattr(handler, "handle", None)
+    handle: Any = getattr(handler, "handle", None)
     if not callable(handle):
-        raise RegistrationError(f"{wanted}, {handler!r}, has no handle method; give it handle(event)")
+        raise RegistrationError(
+            f"{wanted} is a {_path(type(handler))}, which has no handle method; give it handle(event), and give several"
+            " handlers as a list or tuple"
+        )
+    if any(
+        is_generator(function)
+        for function in (handle, type(handle).__call__)
+        for is_generator in (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    ):
+        raise RegistrationError(
+            f"{wanted}, {_path(type(handler))}, has a handle that is a generator, and would never run; take the yield"
+            " out of it"
+        )
     try:
         signature = inspect.signature(handle)
-    except ValueError:  # some built-in callables do not tell
-        return
+    except (TypeError, ValueError):  # some built-in callables do not tell
+        return handle  # type: ignore[no-any-return]
     try:
         signature.bind(object())
     except TypeError as error:
         raise RegistrationError(
             f"{wanted}, {_path(type(handler))}, has handle{signature}, which does not take one event ({error})"
         ) from error
+    return handle  # type: ignore[no-any-return]
+
+
+def _former_names(kind: type) -> tuple[str, ...]:
+    """The names that a class had before, from its own body: a subclass is another class."""
+    names = vars(kind).get("former_names", ())
+    if "former_names" in vars(kind).get("__annotations__", ()):
+        return ()  # a field
+    if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+        raise RegistrationError(f'{_path(kind)}.former_names is no tuple of names; write former_names = ("Old",)')
+    return names
+
+
+def _innermost(handler: object) -> type:
+    """The class of a handler; that of the innermost where it is decorated (``__wrapped__``)."""
+    return type(inspect.unwrap(handler))  # type: ignore[arg-type]  # what it unwraps need not be a function
 
 
 def handler_name(handler: Handler[Any]) -> str:
-    """The module and class of a handler; those of the innermost where it is decorated (``__wrapped__``)."""
-    return _path(type(inspect.unwrap(handler)))  # type: ignore[arg-type]  # what it unwraps need not be a function
+    """The module and class of a handler, the innermost where it is decorated."""
+    return _path(_innermost(handler))
 
 
 def _path(kind: type) -> str:
