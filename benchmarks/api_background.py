@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 from uuid import uuid4
 
 from fastapi import BackgroundTasks, FastAPI, Request
@@ -19,9 +18,9 @@ from eventpact.bootstrap import Parts, build_parts
 from eventpact.domain.account import Account
 from eventpact.domain.events import AccountCreatedEvent
 from eventpact.infrastructure.http.main import MAX_BODY_BYTES
-from eventpact.infrastructure.http.middleware import BodyLimit, SignUpLimit
+from eventpact.infrastructure.http.middleware import BodyLimit, ClientLimit
 from eventpact.infrastructure.http.models import Accepted, SignUp
-from eventpact.infrastructure.http.problems import install, problem
+from eventpact.infrastructure.http.problems import install
 from eventpact.settings import Settings, load_settings
 
 
@@ -37,13 +36,11 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(lifespan=lifespan)
     app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
     install(app)
-    limit = SignUpLimit(settings.rate_limit, settings.rate_limit_storage)
+    limit = ClientLimit(settings.rate_limit, settings.rate_limit_storage)
 
     @app.post("/accounts", status_code=202)
     def create_account(body: SignUp, request: Request, background: BackgroundTasks) -> Accepted:
-        if limit.retry_after(request.client.host if request.client else "unknown") is not None:
-            refused: Any = problem(429, "too many sign-ups")
-            return refused  # type: ignore[no-any-return]  # FastAPI sends a response as it is
+        limit.count("sign-up", request.client.host if request.client else "unknown")
         parts: Parts = request.app.state.parts
         account = Account(account_id=str(uuid4()), email=body.email, display_name=body.display_name)
         parts.repository.add(account)

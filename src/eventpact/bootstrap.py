@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Generic, Literal, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,8 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from eventpact.application.codes import CodeMaker
 from eventpact.application.commands import CreateAccountCommand, ResendCodeCommand, VerifyAccountCommand
 from eventpact.application.handlers import NotifyOwnerHandler, VerifyAccountEmailHandler
-from eventpact.application.ports import MailerService
-from eventpact.domain.account import Account, CreateAccountData
+from eventpact.application.ports import MailerService, UnitOfWork
 from eventpact.domain.dispatcher import EventDispatcher, FailedDelivery, FailureSink, Handlers
 from eventpact.domain.events import (
     AccountCreatedEvent,
@@ -44,7 +44,6 @@ __all__ = [
     "Application",
     "CannotStartError",
     "Parts",
-    "UseCase",
     "bootstrap",
     "build_parts",
     "build_relay",
@@ -54,14 +53,6 @@ __all__ = [
 ]
 
 Engine = Callable[[Handlers, FailureSink], EventDispatcher]
-P = ParamSpec("P")
-R_co = TypeVar("R_co", covariant=True)
-
-
-class UseCase(Protocol[P, R_co]):
-    """One operation that a client asks for."""
-
-    def execute(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +109,9 @@ class Application:
 
     settings: Settings
     dispatcher: EventDispatcher
-    create_account: UseCase[[CreateAccountData], Account]
+    create_account: CreateAccountCommand
     verify_account: VerifyAccountCommand
-    resend_code: UseCase[[str], None]
+    resend_code: ResendCodeCommand
     checks: Mapping[str, Callable[[], object]]
     counts: Mapping[str, Callable[[], int]]
     metrics: Metrics | None
@@ -196,12 +187,7 @@ def bootstrap(settings: Settings) -> Application:
         engine = partial(_observed, parts, engine, metrics)
     dispatcher = engine(parts.handlers, parts.on_failure)
 
-    create_account: UseCase[[CreateAccountData], Account] = CreateAccountCommand(dispatcher, parts.repository)
-    resend_code: UseCase[[str], None] = ResendCodeCommand(dispatcher, parts.repository)
-    if settings.uses_outbox:
-        create_account = _InTransaction(database, create_account)
-        resend_code = _InTransaction(database, resend_code)
-
+    unit_of_work: UnitOfWork = database.transaction if settings.uses_outbox else nullcontext
     checks: dict[str, Callable[[], object]] = {"database": database.ping}
     if celery is not None:
         checks["broker"] = partial(_ping_broker, celery)
@@ -211,9 +197,9 @@ def bootstrap(settings: Settings) -> Application:
     return Application(
         settings=settings,
         dispatcher=dispatcher,
-        create_account=create_account,
+        create_account=CreateAccountCommand(dispatcher, parts.repository, unit_of_work),
         verify_account=VerifyAccountCommand(parts.codes),
-        resend_code=resend_code,
+        resend_code=ResendCodeCommand(dispatcher, parts.repository, unit_of_work),
         checks=checks,
         counts=counts,
         metrics=metrics,
@@ -324,18 +310,6 @@ def _ping_broker(app: Celery) -> None:
     from eventpact.infrastructure.celery.app import ping
 
     ping(app)
-
-
-@dataclass(frozen=True)
-class _InTransaction(Generic[P, R_co]):
-    """A use case that commits its data and its events together."""
-
-    database: Database
-    use_case: UseCase[P, R_co]
-
-    def execute(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        with self.database.transaction():
-            return self.use_case.execute(*args, **kwargs)
 
 
 def _mailer(settings: Settings) -> MailerService:

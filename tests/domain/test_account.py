@@ -1,12 +1,13 @@
 """What an address and a name may be."""
 
 import re
+from email.message import EmailMessage
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from eventpact.domain.account import NAME_PATTERN, CreateAccountData, InvalidAccountError, normalize_email
+from eventpact.domain.account import NAME_PATTERN, CreateAccountData, InvalidAccountError, mailbox_of, normalize_email
 
 
 @pytest.mark.parametrize(
@@ -15,10 +16,8 @@ from eventpact.domain.account import NAME_PATTERN, CreateAccountData, InvalidAcc
         ("ada@example.com", "ada@example.com"),
         ("Ada@EXAMPLE.com", "Ada@example.com"),
         ("  ada@example.com ", "ada@example.com"),
-        ("ada@bücher.example", "ada@xn--bcher-kva.example"),
-        ("ada@BÜCHER.example", "ada@xn--bcher-kva.example"),
+        ("ada@XN--BCHER-KVA.example", "ada@xn--bcher-kva.example"),
         ("ada@xn--fa-hia.example", "ada@xn--fa-hia.example"),
-        ("ada@example\u3002com", "ada@example.com"),
         ("o'brien+tag@mail.example.co.uk", "o'brien+tag@mail.example.co.uk"),
         ("a" * 64 + "@example.com", "a" * 64 + "@example.com"),
         ("ada@" + "a" * 63 + ".com", "ada@" + "a" * 63 + ".com"),
@@ -62,6 +61,13 @@ def test_an_address_is_kept_with_its_domain_in_one_form(given_address: str, kept
         "ada@" + "a." * 126 + "com",
         "ada@" + "ü" * 100_000 + ".com",
         "ada@fa\u00df.example",
+        "ada@bücher.example",
+        "ada@\u212aelvin.example",
+        "ada@example\u3002com",
+        "=?utf-8?q?eve=40evil.example=2C?=@example.com",
+        "=?utf-8?b?ZXZlQGV2aWwuZXhhbXBsZQ==?=@example.com",
+        "ada.=?x@example.com",
+        "ada?=@example.com",
         "ada@FA\u1e9e.example",
         "ada@\u03c3\u03b1\u03c2.example",
         "ada@exa\u00admple.com",
@@ -85,8 +91,8 @@ def test_what_mail_could_not_be_sent_to_is_refused_without_quoting_it(address: s
         ("a" * 65 + "@example.com", "the part before the @ may have 64 characters at most"),
         ("a@b@example.com", "the part before the @ has a character that is not allowed there"),
         ("a b@example.com", "the part before the @ has a character that is not allowed there"),
-        ("ada@exa\u00admple.com", "the part after the @ has a character that is not allowed there"),
-        ("ada@fa\u00df.example", "write the part after the @ in punycode (xn--…), as it is ambiguous"),
+        ("=?utf-8?q?eve?=@example.com", "the part before the @ may not have =? or ?=, which mark encoded words"),
+        ("ada@fa\u00df.example", "write the part after the @ in punycode (xn--…)"),
         ("ada@" + "a" * 64 + ".com", "the part after the @ is no domain name"),
         ("ada@localhost", "the part after the @ is no domain name"),
         ("ada@" + "a" * 255, "an address may have 254 characters at most"),
@@ -105,7 +111,7 @@ def test_an_address_may_be_as_long_as_a_mail_server_takes_it() -> None:
     assert normalize_email(longest) == longest
     with pytest.raises(InvalidAccountError, match="254"):
         normalize_email(longest.replace("@", "@a", 1))
-    with pytest.raises(InvalidAccountError, match="no domain name"):
+    with pytest.raises(InvalidAccountError, match="254"):
         normalize_email("ada@" + "a" * 254)
 
 
@@ -129,6 +135,7 @@ def test_what_is_signed_up_with_is_kept_in_its_one_form() -> None:
 
 
 @given(st.text())
+@example("=?utf-8?q?eve=40evil.example=2C?=")
 def test_whatever_is_accepted_is_safe_in_a_header_and_stays_as_it_is(text: str) -> None:
     for address in (text, f"{text}@example.com", f"ada@{text}.com"):
         try:
@@ -140,6 +147,27 @@ def test_whatever_is_accepted_is_safe_in_a_header_and_stays_as_it_is(text: str) 
         assert " " not in normal
         assert len(normal) <= 254
         assert normalize_email(normal) == normal
+        message = EmailMessage()
+        message["To"] = normal
+        assert [each.addr_spec for each in message["To"].addresses] == [normal]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ada@example.com", "ADA@example.com"),
+        ("ada@example.com", "ada+shop@example.com"),
+        ("ada.lovelace@example.com", "adalovelace@example.com"),
+        ("a.d.a+x+y@example.com", "Ada@example.com"),
+    ],
+)
+def test_spellings_that_may_reach_one_mailbox_share_its_limits(one: str, other: str) -> None:
+    assert mailbox_of(one) == mailbox_of(other)
+
+
+def test_addresses_of_other_names_and_domains_have_limits_of_their_own() -> None:
+    addresses = ["ada@example.com", "bob@example.com", "ada@example.org", "ada-x@example.com", "+x@example.com"]
+    assert len({mailbox_of(address) for address in [*addresses, "+y@example.com"]}) == 6
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from email.policy import default
 from pathlib import Path
 from typing import Final
 
-from eventpact.domain.account import InvalidAccountError, normalize_email
+from eventpact.domain.account import InvalidAccountError, mailbox_of, normalize_email
 
 __all__ = ["People"]
 
@@ -53,6 +53,7 @@ class People:
         self._seen: set[str] = set()
         self._received: dict[str, list[str]] = {}
         self._people: dict[str, _Person] = {}
+        self._noticed: set[str] = set()
         self.redeemed = 0
 
     def await_mails(self, address: object) -> None:
@@ -97,6 +98,10 @@ class People:
         """A sign-up was accepted: a code, or a notice, must be mailed."""
         key = _key(address)
         person = self._people.setdefault(key, _Person(received=self._received.setdefault(key, [])))
+        if person.verified and mailbox_of(key) in self._noticed:
+            return  # one notice a day
+        if person.verified:
+            self._noticed.add(mailbox_of(key))
         person.mails += 1
         person.attempts = 0
 

@@ -1,4 +1,4 @@
-"""Verification codes: derived from an event, kept as a digest."""
+"""Verification codes: derived from an event, stored as a digest."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import hmac
 from typing import Final
 from uuid import UUID
 
-__all__ = ["ALPHABET", "LENGTH", "CodeMaker"]
+__all__ = ["ALPHABET", "LENGTH", "LINK_LENGTH", "CodeMaker"]
 
 ALPHABET: Final = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
-"""What is not mistaken for one another when it is read aloud or copied: no 0, O, 1, I, L."""
+"""Characters that are not mistaken for one another when they are read aloud or copied: no 0, O, 1, I, L."""
 
 LENGTH: Final = 8
 """39 bits; OWASP ASVS 5.0 asks for 20 (6.5.4), and for a limit on attempts (6.6.3)."""
+
+LINK_LENGTH: Final = 32
+"""158 bits: too many to guess, so that this code needs no limit on attempts, which others could use up."""
 
 
 class CodeMaker:
@@ -27,18 +30,25 @@ class CodeMaker:
         self._secret = secret
 
     def code(self, event_id: UUID) -> str:
-        """The code that belongs to an event, the same on every server."""
-        number = int.from_bytes(self._mac(b"code", event_id.bytes))
+        """Derive the code of an event, the same on every server."""
+        return self._letters(b"code", event_id, LENGTH)
+
+    def link_code(self, event_id: UUID) -> str:
+        """Derive the code that stands in the link of the same mail."""
+        return self._letters(b"link", event_id, LINK_LENGTH)
+
+    def digest(self, account_id: str, code: str) -> str:
+        """Derive the stored form of a code, from which not even a reader of the database learns the code."""
+        normal = code.strip().upper()
+        return self._mac(b"digest", account_id.encode(), normal.encode("utf-8", "surrogatepass")).hex()
+
+    def _letters(self, purpose: bytes, event_id: UUID, length: int) -> str:
+        number = int.from_bytes(self._mac(purpose, event_id.bytes))
         letters = []
-        for _ in range(LENGTH):
+        for _ in range(length):
             number, rest = divmod(number, len(ALPHABET))
             letters.append(ALPHABET[rest])
         return "".join(letters)
-
-    def digest(self, account_id: str, code: str) -> str:
-        """What is stored of a code, which does not tell the code even to a reader of the database."""
-        normal = code.strip().upper()
-        return self._mac(b"digest", account_id.encode(), normal.encode("utf-8", "surrogatepass")).hex()
 
     def _mac(self, *parts: bytes) -> bytes:
         return hmac.digest(self._secret, b"\x00".join(parts), hashlib.sha256)

@@ -2,84 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import nullcontext
 from uuid import uuid4
 
-from eventpact.application.ports import AccountRepository, EmailTakenError, VerificationCodes
+from eventpact.application.ports import AccountRepository, EmailTakenError, UnitOfWork, VerificationCodes
 from eventpact.domain.account import Account, CreateAccountData, InvalidAccountError, normalize_email
 from eventpact.domain.dispatcher import DispatchError, EventDispatcher
-from eventpact.domain.events import (
-    AccountCreatedEvent,
-    DomainEvent,
-    SignUpRepeatedEvent,
-    VerificationCodeRequestedEvent,
-)
+from eventpact.domain.events import AccountCreatedEvent, SignUpRepeatedEvent, VerificationCodeRequestedEvent
 
 __all__ = ["CreateAccountCommand", "InvalidCodeError", "ResendCodeCommand", "VerifyAccountCommand"]
 
+MailedEvent = AccountCreatedEvent | VerificationCodeRequestedEvent | SignUpRepeatedEvent
+
 
 class InvalidCodeError(Exception):
-    """The code is wrong, used, expired, or the address has no account; which of these is not told."""
+    """The code is wrong, used or expired, or the address has no account. The error does not say which of these."""
 
 
 class CreateAccountCommand:
-    """Signs someone up. Nothing in its outcome tells whether the address was known."""
+    """Signs someone up. Nothing in its outcome tells whether the address was known.
 
-    def __init__(self, dispatcher: EventDispatcher, repository: AccountRepository) -> None:
+    Args:
+        unit_of_work: one transaction for all writes inside it. An outbox dispatcher writes the event into the same
+            database, so account and event are committed together. No other dispatcher can take part in a
+            transaction, so none is given with those: the account is saved first, and its event dispatched then.
+    """
+
+    def __init__(
+        self, dispatcher: EventDispatcher, repository: AccountRepository, unit_of_work: UnitOfWork = nullcontext
+    ) -> None:
         self._dispatcher = dispatcher
         self._repository = repository
+        self._unit_of_work = unit_of_work
 
     def execute(self, data: CreateAccountData) -> Account:
-        """Save the account, then dispatch an :class:`AccountCreatedEvent`.
+        """Save the account and dispatch an :class:`AccountCreatedEvent`.
 
-        An address that has an account keeps it: its owner is mailed, at most once a resend interval. So signing up
-        again is how to recover from an error.
+        The owner of a known address is mailed instead. So signing up again is how to recover from an error. While
+        the account is unverified the name of the last sign-up counts, because the first may have been a stranger's.
+
+        A mailbox that was mailed too recently gets no new account: an account exists if and only if its event does.
 
         Returns:
             The account of that address.
 
         Raises:
-            DispatchError: the event was not accepted; the account is kept, and signing up again mails its owner.
+            DispatchError: the event was not accepted. Signing up again mails the owner at once.
         """
-        account = Account(account_id=str(uuid4()), email=data.email, display_name=data.display_name)
-        try:
-            self._repository.add(account)
-        except EmailTakenError:
-            return self._repeated(data)
-        event = AccountCreatedEvent(account_id=account.account_id, email=account.email)
-        _dispatch_or_release(self._dispatcher, self._repository, account, event)
-        return account
+        with self._unit_of_work():
+            account = self._repository.by_email(data.email)
+            if account is None:
+                return self._create(data)
+            if account.verified:
+                _mail(self._dispatcher, self._repository, account, SignUpRepeatedEvent)
+            else:
+                account = self._repository.rename(account, data.display_name)
+                _mail(self._dispatcher, self._repository, account, VerificationCodeRequestedEvent)
+            return account
 
-    def _repeated(self, data: CreateAccountData) -> Account:
-        account = self._repository.by_email(data.email)
-        if account is None:  # deleted since
-            return self.execute(data)
-        kind = SignUpRepeatedEvent if account.verified else VerificationCodeRequestedEvent
-        _mail(self._dispatcher, self._repository, account, kind)
+    def _create(self, data: CreateAccountData) -> Account:
+        account = Account(account_id=str(uuid4()), email=data.email, display_name=data.display_name)
+        event = _reserve(self._repository, account, AccountCreatedEvent)
+        if event is not None:
+            try:
+                self._repository.add(account)
+            except EmailTakenError:  # by another sign-up at the same moment
+                return self.execute(data)
+            _dispatch_or_release(self._dispatcher, self._repository, event)
         return account
 
 
 class ResendCodeCommand:
-    """Sends the owner of an unverified account another code; the one before is void then."""
+    """Sends the owner of an unverified account another code, which voids the one before.
 
-    def __init__(self, dispatcher: EventDispatcher, repository: AccountRepository) -> None:
+    Args:
+        unit_of_work: as that of :class:`CreateAccountCommand`.
+    """
+
+    def __init__(
+        self, dispatcher: EventDispatcher, repository: AccountRepository, unit_of_work: UnitOfWork = nullcontext
+    ) -> None:
         self._dispatcher = dispatcher
         self._repository = repository
+        self._unit_of_work = unit_of_work
 
     def execute(self, email: str) -> None:
-        """Dispatch a :class:`VerificationCodeRequestedEvent`, at most once a resend interval.
+        """Dispatch a :class:`VerificationCodeRequestedEvent`, unless the mailbox was mailed too recently.
 
-        An unknown, verified or impossible address is passed over in silence, as the answer must not tell.
+        Ignore an unknown, verified or impossible address without an error, because the answer must not tell.
 
         Raises:
-            DispatchError: the event was not accepted; asking again is allowed at once.
+            DispatchError: the event was not accepted. Asking again is allowed at once.
         """
         try:
-            account = self._repository.by_email(normalize_email(email))
+            email = normalize_email(email)
         except InvalidAccountError:
             return
-        if account is not None and not account.verified:
-            _mail(self._dispatcher, self._repository, account, VerificationCodeRequestedEvent)
+        with self._unit_of_work():
+            account = self._repository.by_email(email)
+            if account is not None and not account.verified:
+                _mail(self._dispatcher, self._repository, account, VerificationCodeRequestedEvent)
 
 
 class VerifyAccountCommand:
@@ -89,36 +111,42 @@ class VerifyAccountCommand:
         self._codes = codes
 
     def execute(self, email: str, code: str) -> Account:
-        """The account, verified from now on.
+        """Verify the account that this code was mailed to, and return it.
 
         Raises:
-            InvalidCodeError: this is not the live code of that address.
+            InvalidCodeError: this is no live code of that address.
         """
         try:
             account = self._codes.redeem(normalize_email(email), code)
         except InvalidAccountError:
             account = None
         if account is None:
-            raise InvalidCodeError("the code is wrong, used or expired; ask for another")
+            raise InvalidCodeError(
+                "the code is wrong, used or expired; follow the link of its mail, or ask for another"
+            )
         return account
 
 
 def _mail(
-    dispatcher: EventDispatcher,
-    repository: AccountRepository,
-    account: Account,
-    kind: Callable[..., DomainEvent],
+    dispatcher: EventDispatcher, repository: AccountRepository, account: Account, event_type: type[MailedEvent]
 ) -> None:
-    if repository.reserve_mail(account.account_id):
-        event = kind(account_id=account.account_id, email=account.email)
-        _dispatch_or_release(dispatcher, repository, account, event)
+    event = _reserve(repository, account, event_type)
+    if event is not None:
+        _dispatch_or_release(dispatcher, repository, event)
 
 
-def _dispatch_or_release(
-    dispatcher: EventDispatcher, repository: AccountRepository, account: Account, event: DomainEvent
-) -> None:
+def _reserve(repository: AccountRepository, account: Account, event_type: type[MailedEvent]) -> MailedEvent | None:
+    # The event occurs when the database says so: codes replace one another in the order of their events, and the
+    # clocks of two servers may differ.
+    moment = repository.reserve_mail(account.email, notice=event_type is SignUpRepeatedEvent)
+    if moment is None:
+        return None
+    return event_type(account_id=account.account_id, email=account.email, occurred_at=moment)
+
+
+def _dispatch_or_release(dispatcher: EventDispatcher, repository: AccountRepository, event: MailedEvent) -> None:
     try:
         dispatcher.dispatch(event)
     except DispatchError:
-        repository.release_mail(account.account_id)
+        repository.release_mail(event.email, notice=isinstance(event, SignUpRepeatedEvent))
         raise

@@ -1,4 +1,4 @@
-"""What happens because of an event. Handlers are idempotent: an event may be delivered more than once."""
+"""Handlers of the events. They are idempotent, because an event may be delivered more than once."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ class VerifyAccountEmailHandler:
         # The database blocks, and the loop that this runs on must not.
         code = await asyncio.to_thread(self._codes.issue, event.account_id, event.event_id, event.occurred_at)
         if code is not None:
-            await self._mailer.send(to=event.email, template="verification", context={"code": code})
+            context = {"code": code, "link_code": self._codes.link_code(event.event_id)}
+            await self._mailer.send(to=event.email, template="verification", context=context)
 
 
 class NotifyOwnerHandler:
-    """Tells the owner of a verified account that someone signed up with the same address."""
+    """Mails a notice to the owner of a verified account: someone signed up with the same address."""
 
     def __init__(self, mailer: MailerService) -> None:
         self._mailer = mailer

@@ -1,8 +1,9 @@
-"""What the use cases need from the outside, as protocols; the engines behind them are a setting."""
+"""Protocols of the services that the use cases need. The settings choose the engines behind them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -15,6 +16,7 @@ __all__ = [
     "EmailTakenError",
     "MailRejectedError",
     "MailerService",
+    "UnitOfWork",
     "VerificationCodes",
 ]
 
@@ -24,41 +26,63 @@ class EmailTakenError(Exception):
 
 
 class MailRejectedError(PermanentFailureError):
-    """The mail server refused for good; sending the same mail again cannot help."""
+    """The mail server refused the mail permanently; sending the same mail again cannot help."""
+
+
+class UnitOfWork(Protocol):
+    """Opens a transaction: everything written inside the ``with`` block is committed together, or not at all."""
+
+    def __call__(self) -> AbstractContextManager[object]: ...
 
 
 class AccountRepository(Protocol):
-    """Keeps accounts. Any thread may call it."""
+    """Stores accounts, and counts the mails to each mailbox. Any thread may call it."""
 
     def add(self, account: Account) -> None:
-        """Keep a new account, with a code counted as requested now.
+        """Store a new account.
 
         Raises:
             EmailTakenError: its address has an account.
         """
 
     def by_email(self, email: str) -> Account | None:
-        """The account of this normalized address."""
+        """Return the account of this normalized address."""
 
-    def reserve_mail(self, account_id: str) -> bool:
-        """Count a mail as requested now, unless the last one was less than the resend interval ago."""
+    def rename(self, account: Account, display_name: str) -> Account:
+        """Change the name of an account that is not verified yet, and return it."""
 
-    def release_mail(self, account_id: str) -> None:
-        """Take back the last reservation, because no mail will come of it."""
+    def reserve_mail(self, email: str, *, notice: bool = False) -> datetime | None:
+        """Count one mail to the mailbox of this address, unless it was mailed too recently.
+
+        The interval between two codes grows with their number. Notices are counted apart: one a day.
+
+        Returns:
+            The moment of this request by the clock that all servers share, later than that of the request before;
+            None where no mail may be sent.
+        """
+
+    def release_mail(self, email: str, *, notice: bool = False) -> None:
+        """Undo the last reservation, because no mail was sent."""
 
 
 class VerificationCodes(Protocol):
-    """Keeps at most one live code an account, as a digest. Any thread may call it."""
+    """Stores at most one live code an account, as a digest. Any thread may call it."""
 
     def issue(self, account_id: str, event_id: UUID, requested_at: datetime) -> str | None:
-        """The code of this request, live from now on; it voids those of earlier requests.
+        """Make the code of this request the live one; it voids those of earlier requests.
 
-        The same request gives the same code again. None where no mail should go out: the account is verified or gone,
-        its code is used up, or a later request has been issued.
+        The same request gives the same code again. None where no mail should be sent: the account is verified or gone,
+        the code is used, or a later request has been issued.
         """
 
+    def link_code(self, event_id: UUID) -> str:
+        """Return the long code of a request, for the link of its mail. Nobody can guess it, so no guess voids it."""
+
     def redeem(self, email: str, code: str) -> Account | None:
-        """The account, verified now, if this is its live code; a code works once. Every call counts as an attempt."""
+        """Verify and return the account if this is its live code, short or long; it works once.
+
+        Every short code counts as an attempt. Too many void the short code, but not the long one.
+        """
 
 
 class MailerService(Protocol):

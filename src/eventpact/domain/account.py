@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["NAME_PATTERN", "Account", "CreateAccountData", "InvalidAccountError", "normalize_email"]
+__all__ = ["NAME_PATTERN", "Account", "CreateAccountData", "InvalidAccountError", "mailbox_of", "normalize_email"]
 
 _MAX_ADDRESS: Final = 254  # RFC 5321, 4.5.3.1.3: a path is at most 256 octets, with its angle brackets
 _MAX_LOCAL_PART: Final = 64  # RFC 5321, 4.5.3.1.1
 _MAX_NAME: Final = 100
-# RFC 5322, 3.2.3 (atext) and the dot; quoted local parts are refused, as nearly every sign-up form does.
-_ATEXT: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~.")
-
-# Of a domain: controls, invisible formatting, surrogates, private and unassigned characters, line ends.
-_FORBIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-# Python's codec knows the first edition of international domains, which spells these otherwise than the one in use:
-# mail to one domain would go to another.
-_SPELLED_OTHERWISE: Final = frozenset("\u00df\u1e9e\u03c2")
+# RFC 5322, 3.2.3 (dot-atom). Quoted local parts are refused, as nearly every sign-up form does.
+_LOCAL_PART: Final = re.compile(r"[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+(\.[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_DOMAIN: Final = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+(?!\d+$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+# RFC 2047 wraps text as =?charset?q?text?=, and mail libraries decode that wherever it stands in a header.
+_ENCODED: Final = re.compile(r"=\?|\?=")
 
 # Of a name, by code point: which characters there are depends on the Python that is asked, and each would have rules
 # of its own. Controls, line ends, bidirectional and other invisible formatting, tags; not the joiners, which names in
@@ -34,11 +30,11 @@ _REFUSED: Final = re.compile(f"[{_UNSEEN}\ud800-\udfff]")
 _SEEN: Final = re.compile(f"[^{_JOINERS}{_SPACES}]")
 
 NAME_PATTERN: Final = f"^[^{_UNSEEN}]*[^{_UNSEEN}{_JOINERS}{_SPACES}][^{_UNSEEN}]*$"
-"""What a name is, for those who can read a regular expression; lone surrogates, which no JSON has, are refused, too."""
+"""The rule for a name as a regular expression. Lone surrogates, which no JSON has, are refused, too."""
 
 
 class InvalidAccountError(ValueError):
-    """What was given cannot make an account; the message says why, without quoting it.
+    """The given data cannot make an account. The message says why, without quoting it.
 
     Attributes:
         field: the name of the field that is wrong.
@@ -56,8 +52,8 @@ class Account:
     Attributes:
         account_id: identifies the account.
         email: the address, in the form of :func:`normalize_email`.
-        display_name: what its owner wants to be called.
-        verified: whether its owner has proven to read mail to that address.
+        display_name: the name that its owner wants to be called.
+        verified: True once its owner has proven to read mail to that address.
     """
 
     account_id: str
@@ -68,7 +64,7 @@ class Account:
 
 @dataclass(frozen=True, kw_only=True)
 class CreateAccountData:
-    """What signing up takes; checked when it is made. ``email`` is kept normalized.
+    """The data of a sign-up, checked when it is made. ``email`` is stored normalized.
 
     Raises:
         InvalidAccountError: the address or the name is impossible.
@@ -83,9 +79,10 @@ class CreateAccountData:
 
 
 def normalize_email(address: str) -> str:
-    """The one form of an address that is stored and compared: its domain in punycode and lower case.
+    """Return the one form of an address that is stored and compared: ASCII, with its domain in lower case.
 
-    The local part is left as it is given: only its mail server knows whether its case matters.
+    The local part is left as it is given: only its mail server knows whether its case matters. An international domain
+    is written in punycode, which the HTTP API translates into.
 
     Raises:
         InvalidAccountError: it is no address that mail could be sent to.
@@ -95,43 +92,33 @@ def normalize_email(address: str) -> str:
         raise InvalidAccountError("email", "an address has the form name@example.com")
     if len(local_part) > _MAX_LOCAL_PART:
         raise InvalidAccountError("email", f"the part before the @ may have {_MAX_LOCAL_PART} characters at most")
-    if not _ATEXT.issuperset(local_part) or "" in local_part.split("."):
+    if not _LOCAL_PART.fullmatch(local_part):
         raise InvalidAccountError("email", "the part before the @ has a character that is not allowed there")
-    normal = f"{local_part}@{_domain(domain)}"
-    if len(normal) > _MAX_ADDRESS:
+    if _ENCODED.search(local_part):
+        raise InvalidAccountError("email", "the part before the @ may not have =? or ?=, which mark encoded words")
+    if len(local_part) + 1 + len(domain) > _MAX_ADDRESS:
         raise InvalidAccountError("email", f"an address may have {_MAX_ADDRESS} characters at most")
-    return normal
-
-
-def _domain(domain: str) -> str:
-    if len(domain) > _MAX_ADDRESS:
-        raise InvalidAccountError("email", f"an address may have {_MAX_ADDRESS} characters at most")
-    # What is not seen would be dropped by the codec, so that two domains that look alike would be one.
-    if any(unicodedata.category(character) in _FORBIDDEN for character in domain):
-        raise InvalidAccountError("email", "the part after the @ has a character that is not allowed there")
-    normal = unicodedata.normalize("NFKC", domain)
-    if not _SPELLED_OTHERWISE.isdisjoint(normal):
-        raise InvalidAccountError("email", "write the part after the @ in punycode (xn--…), as it is ambiguous")
-    try:
-        ascii_form = normal.encode("idna").decode("ascii").lower()
-    except UnicodeError:
-        raise InvalidAccountError("email", "the part after the @ is no domain name") from None
-    labels = ascii_form.split(".")
-    allowed = all(
-        0 < len(label) <= 63
-        and label.replace("-", "a").isalnum()
-        and label.isascii()
-        and not label.startswith("-")
-        and not label.endswith("-")
-        for label in labels
-    )
-    if len(labels) < 2 or not allowed or labels[-1].isdigit():
+    if not domain.isascii():
+        raise InvalidAccountError("email", "write the part after the @ in punycode (xn--…)")
+    domain = domain.lower()
+    if not _DOMAIN.fullmatch(domain):
         raise InvalidAccountError("email", "the part after the @ is no domain name")
-    return ascii_form
+    return f"{local_part}@{domain}"
+
+
+def mailbox_of(email: str) -> str:
+    """Return one name for all spellings of an address that may reach the same mailbox.
+
+    Case, dots and a tag after ``+`` are dropped, as large providers do. Only limits use this name: where a provider
+    does tell the spellings apart, their owners share a limit, and nothing else.
+    """
+    local_part, _, domain = email.lower().rpartition("@")
+    name = local_part.partition("+")[0].replace(".", "")
+    return f"{name or local_part}@{domain}"
 
 
 def _name(name: str) -> str:
-    # Looked at as it is given: what is stripped first would be accepted without having been seen.
+    # Checked before it is stripped: stripping first would accept control characters at either end.
     if _REFUSED.search(name):
         raise InvalidAccountError("display_name", "a name may have no control characters")
     if not _SEEN.search(name):

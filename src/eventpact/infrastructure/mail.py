@@ -22,8 +22,8 @@ __all__ = ["FolderMailer", "Messages", "SmtpMailer"]
 _TEMPLATES: Final = {
     "verification": (
         "Your verification code",
-        "Welcome!\n\nYour verification code is {code}\n\nEnter it at {base_url}/verify#email={to_quoted}\n\n"
-        "It can be used once. If you did not sign up, ignore this mail.\n",
+        "Welcome!\n\nYour verification code is {code}\n\nEnter it, or follow this link, which works once:\n"
+        "{base_url}/verify#email={to_quoted}&code={link_code}\n\nIf you did not sign up, ignore this mail.\n",
     ),
     "sign-up-repeated": (
         "You have an account already",
@@ -56,6 +56,10 @@ class Messages:
         message = EmailMessage()
         try:
             message["To"] = to
+            # The header must hold the address itself, not what a parser made of it, such as a decoded word.
+            (recipient,) = message["To"].addresses
+            if recipient.addr_spec != to or recipient.display_name:
+                raise ValueError
         except ValueError as error:
             raise MailRejectedError("the address of the recipient cannot stand in a header") from error
         message["From"] = self._sender
@@ -63,7 +67,10 @@ class Messages:
         message["Date"] = formatdate()
         message["Message-ID"] = make_msgid(domain=urlsplit(self._base_url).hostname)
         message["Auto-Submitted"] = "auto-generated"
-        message.set_content(body.format(base_url=self._base_url, to_quoted=quote(to), **context))
+        given = {"link_code": context.get("code", ""), "base_url": self._base_url, "to_quoted": quote(to)}
+        text = body.format(**given | dict(context))
+        # Seven bits as they are, so that the link is one line in the raw mail, too.
+        message.set_content(text, cte="7bit" if text.isascii() else None)
         return message
 
 

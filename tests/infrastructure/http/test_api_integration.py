@@ -13,7 +13,8 @@ from support.application import Client, assert_problem, code_of, running, settin
 
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.http.middleware import SignUpLimit
+from eventpact.infrastructure.http.middleware import ClientLimit
+from eventpact.infrastructure.http.problems import TooManyRequestsError
 from eventpact.infrastructure.mail import FolderMailer
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 from eventpact.settings import Settings
@@ -133,12 +134,13 @@ async def test_the_limit_cannot_be_talked_out_of(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", ["2001:db8::1", "2001:db8::ffff:2%eth0", "::ffff:192.0.2.1", "192.0.2.1", "unknown"])
 async def test_the_limit_counts_an_ipv6_network_as_one_client_and_every_ipv4_address_as_its_own(given: str) -> None:
-    limit = SignUpLimit("1/minute", "memory://")
-    assert limit.retry_after(given) is None
+    limit = ClientLimit("1/minute", "memory://")
+    limit.count("sign-up", given)
     same = {"2001:db8::1": "2001:db8::2", "2001:db8::ffff:2%eth0": "2001:db8::", "::ffff:192.0.2.1": "192.0.2.1"}
-    assert limit.retry_after(same.get(given, given)) is not None
+    with pytest.raises(TooManyRequestsError):
+        limit.count("sign-up", same.get(given, given))
     for other in ("2001:db8:0:1::1", "192.0.2.2", "::ffff:192.0.2.3"):
-        assert limit.retry_after(other) is None
+        limit.count("sign-up", other)
 
 
 async def test_several_servers_count_sign_ups_together_in_redis(tmp_path: Path, valkey: str) -> None:

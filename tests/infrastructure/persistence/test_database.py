@@ -101,13 +101,82 @@ def test_what_a_transaction_did_is_undone_when_it_fails(database: Database, repo
 
 
 def test_a_mail_may_be_reserved_once_an_interval(repository: SqlAccountRepository, clock: Clock) -> None:
-    repository.add(ADA)
-    assert not repository.reserve_mail("1")
+    assert repository.reserve_mail(ADA.email)
+    assert not repository.reserve_mail(ADA.email)
     clock.now += timedelta(seconds=60)
-    assert repository.reserve_mail("1")
-    assert not repository.reserve_mail("1")
-    repository.release_mail("1")
-    assert repository.reserve_mail("1")
+    assert repository.reserve_mail(ADA.email)
+    assert not repository.reserve_mail(ADA.email)
+    repository.release_mail(ADA.email)
+    assert repository.reserve_mail(ADA.email)
+
+
+def test_the_interval_between_codes_doubles_up_to_an_hour_or_so(repository: SqlAccountRepository, clock: Clock) -> None:
+    waits = []
+    assert repository.reserve_mail(ADA.email)
+    for _ in range(10):
+        began = clock.now
+        while not repository.reserve_mail(ADA.email):
+            clock.now += timedelta(seconds=60)
+        waits.append((clock.now - began) // timedelta(seconds=60))
+    assert waits == [1, 2, 4, 8, 16, 32, 64, 64, 64, 64]
+
+
+def test_after_a_day_without_a_mail_the_interval_is_the_first_again(
+    repository: SqlAccountRepository, clock: Clock
+) -> None:
+    for _ in range(5):
+        assert repository.reserve_mail(ADA.email)
+        clock.now += timedelta(hours=2)
+    clock.now += timedelta(days=1)
+    assert repository.reserve_mail(ADA.email)
+    clock.now += timedelta(seconds=60)
+    assert repository.reserve_mail(ADA.email)
+
+
+def test_a_notice_is_mailed_once_a_day_and_takes_no_code_away(repository: SqlAccountRepository, clock: Clock) -> None:
+    assert repository.reserve_mail(ADA.email, notice=True)
+    assert repository.reserve_mail(ADA.email)
+    clock.now += timedelta(hours=23, minutes=59)
+    assert not repository.reserve_mail("A.d.a+x@example.com", notice=True)
+    clock.now += timedelta(minutes=1)
+    assert repository.reserve_mail(ADA.email, notice=True)
+
+
+def test_all_spellings_of_one_mailbox_get_one_mail_an_interval(repository: SqlAccountRepository) -> None:
+    spellings = [f"{'aDa' if number % 2 else 'ad.a'}+{number}@example.com" for number in range(50)]
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(moment is not None for moment in pool.map(repository.reserve_mail, spellings)) == 1
+
+
+def test_requests_are_ordered_by_the_database_whatever_the_clock_of_a_server_says(database: Database) -> None:
+    repository = SqlAccountRepository(database, timedelta(0))
+    moments = []
+    for minutes in (0, -10, 10, -10):
+        with time_machine.travel(datetime.now(UTC) + timedelta(minutes=minutes)):
+            moments += [repository.reserve_mail(ADA.email) for _ in range(3)]
+    assert moments == sorted({moment for moment in moments if moment is not None})
+    assert len(moments) == 12
+
+
+def test_accounts_that_nobody_verified_are_pruned_and_all_others_kept(
+    database: Database, repository: SqlAccountRepository, clock: Clock
+) -> None:
+    codes = SqlVerificationCodes(database, CodeMaker(b"x" * 32), timedelta(days=60), clock=clock)
+    for account_id in ("old", "verified", "live"):
+        repository.add(Account(account_id=account_id, email=f"{account_id}@example.com", display_name="Ada"))
+        repository.reserve_mail(f"{account_id}@example.com")
+    code = codes.issue("verified", uuid.uuid4(), START) or ""
+    assert codes.redeem("verified@example.com", code)
+    codes.issue("live", uuid.uuid4(), START)
+    clock.now += timedelta(days=30, seconds=1)
+    repository.add(Account(account_id="new", email="new@example.com", display_name="Ada"))
+    assert repository.prune(timedelta(days=30)) == 1
+    kept = {name: repository.by_email(f"{name}@example.com") is not None for name in ("old", "verified", "live", "new")}
+    assert kept == {"old": False, "verified": True, "live": True, "new": True}
+    assert codes.prune(timedelta(days=30)) == 1
+    with database.transaction() as connection:
+        assert connection.execute(sa.text("SELECT account_id FROM verification_codes")).scalars().all() == ["live"]
+        assert connection.execute(sa.text("SELECT count(*) FROM mailboxes")).scalar_one() == 0
 
 
 def test_a_code_verifies_once(codes: SqlVerificationCodes) -> None:
@@ -170,7 +239,31 @@ def test_of_concurrent_wrong_guesses_five_are_counted_and_then_the_code_is_void(
     with database.transaction() as connection:
         assert connection.execute(sa.text("SELECT attempts FROM verification_codes")).scalar_one() == 5
     assert codes.redeem("ada@example.com", code) is None
-    assert codes.issue("1", event_id, START) is None
+
+
+def test_guesses_void_the_code_but_not_the_link_of_its_mail(codes: SqlVerificationCodes, clock: Clock) -> None:
+    event_id = uuid.uuid4()
+    code = codes.issue("1", event_id, START) or ""
+    for _ in range(9):
+        assert codes.redeem("ada@example.com", "22222222") is None
+        assert codes.redeem("ada@example.com", "2" * 32) is None
+    assert codes.issue("1", event_id, START) == code  # the mail is sent, for its link
+    assert codes.redeem("eve@example.com", codes.link_code(event_id)) is None
+    clock.now += timedelta(minutes=10)
+    assert codes.redeem("ada@example.com", codes.link_code(event_id)) is None
+    clock.now -= timedelta(seconds=1)
+    account = codes.redeem("ada@example.com", codes.link_code(event_id).lower())
+    assert account is not None
+    assert account.verified
+    assert codes.redeem("ada@example.com", codes.link_code(event_id)) is None
+
+
+def test_the_link_of_an_earlier_mail_is_void_as_its_code_is(codes: SqlVerificationCodes) -> None:
+    old, new = uuid.uuid4(), uuid.uuid4()
+    codes.issue("1", old, START)
+    codes.issue("1", new, START + timedelta(seconds=1))
+    assert codes.redeem("ada@example.com", codes.link_code(old)) is None
+    assert codes.redeem("ada@example.com", codes.link_code(new)) is not None
 
 
 def test_of_concurrent_redemptions_of_one_code_one_succeeds(codes: SqlVerificationCodes) -> None:

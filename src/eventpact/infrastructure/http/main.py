@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request, Response
 
 from eventpact.bootstrap import Application, bootstrap
 from eventpact.domain.account import CreateAccountData
-from eventpact.infrastructure.http.middleware import BodyLimit, EvenPace, InFlightLimit, SignUpLimit
+from eventpact.infrastructure.http.middleware import BodyLimit, ClientLimit, EvenPace, InFlightLimit
 from eventpact.infrastructure.http.models import (
     Accepted,
     AccountBody,
@@ -21,7 +21,7 @@ from eventpact.infrastructure.http.models import (
     SignUp,
 )
 from eventpact.infrastructure.http.openapi import Api, problem_of, problems, success
-from eventpact.infrastructure.http.problems import install, problem, unavailable
+from eventpact.infrastructure.http.problems import install, unavailable
 from eventpact.settings import Settings, load_settings
 
 __all__ = ["create_app"]
@@ -69,7 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(InFlightLimit, most=settings.max_in_flight)
     app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
     install(app)
-    _add_account_routes(app, SignUpLimit(settings.rate_limit, settings.rate_limit_storage))
+    _add_account_routes(app, ClientLimit(settings.rate_limit, settings.rate_limit_storage))
     _add_health_routes(app)
     if settings.metrics:
         _add_metrics_route(app)
@@ -81,7 +81,11 @@ def _application(request: Request) -> Application:
     return application
 
 
-def _add_account_routes(app: FastAPI, limit: SignUpLimit) -> None:
+def _host(request: Request) -> str:
+    return request.client.host if request.client else "unknown"
+
+
+def _add_account_routes(app: FastAPI, limit: ClientLimit) -> None:
     @app.post(
         "/accounts",
         status_code=202,
@@ -95,14 +99,7 @@ def _add_account_routes(app: FastAPI, limit: SignUpLimit) -> None:
 
         The answer is the same for an address that has an account, whose owner is mailed instead.
         """
-        client = request.client.host if request.client else "unknown"
-        retry_after = limit.retry_after(client)
-        if retry_after is not None:
-            return problem(  # type: ignore[return-value]  # a response passes as it is
-                429,
-                f"too many sign-ups from this address; try again in {retry_after} s",
-                headers={"Retry-After": str(retry_after)},
-            )
+        limit.count("sign-up", _host(request))
         data = CreateAccountData(email=body.email, display_name=body.display_name)
         _application(request).create_account.execute(data)
         return Accepted()
@@ -112,12 +109,13 @@ def _add_account_routes(app: FastAPI, limit: SignUpLimit) -> None:
         operation_id="verifyAccount",
         summary="Verify an address",
         tags=["accounts"],
-        responses=problems(422, 503)
+        responses=problems(422, 429, 503)
         | success(200, "Verified", "verifyAgain", "requestCode", "signUpAgain")
         | {400: problem_of(400, "the code is wrong, used or expired, or the body cannot be read", "requestCode")},
     )
     def verify_account(body: Redemption, request: Request) -> AccountBody:
         """Redeem a verification code. A code works once, for a limited time, and for few attempts."""
+        limit.count("verify", _host(request))
         account = _application(request).verify_account.execute(body.email, body.code)
         return AccountBody(
             account_id=account.account_id,
@@ -132,10 +130,14 @@ def _add_account_routes(app: FastAPI, limit: SignUpLimit) -> None:
         operation_id="requestCode",
         summary="Ask for another code",
         tags=["accounts"],
-        responses=problems(400, 422, 503) | success(202, "Accepted", "verify"),
+        responses=problems(400, 422, 429, 503) | success(202, "Accepted", "verify"),
     )
     def request_code(body: CodeRequest, request: Request) -> Accepted:
-        """Mail another code, which voids the one before; at most one a minute. The answer is always the same."""
+        """Mail another code, which voids the one before. The answer is always the same.
+
+        The first may be asked for after a minute; the time between two doubles with each, up to an hour.
+        """
+        limit.count("resend", _host(request))
         _application(request).resend_code.execute(body.email)
         return Accepted()
 

@@ -1,4 +1,4 @@
-"""What a client may send: how large, and how often; and what it may learn from the time of an answer."""
+"""Middleware: body size, concurrency and rate limits, and constant-time responses."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from limits.storage import storage_from_string
 from limits.strategies import MovingWindowRateLimiter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from eventpact.infrastructure.http.problems import problem, unavailable
+from eventpact.infrastructure.http.problems import TooManyRequestsError, problem, unavailable
 from eventpact.settings import SettingsError
 
-__all__ = ["BodyLimit", "EvenPace", "InFlightLimit", "SignUpLimit"]
+__all__ = ["BodyLimit", "ClientLimit", "EvenPace", "InFlightLimit", "client_of"]
 
 
 class BodyLimit:
@@ -107,11 +107,11 @@ class InFlightLimit:
             self._in_flight -= 1
 
 
-class SignUpLimit:
-    """Counts the sign-ups of each client address in a moving window. In IPv6 a client has a whole /64 network.
+class ClientLimit:
+    """Counts the requests of each client address in a moving window. In IPv6 a client has a whole /64 network.
 
     Args:
-        rate: as the ``limits`` library writes it, ``20/minute``.
+        rate: as the ``limits`` library writes it, ``20/minute``. It holds for each kind of request by itself.
         storage: ``memory://``, or ``redis://…`` where several processes must count together.
 
     Raises:
@@ -122,31 +122,40 @@ class SignUpLimit:
         self._rate = limits.parse(rate)
         waits = {} if storage.startswith("memory:") else {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
         try:
-            kept = storage_from_string(storage, wrap_exceptions=True, **waits)
+            self._storage = storage_from_string(storage, wrap_exceptions=True, **waits)
         except ConfigurationError as error:
             raise SettingsError(
                 f"EVENTPACT_RATE_LIMIT_STORAGE: {error}; pip install 'eventpact[celery]' brings what redis:// needs"
             ) from None
-        self._limiter = MovingWindowRateLimiter(kept)
+        self._limiter = MovingWindowRateLimiter(self._storage)
 
-    def retry_after(self, host: str) -> int | None:
-        """Count one sign-up. None if it may go on, else after how many seconds the next may.
+    def count(self, kind: str, host: str) -> None:
+        """Count one request of this kind.
 
         Raises:
+            TooManyRequestsError: the client has used up its limit.
             limits.errors.StorageError: the storage cannot be reached.
         """
-        client = _client(host)
-        if self._limiter.hit(self._rate, "sign-up", client):
-            return None
-        reset = self._limiter.get_window_stats(self._rate, "sign-up", client).reset_time
-        return max(1, math.ceil(reset - time.time()))
+        client = client_of(host)
+        if not self._limiter.hit(self._rate, kind, client):
+            reset = self._limiter.get_window_stats(self._rate, kind, client).reset_time
+            raise TooManyRequestsError(max(1, math.ceil(reset - time.time())))
+
+    def check(self) -> None:
+        """Ask the storage whether it can be written.
+
+        Raises:
+            limits.errors.StorageError: it cannot.
+        """
+        self._storage.incr("eventpact-ready", 1)
 
 
 def _is_about_accounts(scope: Scope) -> bool:
     return scope["type"] == "http" and str(scope["path"]).startswith("/accounts")
 
 
-def _client(host: str) -> str:
+def client_of(host: str) -> str:
+    """Return the name that a client is counted under: its IPv4 address, or its IPv6 network."""
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:

@@ -1,18 +1,33 @@
-"""What requests and answers hold. Unknown fields are refused."""
+"""Models of requests and answers. Unknown fields are refused."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from eventpact.domain.account import NAME_PATTERN, CreateAccountData, normalize_email
+from eventpact.domain.account import NAME_PATTERN
 
 __all__ = ["Accepted", "AccountBody", "CodeRequest", "Health", "Problem", "Redemption", "SignUp"]
 
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True, frozen=True)
+
+
+def _ascii_address(address: str) -> str:
+    """Translate an international domain into punycode. The domain layer takes nothing but ASCII."""
+    try:
+        # A test environment is where the domain "test" exists, and as good as any to somebody who tries this out.
+        valid = validate_email(
+            address.strip(" "), allow_smtputf8=False, check_deliverability=False, test_environment=True
+        )
+    except EmailNotValidError:
+        # Not its own text, which quotes characters of the address.
+        raise ValueError("is no address that mail could be sent to, such as name@example.com") from None
+    assert valid.ascii_email is not None
+    return valid.ascii_email
 
 
 Email = Annotated[
@@ -24,12 +39,8 @@ Email = Annotated[
         examples=["ada@example.com"],
         json_schema_extra={"format": "email"},
     ),
-    AfterValidator(normalize_email),
+    AfterValidator(_ascii_address),
 ]
-
-
-def _display_name(name: str) -> str:
-    return CreateAccountData(email="ada@example.com", display_name=name).display_name
 
 
 class SignUp(_Request):
@@ -45,7 +56,6 @@ class SignUp(_Request):
             examples=["Ada"],
             json_schema_extra={"pattern": NAME_PATTERN},
         ),
-        AfterValidator(_display_name),
     ]
 
 
@@ -57,9 +67,9 @@ class Redemption(_Request):
         str,
         Field(
             min_length=8,
-            max_length=8,
-            pattern="^[2-9A-HJ-KM-NP-Za-hj-km-np-z]{8}$",
-            description="the code of the mail, in upper or lower case",
+            max_length=32,
+            pattern="^([2-9A-HJ-KM-NP-Za-hj-km-np-z]{8}|[2-9A-HJ-KM-NP-Za-hj-km-np-z]{32})$",
+            description="the code of the mail, or the long one of its link, in upper or lower case",
             examples=["7K3M9QXT"],
         ),
     ]

@@ -20,7 +20,7 @@ from eventpact.application.commands import InvalidCodeError
 from eventpact.domain.account import InvalidAccountError
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError
 
-__all__ = ["PROBLEMS", "ProblemResponse", "install", "problem", "title", "unavailable"]
+__all__ = ["PROBLEMS", "ProblemResponse", "TooManyRequestsError", "install", "problem", "title", "unavailable"]
 
 _log = logging.getLogger("eventpact")
 
@@ -38,6 +38,18 @@ PROBLEMS = {
 
 RETRY_AFTER = "5"
 """Seconds after which a client should try again what a part that is away refused."""
+
+
+class TooManyRequestsError(Exception):
+    """A client has used up one of its limits.
+
+    Attributes:
+        retry_after: seconds until it may try again.
+    """
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"too many requests from this address; try again in {retry_after} s")
+        self.retry_after = retry_after
 
 
 class ProblemResponse(JSONResponse):
@@ -68,6 +80,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)  # type: ignore[arg-type]
     app.add_exception_handler(InvalidAccountError, _invalid_account)  # type: ignore[arg-type]
     app.add_exception_handler(InvalidCodeError, _invalid_code)
+    app.add_exception_handler(TooManyRequestsError, _too_many)  # type: ignore[arg-type]
     app.add_exception_handler(DispatchError, _refused)
     app.add_exception_handler(SQLAlchemyError, _database)
     app.add_exception_handler(StorageError, _uncounted)
@@ -95,6 +108,10 @@ async def _invalid_code(_: Request, error: Exception) -> ProblemResponse:
     return problem(400, str(error))
 
 
+async def _too_many(_: Request, error: TooManyRequestsError) -> ProblemResponse:
+    return problem(429, str(error), headers={"Retry-After": str(error.retry_after)})
+
+
 async def _refused(_: Request, error: Exception) -> ProblemResponse:
     _log.error("refused a request: %s: %s", type(error).__name__, error)
     happened = (
@@ -113,7 +130,7 @@ async def _database(_: Request, error: Exception) -> ProblemResponse:
 async def _uncounted(_: Request, error: Exception) -> ProblemResponse:
     # Without counting there would be no limit, which is what somebody may have brought the storage down for.
     _log.error("refused a request: the storage of the rate limit answered %s", type(error).__name__)
-    return unavailable("sign-ups cannot be counted at the moment; send the same request again later")
+    return unavailable("requests cannot be counted at the moment; send the same request again later")
 
 
 class _CatchAll:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import hmac
+import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from eventpact.application.codes import CodeMaker
+from eventpact.application.codes import LINK_LENGTH, CodeMaker
 from eventpact.application.ports import EmailTakenError
-from eventpact.domain.account import Account
+from eventpact.domain.account import Account, mailbox_of
 from eventpact.infrastructure.persistence.database import PATIENT, Database, UtcDateTime, metadata
 
 __all__ = ["SqlAccountRepository", "SqlVerificationCodes"]
+
+_log = logging.getLogger("eventpact")
+
+_LONGEST_WAIT: Final = 64
+"""Resend intervals between two codes at most: about an hour by default, however many were sent."""
+
+_DAY: Final = timedelta(days=1)
+
+_NO_EVENT: Final = UUID(int=0)
 
 accounts = sa.Table(
     "accounts",
@@ -25,7 +36,8 @@ accounts = sa.Table(
     sa.Column("email", sa.String(254), nullable=False, unique=True),
     sa.Column("display_name", sa.String(100), nullable=False),
     sa.Column("verified", sa.Boolean, nullable=False),
-    sa.Column("mail_reserved_at", UtcDateTime),
+    # Named by the first schema, which servers of the version before still write to during a deploy.
+    sa.Column("mail_reserved_at", UtcDateTime, key="signed_up_at"),
 )
 
 codes = sa.Table(
@@ -40,14 +52,14 @@ codes = sa.Table(
     sa.Column("redeemed_at", UtcDateTime),
 )
 
-
-def _account(row: Any) -> Account | None:
-    return (
-        None
-        if row is None
-        else Account(account_id=row.account_id, email=row.email, display_name=row.display_name, verified=row.verified)
-    )
-
+mailboxes = sa.Table(
+    "mailboxes",
+    metadata,
+    sa.Column("mailbox", sa.String(254), primary_key=True),
+    sa.Column("mails", sa.Integer, nullable=False),
+    sa.Column("mailed_at", UtcDateTime),
+    sa.Column("noticed_at", UtcDateTime),
+)
 
 _ACCOUNT = (accounts.c.account_id, accounts.c.email, accounts.c.display_name, accounts.c.verified)
 
@@ -56,6 +68,8 @@ class SqlAccountRepository:
     """The :class:`~eventpact.application.ports.AccountRepository` in a database.
 
     Args:
+        resend_interval: between the first two codes to one mailbox. It doubles with each further code, up to
+            64 times itself, and starts again after a day without one.
         clock: the database's where none is given.
     """
 
@@ -68,16 +82,15 @@ class SqlAccountRepository:
 
     def add(self, account: Account) -> None:
         # A conflict is an answer here, not an error: an error would end the transaction that this may be part of.
-        insert = postgresql.insert if not self._database.is_sqlite else sqlite.insert
         with self._database.transaction() as connection:
             statement = (
-                insert(accounts)
+                self._insert(accounts)
                 .values(
                     account_id=account.account_id,
                     email=account.email,
                     display_name=account.display_name,
                     verified=account.verified,
-                    mail_reserved_at=self._clock(),
+                    signed_up_at=self._clock(),
                 )
                 .on_conflict_do_nothing(index_elements=[accounts.c.email])
                 .returning(accounts.c.account_id)
@@ -88,19 +101,65 @@ class SqlAccountRepository:
     def by_email(self, email: str) -> Account | None:
         with self._database.transaction() as connection:
             row = connection.execute(sa.select(*_ACCOUNT).where(accounts.c.email == email)).one_or_none()
-        return _account(row)
+        return None if row is None else Account(**row._mapping)
 
-    def reserve_mail(self, account_id: str) -> bool:
+    def rename(self, account: Account, display_name: str) -> Account:
         with self._database.transaction() as connection:
             now = self._clock()
-            free = sa.or_(accounts.c.mail_reserved_at.is_(None), accounts.c.mail_reserved_at <= now - self._interval)
-            statement = sa.update(accounts).where(accounts.c.account_id == account_id, free)
-            return connection.execute(statement.values(mail_reserved_at=now)).rowcount == 1
+            # Repeating a sign-up writes nothing, so that a burst of them does not wait for the disk.
+            new = sa.or_(accounts.c.display_name != display_name, accounts.c.signed_up_at < now - _DAY)
+            mine = sa.and_(accounts.c.account_id == account.account_id, accounts.c.verified.is_(False))
+            values = {"display_name": display_name, "signed_up_at": now}
+            connection.execute(sa.update(accounts).where(mine, new).values(**values))
+        return replace(account, display_name=display_name)
 
-    def release_mail(self, account_id: str) -> None:
-        statement = sa.update(accounts).where(accounts.c.account_id == account_id).values(mail_reserved_at=None)
+    def reserve_mail(self, email: str, *, notice: bool = False) -> datetime | None:
+        mine = mailboxes.c.mailbox == mailbox_of(email)
         with self._database.transaction() as connection:
-            connection.execute(statement)
+            new = self._insert(mailboxes).values(mailbox=mailbox_of(email), mails=0)
+            connection.execute(new.on_conflict_do_nothing(index_elements=[mailboxes.c.mailbox]))
+            # The lock lets the requests for one mailbox take turns, whichever of its spellings they use.
+            row = connection.execute(sa.select(mailboxes).where(mine).with_for_update()).one()
+            now = self._clock()
+            last = row.noticed_at if notice else row.mailed_at
+            mails = 0 if last is None or now - last >= _DAY else row.mails
+            wait = _DAY if notice else self._interval * min(2 ** max(0, mails - 1), _LONGEST_WAIT)
+            if last is not None:
+                now = max(now, last + timedelta(microseconds=1))  # no two requests have the same moment
+                if now - last < wait:
+                    return None
+            values = {"noticed_at": now} if notice else {"mailed_at": now, "mails": min(mails + 1, _LONGEST_WAIT)}
+            connection.execute(sa.update(mailboxes).where(mine).values(**values))
+        return now
+
+    def release_mail(self, email: str, *, notice: bool = False) -> None:
+        mails = sa.case((mailboxes.c.mails > 0, mailboxes.c.mails - 1), else_=0)
+        values = {"noticed_at": None} if notice else {"mailed_at": None, "mails": mails}
+        with self._database.transaction() as connection:
+            connection.execute(sa.update(mailboxes).where(mailboxes.c.mailbox == mailbox_of(email)).values(**values))
+
+    def prune(self, unused_for: timedelta) -> int:
+        """Delete unverified accounts whose last sign-up is so long ago, and counters of mails that count no more.
+
+        An account with a live code is kept. Codes go with their accounts.
+
+        Returns:
+            The number of accounts.
+        """
+        with self._database.transaction() as connection:
+            now = self._clock()
+            live = sa.exists().where(codes.c.account_id == accounts.c.account_id, codes.c.expires_at > now)
+            unused = sa.or_(accounts.c.signed_up_at.is_(None), accounts.c.signed_up_at < now - unused_for)
+            pruned = connection.execute(sa.delete(accounts).where(accounts.c.verified.is_(False), unused, ~live))
+            for_long = [
+                sa.or_(moment.is_(None), moment < now - max(_DAY, self._interval * _LONGEST_WAIT))
+                for moment in (mailboxes.c.mailed_at, mailboxes.c.noticed_at)
+            ]
+            connection.execute(sa.delete(mailboxes).where(*for_long))
+        return pruned.rowcount
+
+    def _insert(self, table: sa.Table) -> Any:
+        return (postgresql.insert if not self._database.is_sqlite else sqlite.insert)(table)
 
 
 class SqlVerificationCodes:
@@ -108,7 +167,7 @@ class SqlVerificationCodes:
 
     Args:
         ttl: how long a code is valid, from when it was last issued.
-        max_attempts: how often a code may be tried before it is void.
+        max_attempts: how often a short code may be tried before it is void.
         clock: the database's where none is given: one machine issues a code and another redeems it, and a code must not
             be void on arrival because their clocks differ.
     """
@@ -149,7 +208,8 @@ class SqlVerificationCodes:
             if row is None:
                 connection.execute(sa.insert(codes).values(account_id=account_id, **fresh))
             elif row.event_id == event_id:
-                if row.redeemed_at is not None or row.attempts >= self._max_attempts:
+                # A code that others have used up is mailed all the same, because the link beside it still works.
+                if row.redeemed_at is not None:
                     return None
                 connection.execute(sa.update(codes).where(mine).values(expires_at=fresh["expires_at"]))
             elif (row.requested_at, row.event_id.hex) < (requested_at, event_id.hex):
@@ -158,7 +218,11 @@ class SqlVerificationCodes:
                 return None
         return code
 
+    def link_code(self, event_id: UUID) -> str:
+        return self._maker.link_code(event_id)
+
     def redeem(self, email: str, code: str) -> Account | None:
+        by_link = len(code.strip()) == LINK_LENGTH
         with self._database.transaction() as connection:
             now = self._clock()
             # The account is locked first, as issuing a code does: in the other order the two would wait for each other.
@@ -166,23 +230,37 @@ class SqlVerificationCodes:
                 sa.select(*_ACCOUNT).where(accounts.c.email == email).with_for_update()
             ).one_or_none()
             account_id = "" if account is None else account.account_id
+            live = sa.and_(codes.c.account_id == account_id, codes.c.redeemed_at.is_(None), codes.c.expires_at > now)
+            if not by_link:
+                live = sa.and_(live, codes.c.attempts < self._max_attempts)
             # Counted before it is compared, in one statement, so that no burst of guesses gets more than it may.
-            mine = sa.and_(codes.c.account_id == account_id, codes.c.redeemed_at.is_(None))
             row = connection.execute(
                 sa.update(codes)
-                .where(mine, codes.c.expires_at > now, codes.c.attempts < self._max_attempts)
-                .values(attempts=codes.c.attempts + 1)
-                .returning(codes.c.digest)
+                .where(live)
+                .values(attempts=codes.c.attempts + (0 if by_link else 1))
+                .returning(codes.c.event_id, codes.c.digest, codes.c.attempts)
             ).one_or_none()
-            given = self._maker.digest(account_id, code)
             # Compared even where there is nothing to compare with: an unknown address takes as long.
-            right = hmac.compare_digest("0" * 64 if row is None else row.digest, given)
-            if not right or account is None or row is None:
+            kept = "0" * 64 if row is None else row.digest
+            if by_link:
+                kept = self._maker.digest(account_id, self._maker.link_code(_NO_EVENT if row is None else row.event_id))
+            right = hmac.compare_digest(kept, self._maker.digest(account_id, code))
+            if account is None or row is None:
                 return None
-            used = connection.execute(
-                sa.update(codes).where(mine, codes.c.digest == row.digest).values(redeemed_at=now)
-            )
-            if used.rowcount != 1:
+            if not right:
+                if row.attempts == self._max_attempts and not by_link:
+                    _log.warning("account %s: too many wrong codes; only the link of its mail works now", account_id)
                 return None
+            connection.execute(sa.update(codes).where(codes.c.account_id == account_id).values(redeemed_at=now))
             connection.execute(sa.update(accounts).where(accounts.c.account_id == account_id).values(verified=True))
-        return Account(account_id=account_id, email=account.email, display_name=account.display_name, verified=True)
+        return Account(**{**account._mapping, "verified": True})
+
+    def prune(self, unused_for: timedelta) -> int:
+        """Delete codes that were used or have expired so long ago, and return how many.
+
+        It must be longer than an event may wait for its delivery: an event whose code is deleted is mailed anew.
+        """
+        with self._database.transaction() as connection:
+            before = self._clock() - unused_for
+            old = sa.or_(codes.c.redeemed_at < before, codes.c.expires_at < before)
+            return connection.execute(sa.delete(codes).where(old)).rowcount
