@@ -117,6 +117,7 @@ def _service(variable: str, port: int) -> str:
 
 
 _TIER = "not slow and not services"
+_FEW_EXAMPLES = 10
 _ENGINES = {"contract", "faults", "fuzz"}
 
 
@@ -124,6 +125,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Select the tier ``pytest`` where nothing else was asked for; tests/README.md names the tiers."""
     if config.args_source is not pytest.Config.ArgsSource.ARGS and not config.option.markexpr:
         config.option.markexpr = _TIER
+        config.option.eventpact_examples = config.option.eventpact_examples or _FEW_EXAMPLES
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -136,9 +138,10 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.relative_to(_HERE).parts[0] in _ENGINES:
+        if (folder := item.path.relative_to(_HERE).parts[0]) in _ENGINES:
             item.add_marker(pytest.mark.engines)
-            item.add_marker(pytest.mark.slow)
+            if folder != "contract":  # where each dispatcher says it
+                item.add_marker(pytest.mark.slow)
         marks = {mark.name for mark in item.iter_markers()}
         if marks & {"slow", "services"} and "xdist_group" not in marks:  # so that an engine is opened once
             scope = item.getparent(pytest.Class) or item.getparent(pytest.Module) or item

@@ -51,8 +51,14 @@ _PATIENT: Final = ("-k", "not test_events_of_many_threads")
 
 def _contract(dispatcher: str, *, examples: int, patience: int) -> Stage:
     # Few examples of a fixed seed: what only luck would find is not counted.
-    arguments = (f"--eventpact-examples={examples}", "--eventpact-seed=1", f"--timeout={patience}")
-    return Stage("contract", (f"kit/test_contract_{dispatcher}.py",), arguments, patience=patience)
+    arguments = (
+        "-k",
+        f"Test{dispatcher.title()}",
+        f"--eventpact-examples={examples}",
+        "--eventpact-seed=1",
+        f"--timeout={patience}",
+    )
+    return Stage("contract", ("contract/test_dispatchers.py",), arguments, patience=patience)
 
 
 _ON_RABBITMQ: Final = Stage("rabbitmq", ("services/test_rabbitmq.py",), needs="EVENTPACT_TEST_RABBITMQ", rest=True)

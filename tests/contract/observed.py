@@ -1,20 +1,14 @@
-"""A dispatcher that is observed keeps the contract as before."""
+"""A dispatcher with an observer around it, which must not change what it promises."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import pytest
+from __future__ import annotations
 
 from eventpact.domain.dispatcher import DispatchError, FailureSink, Handlers
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.dispatching.observing import ObservedEventDispatcher
-from eventpact_contracts import EventDispatcherContract
-
-pytestmark = pytest.mark.slow
 
 
-class Indifferent:
+class IndifferentObserver:
     def accepted(self, event: DomainEvent) -> None: ...
     def refused(self, event: DomainEvent, error: DispatchError) -> None: ...
     def succeeded(self, event: DomainEvent) -> None: ...
@@ -25,16 +19,6 @@ def observed_asyncio(handlers: Handlers, on_failure: FailureSink | None = None) 
     return ObservedEventDispatcher(
         handlers,
         lambda handlers, on_failure: AsyncioEventDispatcher(handlers, on_failure=on_failure),
-        Indifferent(),
+        IndifferentObserver(),
         on_failure=on_failure,
     )
-
-
-class TestObservedEventDispatcher(EventDispatcherContract):
-    guarantees = AsyncioEventDispatcher.guarantees
-    needs_loop = True
-    target = "kit.test_contract_observed:observed_asyncio"
-
-    @contextmanager
-    def subject(self, handlers: Handlers, on_failure: FailureSink) -> Iterator[ObservedEventDispatcher]:
-        yield observed_asyncio(handlers, on_failure)
