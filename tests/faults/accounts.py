@@ -1,8 +1,7 @@
-"""The accounting: what the HTTP answers accepted, against what the mail server took and the failure store keeps."""
+"""The accounting: sign-ups that were accepted, against the mails that came and the failures that are stored."""
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections import Counter
@@ -22,7 +21,7 @@ __all__ = ["Answer", "Balance", "Evidence", "Ledger"]
 
 
 class Answer(Enum):
-    """What a sign-up was told.
+    """The answer to a sign-up.
 
     An answer is in doubt if the connection broke before it came, or if it says so itself. With an outbox the database
     resolves the doubt: the event is in the transaction of the account, so it was accepted if and only if the account
@@ -50,17 +49,15 @@ class Evidence:
             return set(connection.execute(sa.select(accounts.c.email)).scalars())
 
     def failed(self) -> set[str]:
-        """The addresses whose mail is kept as failed."""
+        """The addresses whose mail is stored as failed, those of unreadable messages among them."""
         with self._engine.connect() as connection:
-            payloads = list(
-                connection.execute(sa.select(failures.c.payload).where(failures.c.handler.is_not(None))).scalars()
-            )
-        return {json.loads(payload)["email"] for payload in payloads}
+            payloads = list(connection.execute(sa.select(failures.c.payload)).scalars())
+        return {address for payload in payloads for address in _ADDRESS.findall(payload)}
 
     def unreadable(self) -> int:
-        """How many messages are kept that nobody could read."""
+        """How many messages are stored that nobody could read."""
         with self._engine.connect() as connection:
-            count = sa.select(sa.func.count()).select_from(failures).where(failures.c.handler.is_(None))
+            count = sa.select(sa.func.count()).select_from(failures).where(failures.c.error_type == "Unreadable")
             return connection.execute(count).scalar_one()
 
     def pending(self) -> set[str]:
@@ -76,10 +73,10 @@ class Balance:
 
     Attributes:
         in_doubt: of which neither delivery nor loss would be a fault.
-        failed: accepted, not mailed, and kept as failed.
-        lost: accepted, and neither mailed nor kept.
+        failed: accepted, not mailed, and stored as failed.
+        lost: accepted, and neither mailed nor stored.
         duplicated: mails beyond the first to the same address.
-        phantoms: refused, and mailed or kept all the same.
+        phantoms: refused, and mailed or stored all the same.
     """
 
     accepted: int

@@ -1,4 +1,4 @@
-"""One cell: a column under a fault, as many times as is asked for, and what the accounting says."""
+"""One cell: a column under a fault, repeated as often as is asked for, and its accounting."""
 
 from __future__ import annotations
 
@@ -18,33 +18,36 @@ __all__ = ["BOUND", "Cell", "run_cell"]
 BOUND: Final = 2.0
 """Seconds that a dispatch may take (law A5)."""
 
-_GRACE: Final = 6.0
-"""Seconds that a column without a promise has to deliver what it had not lost."""
+_GRACE_SECONDS: Final = 6.0
+"""A column without a promise has so long to deliver the events that it had not lost."""
 
-
-_ENOUGH: Final = 3
-"""How often a column that promises nothing is killed: what it loses is told, and counts for nothing."""
+_UNPROMISED_ROUNDS: Final = 3
+"""How often a column that promises nothing is killed: its losses are shown for comparison."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What was found.
+    """The result of one cell.
 
     Attributes:
-        seed: with the names, what reproduces it.
-        promised: whether the column promises that nothing accepted is lost.
+        seed: reproduces it, with the names.
+        promised: whether the column promises that no accepted event is lost.
+        loud: whether a lost event is a complaint even without a promise.
         reason: why it was not run, or could not be played to its end.
+        findings: complaints of the fault about something else than the accounting.
         recovery: the longest of the rounds, in seconds; None where something was never delivered.
         longest_dispatch: by the class of the dispatcher, in seconds.
-        wrong_codes: mailed last, and not verified.
+        wrong_codes: codes of the last mails that do not verify.
     """
 
     fault: str
     column: str
     seed: int
     promised: bool
+    loud: bool = False
     reason: str = ""
     not_run: bool = False
+    findings: tuple[str, ...] = ()
     rounds: int = 0
     kills: int = 0
     seconds: float = 0.0
@@ -55,13 +58,13 @@ class Cell:
 
     @property
     def complaints(self) -> list[str]:
-        """What is wrong, in words; empty where the column did what it promises."""
+        """The broken promises, in words."""
         if self.not_run:
             return []
         if self.reason or self.balance is None:
             return [self.reason]
-        found = []
-        if self.promised and self.balance.lost:
+        found = list(self.findings)
+        if (self.promised or self.loud) and self.balance.lost:
             found.append(f"{self.balance.lost} accepted event(s) lost")
         if self.balance.phantoms:
             found.append(f"{self.balance.phantoms} mail(s) of refused sign-ups")
@@ -87,7 +90,7 @@ def run_cell(
     started = time.monotonic()
     rounds = max(fault.rounds, kills if fault.kills else 1)
     if not column.promises:
-        rounds = max(fault.rounds, min(rounds, _ENOUGH))
+        rounds = max(fault.rounds, min(rounds, _UNPROMISED_ROUNDS))
     world: World | None = None
     recoveries: list[float | None] = []
     reason = ""
@@ -102,6 +105,7 @@ def run_cell(
             own_broker=own_broker,
             breaks_broker=fault.breaks_broker,
             postgres=fault.postgres,
+            embedded=fault.embedded,
         ) as world:
             for world.round in range(rounds):
                 say(f"{fault.name} {column.name}: {world.round + 1} of {rounds}")
@@ -110,6 +114,8 @@ def run_cell(
             balance = world.ledger.balance(world.mail.mails, world.kept())
             wrong = _wrong_codes(world)
             longest = world.longest_dispatch()
+            if fault.passing and column.outbox:
+                world.expect(not balance.failed, f"{balance.failed} accepted event(s) failed, though the fault passed")
     except (FaultError, DemoError, OSError) as error:
         lines = str(error).strip().splitlines() or [""]
         reason = f"{type(error).__name__}: {lines[0]} {lines[-1] if len(lines) > 1 else ''}".strip()
@@ -118,7 +124,9 @@ def run_cell(
         column.name,
         seed,
         column.promises,
+        loud=fault.loud,
         reason=reason,
+        findings=tuple(world.findings) if world else (),
         rounds=len(recoveries),
         kills=world.kills if world else 0,
         seconds=time.monotonic() - started,
@@ -130,8 +138,8 @@ def run_cell(
 
 
 def _recovered(world: World, since: float) -> float | None:
-    """Seconds until all that was accepted was delivered or kept; None if that did not come about."""
-    patience = world.options.patience if world.column.promises else _GRACE
+    """Seconds until every accepted event was delivered or stored as failed; None if that did not come about."""
+    patience = world.options.patience if world.column.promises else _GRACE_SECONDS
     if not world.comes_about(world.is_settled, patience):
         world.given_up |= world.accepted()
         return None
@@ -139,14 +147,14 @@ def _recovered(world: World, since: float) -> float | None:
 
 
 def _quiet(world: World) -> None:
-    """Let a last sign-up come through, and the outbox empty, so that what would come twice has come."""
+    """Let a last sign-up come through, and the outbox empty, so that duplicates have come."""
     last = world.sign_up(1, together=False, name="last")
-    patience = world.options.patience if world.column.promises else _GRACE
+    patience = world.options.patience if world.column.promises else _GRACE_SECONDS
     world.comes_about(lambda: {address for address, _ in world.mail.mails} >= set(last), patience)
     if world.column.outbox:
         world.comes_about(lambda: not world.evidence.pending() - world.poisoned, patience)
 
 
 def _wrong_codes(world: World) -> int:
-    """How many of the codes that were mailed last are not right."""
+    """How many of the codes of the last mails do not verify."""
     return sum(not world.server.verify(address, code) for address, code in dict(world.mail.mails).items())

@@ -1,13 +1,14 @@
-"""What runs in the processes that are killed: ``python -m faults.child``, which is ``eventpact`` with failpoints.
+"""``eventpact`` with failpoints, which is run in the processes that are killed: ``python -m faults.child``.
 
-A process is told by a file to kill itself, its parent or its whole group when it next reaches a step, so a kill comes
-exactly there. How long each ``dispatch`` took is written down, outside of what the dispatcher tells itself.
+A file tells a process to kill or freeze itself, its parent or its whole group when it next reaches a step, so that the
+fault hits exactly there. The time of each ``dispatch`` is measured from outside of the dispatcher, into a journal.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import resource
 import signal
 import sys
 import threading
@@ -27,6 +28,8 @@ def main() -> int:
         import time_machine
 
         time_machine.travel(time.time() + offset, tick=True).start()
+    if limit := int(os.environ.get("FAULTS_DESCRIPTORS", "0")):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     _install()
     from eventpact.cli.main import main as eventpact
 
@@ -34,7 +37,7 @@ def main() -> int:
 
 
 def _reached(step: str) -> None:
-    """Die if this is the step at which this process was told to."""
+    """Kill or freeze, if this is the step at which this process was told to."""
     order = Path(os.environ["FAULTS_FOLDER"]) / f"arm-{sys.argv[1]}"
     try:
         wanted, scope = order.read_text().split()
@@ -48,7 +51,7 @@ def _reached(step: str) -> None:
     elif scope == "group":
         os.killpg(os.getpgrp(), signal.SIGKILL)
     else:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGSTOP if scope == "freeze" else signal.SIGKILL)
 
 
 def _install() -> None:
@@ -63,6 +66,7 @@ def _install() -> None:
     from eventpact.infrastructure.outbox_dispatcher import OutboxEventDispatcher
     from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 
+    _replace(DefaultDialect, "do_execute", _executing)
     _replace(DefaultDialect, "do_commit", _committing)
     _replace(CreateAccountCommand, "execute", _in_sign_up)
     _replace(EventTask, "run", _received)
@@ -71,14 +75,43 @@ def _install() -> None:
         _replace(engine, "dispatch", _dispatching)
     for timed in (CeleryEventDispatcher, OutboxEventDispatcher):
         _replace(timed, "dispatch", functools.partial(_timed, timed.__name__))
+    if os.environ.get("FAULTS_CODE") == "newer":
+        _add_field()
     if os.environ.get("FAULTS_SWEEPER") == "off":
-        # What another process left is never taken over, and what was published is never published again.
+        # Entries of another process are never taken over, and no message is published again.
         OutboxStore.claim = lambda *_, **__: []  # type: ignore[method-assign]
         OutboxStore.still_here = lambda *_: []  # type: ignore[method-assign]
 
 
 def _replace(owner: type, name: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
     setattr(owner, name, wrapper(getattr(owner, name)))
+
+
+def _add_field() -> None:
+    """Make this the version after: its event has one more field, which has a default."""
+    from eventpact.domain.events import AccountCreatedEvent
+
+    to_dict, from_dict = AccountCreatedEvent.to_dict, AccountCreatedEvent.from_dict
+
+    def with_field(event: AccountCreatedEvent) -> dict[str, Any]:
+        return to_dict(event) | {"locale": "en"}
+
+    def without_field(_: type, data: dict[str, Any]) -> AccountCreatedEvent:
+        return from_dict({name: value for name, value in data.items() if name != "locale"})
+
+    AccountCreatedEvent.to_dict = with_field  # type: ignore[method-assign]
+    AccountCreatedEvent.from_dict = classmethod(without_field)  # type: ignore[method-assign, assignment]
+
+
+def _executing(execute: Callable[..., Any]) -> Callable[..., Any]:
+    """Reach ``heartbeat`` while a relay's row is locked."""
+
+    def do_execute(self: Any, cursor: Any, statement: str, *args: Any, **kwargs: Any) -> None:
+        execute(self, cursor, statement, *args, **kwargs)
+        if statement.startswith("UPDATE outbox_relays"):
+            _reached("heartbeat")
+
+    return do_execute
 
 
 def _committing(commit: Callable[..., Any]) -> Callable[..., Any]:

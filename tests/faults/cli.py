@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     known = {place.name: place for place in places()}
     if options.list:
         for name, place in known.items():
-            print(f"{name:48} {place.fault.what}")
+            print(f"{name:48} {place.fault.summary}")
         return EX_OK
     chosen = [known[name] for name in options.cells or known if name in known]
     unknown = [name for name in options.cells if name not in known]

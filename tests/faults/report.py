@@ -56,13 +56,13 @@ def _cell(cell: Cell) -> str:
 
 
 def totals(cells: Sequence[Cell], command: str) -> str:
-    """What it comes to, with everything that was not as promised or not run, and how to see one cell again."""
+    """The sums, then each broken promise with the command that shows it again, and each cell that was not run."""
     promised = [cell for cell in cells if cell.promised and not cell.not_run]
     others = [cell for cell in cells if not cell.promised and not cell.not_run]
     lines = [
         f"columns that promise at least once: {sum(cell.kills for cell in promised)} kills,"
         f" {_sum(promised, 'accepted')} accepted, {_sum(promised, 'lost')} lost,"
-        f" {_sum(promised, 'failed')} kept as failed, {_sum(promised, 'duplicated')} duplicated",
+        f" {_sum(promised, 'failed')} stored as failed, {_sum(promised, 'duplicated')} duplicated",
         f"columns that do not: {sum(cell.kills for cell in others)} kills, {_sum(others, 'accepted')} accepted,"
         f" {_sum(others, 'lost')} lost, {_sum(others, 'duplicated')} duplicated",
     ]
@@ -91,7 +91,7 @@ def totals(cells: Sequence[Cell], command: str) -> str:
 
 
 def write_json(path: Path, cells: Sequence[Cell], options: Options, *, seed: int) -> None:
-    """Everything that was found, and with what."""
+    """Write all cells, with the versions of what they ran on."""
     document = {
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "cell_seconds": round(sum(cell.seconds for cell in cells)),
@@ -114,7 +114,7 @@ def read_json(path: Path, *, seed: int) -> list[Cell]:
     return [
         Cell(
             **{name: value for name, value in row.items() if name != "complaints"}
-            | {"balance": Balance(**row["balance"])}
+            | {"balance": Balance(**row["balance"]), "findings": tuple(row.get("findings", ()))}
         )
         for row in document["cells"]
         if "balance" in row
@@ -122,7 +122,7 @@ def read_json(path: Path, *, seed: int) -> list[Cell]:
 
 
 def _plain(cell: Cell) -> dict[str, object]:
-    row = {name: value for name, value in asdict(cell).items() if value not in (None, "", {}, False)}
+    row = {name: value for name, value in asdict(cell).items() if value not in (None, "", {}, False, ())}
     rounded = {name: round(value, 2) for name, value in row.items() if isinstance(value, float)}
     return row | rounded | {"promised": cell.promised, "complaints": cell.complaints}
 

@@ -93,6 +93,11 @@ def test_every_sign_up_is_accounted_for() -> None:
         (replace(CELL, balance=replace(BALANCE, phantoms=1)), "1 mail(s) of refused sign-ups"),
         (replace(CELL, wrong_codes=1), "1 mailed code(s) that do not verify"),
         (replace(CELL, longest_dispatch={"CeleryEventDispatcher": 2.5}), "a dispatch took 2.50 s"),
+        (replace(CELL, findings=("the server logs 40 KB a second",)), "the server logs 40 KB a second"),
+        (
+            replace(CELL, promised=False, loud=True, balance=replace(BALANCE, lost=1)),
+            "1 accepted event(s) lost",
+        ),
         (replace(CELL, balance=None, reason="the server did not come up"), "the server did not come up"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Everything that a sign-up needs, each part a real one that a fault can be done to."""
+"""Everything that a sign-up needs. Each part is real, and a fault can be done to it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import kombu
+import redis
 from support.services_kit import Proxy, own_queue, steady_port
 
 from eventpact.infrastructure.celery.embedded_broker import EmbeddedBroker
 from faults.accounts import Answer, Evidence, Ledger
 from faults.columns import Column
 from faults.mail import FaultyMailServer
-from faults.mortal import MortalServer, MortalWorker
+from faults.targets import Server, Target, Worker
 
 __all__ = ["FaultError", "Options", "World", "opened"]
 
@@ -57,11 +58,14 @@ class Options:
 
 @dataclass
 class World:
-    """What one cell plays with.
+    """The parts of one cell.
 
     Attributes:
-        broker: in front of whatever broker there is.
-        own: the broker itself, where it is ours to kill.
+        smtp: in front of the mail server.
+        broker: in front of the broker.
+        own: the broker itself, where it may be killed.
+        stores: other databases in which a worker may have stored failures.
+        findings: complaints of the fault about something else than the accounting.
         kills: how many processes, or groups of them, were killed with SIGKILL.
         round: which repetition of the fault this is, from 0.
     """
@@ -72,20 +76,28 @@ class World:
     folder: Path
     environment: dict[str, str]
     mail: FaultyMailServer
-    server: MortalServer
-    worker: MortalWorker
+    smtp: Proxy
+    server: Server
+    worker: Worker
     evidence: Evidence
     broker: Proxy
     own: Any
     queue: str
     database: Proxy | None = None
     ledger: Ledger = field(default_factory=Ledger)
+    stores: list[Evidence] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
     kills: int = 0
     round: int = 0
     unreadable: int = 0
     poisoned: set[str] = field(default_factory=set)
     given_up: set[str] = field(default_factory=set)
     _signed_up: int = 0
+
+    def expect(self, holds: object, complaint: str) -> None:
+        """Note a complaint, unless something holds."""
+        if not holds:
+            self.findings.append(complaint)
 
     def addresses(self, count: int, name: str = "ada") -> list[str]:
         """Addresses that nobody has signed up with."""
@@ -139,8 +151,8 @@ class World:
         return not left or left <= self.kept()
 
     def kept(self) -> set[str]:
-        """Whose mail is kept as failed: in the failure store, or in the dead-letter queue of RabbitMQ."""
-        return self.evidence.failed() | self._dead_letters()
+        """Whose mail is stored as failed: in a failure store, or in the dead-letter queue of RabbitMQ."""
+        return self.evidence.failed().union(self._dead_letters(), *(store.failed() for store in self.stores))
 
     def is_kept(self, addresses: set[str]) -> bool:
         return self.accepted() & addresses <= self.kept()
@@ -162,17 +174,17 @@ class World:
         if not self.column.guarantees.blocks_caller:
             self.mail.hold()
 
-    def until(self, condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
-        """Wait for what other processes bring about.
+    def until(self, condition: Callable[[], object], name: str, seconds: float = 60.0) -> None:
+        """Wait until other processes have made a condition true.
 
         Raises:
-            FaultError: it does not come about in time.
+            FaultError: it does not come true in time; the error names it.
         """
         if not self.comes_about(condition, seconds):
-            raise FaultError(f"{what} did not come about in {seconds:.0f} s")
+            raise FaultError(f"{name} did not come about in {seconds:.0f} s")
 
     def comes_about(self, condition: Callable[[], object], seconds: float) -> bool:
-        """The same, as an answer."""
+        """The same; False where it does not come true in time."""
         deadline = time.monotonic() + seconds
         tick = threading.Event()
         while not condition():
@@ -183,6 +195,17 @@ class World:
             tick.wait(0.02)
         return True
 
+    def backlog(self) -> int:
+        """How many messages wait in the broker."""
+        if self.column.broker == "redis":
+            with redis.Redis.from_url(self._broker_url()) as client:
+                return sum(int(client.llen(key)) for key in client.scan_iter(f"{self.queue}*", _type="list"))
+        with kombu.Connection(self._broker_url()) as connection:
+            return int(connection.channel().queue_declare(self.queue, passive=True).message_count)
+
+    def _broker_url(self) -> str:
+        return str(self.own.url if self.own is not None else self.options.rabbitmq)
+
     def longest_dispatch(self) -> dict[str, float]:
         """The longest that dispatching took, in seconds, by the class of the dispatcher."""
         longest: dict[str, float] = {}
@@ -191,7 +214,7 @@ class World:
             longest[name] = max(longest.get(name, 0.0), float(seconds))
         return longest
 
-    def killed(self, part: MortalServer | MortalWorker, step: str) -> None:
+    def killed(self, part: Target, step: str) -> None:
         """Wait until ``part`` has killed itself at a step, and count it."""
         if not part.ended(60.0):
             part.disarm()
@@ -218,6 +241,7 @@ def opened(
     own_broker: Any = None,
     breaks_broker: bool = False,
     postgres: bool = False,
+    embedded: bool = False,
 ) -> Generator[World]:
     """A world of this column, with the server and the worker running.
 
@@ -225,15 +249,17 @@ def opened(
         own_broker: makes a RabbitMQ in a folder, where the fault is to kill it.
         breaks_broker: whether it is.
         postgres: keep the data in PostgreSQL, behind a proxy.
+        embedded: leave the broker to the server, which starts one.
     """
     with tempfile.TemporaryDirectory(prefix="eventpact-faults-") as name, ExitStack() as stack:
         folder = Path(name)
         mail = stack.enter_context(FaultyMailServer())
+        smtp = stack.enter_context(Proxy(mail.url))
         environment = {
             "EVENTPACT_DATA_DIR": name,
             "EVENTPACT_SECRET": "0123456789abcdef0123456789abcdef",
             "TMPDIR": name,
-            "EVENTPACT_SMTP": mail.url,
+            "EVENTPACT_SMTP": smtp.url,
             "EVENTPACT_SMTP_STARTTLS": "false",
             "EVENTPACT_RATE_LIMIT": "100000/minute",
             "EVENTPACT_RETRIES": str(_RETRIES),
@@ -248,7 +274,7 @@ def opened(
             "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")])),
         }
         own, broker, queue = None, Proxy("redis://127.0.0.1:1"), ""
-        if column.broker:
+        if column.broker and not embedded:
             if column.broker == "redis":
                 own = stack.enter_context(EmbeddedBroker(folder / "broker", steady_port()))
             elif breaks_broker:
@@ -257,14 +283,14 @@ def opened(
             assert url is not None
             queue = stack.enter_context(own_queue(url))
             broker = stack.enter_context(Proxy(url))
-            # What is killed is reached directly: a proxy would take connections while it is away.
+            # A broker that is killed is reached directly: a proxy would take connections while it is unreachable.
             environment |= {"EVENTPACT_BROKER": url if breaks_broker else broker.url, "EVENTPACT_CELERY_QUEUE": queue}
         url, database = f"sqlite:///{folder / 'eventpact.db'}", None
         if postgres:
             assert options.postgres is not None
             url, database = _postgres(options.postgres, environment, stack)
-        server = MortalServer(folder, environment, column.dispatcher)
-        worker = MortalWorker(folder, environment)
+        server = Server(folder, environment, column.dispatcher)
+        worker = Worker(folder, environment)
         world = World(
             column,
             options,
@@ -272,6 +298,7 @@ def opened(
             folder,
             environment,
             mail,
+            smtp,
             server,
             worker,
             Evidence(url),
@@ -290,7 +317,7 @@ def opened(
         try:
             yield world
         finally:
-            for part in (worker, server):  # what is judged is on record; a drain would only take time
+            for part in (worker, server):  # all that is judged is on record; a drain would only take time
                 part.kill()
             if options.logs is not None:
                 kept = options.logs / seed.replace(" ", "-")

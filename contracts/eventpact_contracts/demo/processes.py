@@ -20,7 +20,13 @@ _STOP_SECONDS: Final = 15.0
 
 
 class DemoError(Exception):
-    """A part of the demo did not do what it must; the message holds the end of its log."""
+    """A part of the demo did not do what it must; the message holds the end of its log.
+
+    Attributes:
+        exit_code: of a process that ended while it came up.
+    """
+
+    exit_code: int | None = None
 
 
 class Process:
@@ -54,8 +60,10 @@ class Process:
         while not self.is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 end = self._log.read_text(errors="replace")[-2000:]
+                error = DemoError(f"eventpact {self._arguments[0]} did not come up:\n{end}")
+                error.exit_code = self._process.poll()
                 self.kill()
-                raise DemoError(f"eventpact {self._arguments[0]} did not come up:\n{end}")
+                raise error
             time.sleep(0.02)  # between two looks; the deadline is above
 
     def is_ready(self) -> bool:

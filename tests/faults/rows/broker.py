@@ -1,4 +1,4 @@
-"""The broker is killed, frozen, cut off, slow, or behind a black hole."""
+"""The broker is killed, frozen, full, cut off, slow, or behind a black hole."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
-from faults.fault import fault, needs_worker
+import redis
+
+from faults.fault import fault, needs_redis, needs_worker
 from faults.world import World
 
 __all__: list[str] = []
@@ -44,6 +47,55 @@ def kill(world: World) -> float:
     started_at = time.monotonic()
     world.mail.release()
     return started_at
+
+
+@fault("broker-embedded-kill", not_for=needs_redis, embedded=True)
+def embedded_kill(world: World) -> float:
+    """The broker that the server has started is killed while events wait; a server that ends is started again."""
+    world.hold_mail()
+    world.sign_up(3)
+    (broker,) = (pid for pid in world.server.children() if "valkey" in Path(f"/proc/{pid}/comm").read_text())
+    os.kill(broker, signal.SIGKILL)
+    world.kills += 1
+    killed_at = time.monotonic()
+    world.mail.release()
+
+    def is_back() -> bool:
+        if not world.server.is_running():
+            code = world.server.exit_code(1)
+            world.expect(code, "the server ended with exit code 0 when its broker was killed")
+            world.server.start()
+        if not world.worker.is_running():  # it may lose its broker for good, if it says so
+            code = world.worker.exit_code(1)
+            world.expect(code, "the worker ended with exit code 0 when its broker was killed")
+            world.worker.start()
+        (address,) = world.sign_up(1, together=False)
+        return world.comes_about(lambda: address in dict(world.mail.mails), 3)
+
+    world.expect(world.comes_about(is_back, world.options.patience), "the embedded broker does not come back")
+    return killed_at
+
+
+@fault("broker-full", not_for=needs_redis, breaks_broker=True)
+def full(world: World) -> float:
+    """The broker refuses to store anything more while the worker has events and people sign up; then it is emptied."""
+    world.mail.hold()
+    world.sign_up(3)
+    world.until(lambda: world.mail.waiting, "a handler at the mail server")
+    with redis.Redis.from_url(world.own.url) as client:
+        client.config_set("maxmemory", "1")
+        world.mail.release()
+        _sign_up_while(world, world.options.freeze / 4)
+        world.worker.stop()
+        code = world.worker.try_to_start()
+        if code is None:
+            _last(world.options.freeze / 4)
+            code = None if world.worker.is_running() else world.worker.exit_code(1)
+        world.expect(code != 0, "the worker ended with exit code 0 because the broker is full")
+        client.config_set("maxmemory", "0")
+    if not world.worker.is_running():
+        world.worker.start()
+    return time.monotonic()
 
 
 @fault("broker-freeze-consuming", not_for=needs_worker, breaks_broker=True)

@@ -17,13 +17,13 @@ def _off(world: World, seconds: int) -> float:
     part = world.worker if world.column.has_worker else world.server
     part.kill()
     world.kills += 1
-    world.environment["FAULTS_CLOCK"] = str(seconds)
+    part.environment["FAULTS_CLOCK"] = str(seconds)
     part.start()
     changed_at = time.monotonic()
     world.mail.release()
     world.sign_up(3)
     world.comes_about(world.is_settled, world.options.patience if world.column.promises else 6.0)
-    del world.environment["FAULTS_CLOCK"]
+    del part.environment["FAULTS_CLOCK"]
     part.stop()
     part.start()
     return changed_at

@@ -1,19 +1,20 @@
-"""The database is locked by another, and gone."""
+"""The database is locked by another process, and unreachable."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
+from typing import Final
 
 from faults.fault import fault
 from faults.world import World
 
 __all__: list[str] = []
 
-_SECONDS = 3.0
+_SECONDS: Final = 3.0
 
 
-@fault("database-locked")
+@fault("database-locked", passing=True)
 def locked(world: World) -> float:
     """Another process holds the lock of the SQLite file for 3 s, while handlers run and people sign up."""
     world.hold_mail()
@@ -31,7 +32,7 @@ def locked(world: World) -> float:
     return time.monotonic()
 
 
-@fault("database-gone", postgres=True)
+@fault("database-gone", postgres=True, passing=True)
 def gone(world: World) -> float:
     """Every connection to PostgreSQL is cut for 3 s, while handlers run and people sign up."""
     assert world.database is not None

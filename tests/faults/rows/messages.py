@@ -1,8 +1,9 @@
-"""Messages that nobody can read, and an event that kills whoever handles it."""
+"""Unreadable messages, and an event that kills the process that handles it."""
 
 from __future__ import annotations
 
 import time
+from typing import Final
 from uuid import uuid4
 
 import kombu
@@ -12,10 +13,13 @@ from celery import Celery
 from eventpact.infrastructure.celery.queues import event_queue
 from eventpact.infrastructure.outbox.store import outbox
 from faults.columns import Column
-from faults.fault import fault
+from faults.fault import fault, needs_worker
 from faults.world import World
 
 __all__: list[str] = []
+
+_UNREACHABLE_SECONDS: Final = 5.0
+_LOG_BYTES_PER_SECOND: Final = 20_000
 
 
 def _needs_a_place(column: Column) -> str:
@@ -42,7 +46,7 @@ def poison(world: World) -> float:
     patience = world.options.patience if world.column.promises else 10.0
     world.comes_about(settled, patience)
     if world.column.has_worker:
-        world.kills += world.worker.deaths()
+        world.kills += world.worker.crashes()
     return started_at
 
 
@@ -62,6 +66,27 @@ def garbage(world: World) -> float:
         world.options.patience,
     )
     return started_at
+
+
+@fault("garbage-without-database", not_for=needs_worker, postgres=True, passing=True)
+def garbage_without_database(world: World) -> float:
+    """Unreadable messages wait for the worker while it cannot reach the database that it would keep them in."""
+    assert world.database is not None
+    world.database.cut()
+    world.unreadable += _publish(world)
+    logged, began = world.worker.log_size(), time.monotonic()
+    world.comes_about(lambda: time.monotonic() > began + _UNREACHABLE_SECONDS, 2 * _UNREACHABLE_SECONDS)
+    rate = (world.worker.log_size() - logged) / (time.monotonic() - began)
+    world.expect(rate < _LOG_BYTES_PER_SECOND, f"the worker logs {rate / 1000:.0f} KB a second")
+    world.database.open()
+    opened_at = time.monotonic()
+    world.sign_up(2)
+    world.until(
+        lambda: world.evidence.unreadable() >= world.unreadable,
+        f"the keeping of {world.unreadable} unreadable messages",
+        world.options.patience,
+    )
+    return opened_at
 
 
 def _publish(world: World) -> int:
