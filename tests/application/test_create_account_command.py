@@ -26,23 +26,9 @@ from eventpact.domain.events import (
 )
 from eventpact.infrastructure.persistence.accounts import SqlAccountRepository, SqlVerificationCodes
 from eventpact.infrastructure.persistence.database import Database
-from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
+from eventpact.testing import RecordingEventDispatcher
 
 ADA = CreateAccountData(email="ada@example.com", display_name="Ada")
-
-
-class Recording(SyncEventDispatcher):
-    """Keeps what it accepts; refuses while it is told to."""
-
-    def __init__(self) -> None:
-        super().__init__({})
-        self.accepted: list[DomainEvent] = []
-        self.refuses = False
-
-    def dispatch(self, event: DomainEvent) -> None:
-        if self.refuses:
-            raise DispatchError("the broker cannot be reached")
-        self.accepted.append(event)
 
 
 class World:
@@ -51,7 +37,7 @@ class World:
     def __init__(self, database: Database) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.database = database
-        self.dispatcher = Recording()
+        self.dispatcher = RecordingEventDispatcher()
         self.repository = SqlAccountRepository(database, timedelta(seconds=60), lambda: self.now)
         self.codes = SqlVerificationCodes(database, CodeMaker(b"x" * 32), timedelta(minutes=10), clock=lambda: self.now)
         self.create = CreateAccountCommand(self.dispatcher, self.repository)
@@ -59,10 +45,10 @@ class World:
         self.verify = VerifyAccountCommand(self.codes)
 
     def accepted(self) -> list[type[DomainEvent]]:
-        return [type(event) for event in self.dispatcher.accepted]
+        return [type(event) for event in self.dispatcher.events]
 
     def code(self) -> str:
-        event = self.dispatcher.accepted[-1]
+        event = self.dispatcher.events[-1]
         assert isinstance(event, AccountCreatedEvent | VerificationCodeRequestedEvent)
         return self.codes.issue(event.account_id, event.event_id, event.occurred_at) or ""
 
@@ -79,7 +65,7 @@ def test_an_account_is_saved_and_then_told_of(world: World) -> None:
     account = world.create.execute(ADA)
     assert world.repository.by_email(ADA.email) == account
     assert account == Account(account_id=account.account_id, email="ada@example.com", display_name="Ada")
-    (event,) = world.dispatcher.accepted
+    (event,) = world.dispatcher.events
     assert isinstance(event, AccountCreatedEvent)
     assert (event.account_id, event.email) == (account.account_id, account.email)
 
@@ -178,13 +164,10 @@ def test_two_sign_ups_at_one_moment_make_one_account(world: World, monkeypatch: 
 def test_an_account_whose_event_was_refused_gets_its_mail_as_soon_as_its_owner_tries_again(
     world: World, how: str
 ) -> None:
-    world.dispatcher.refuses = True
-    for _ in range(2):
+    for refused in (world.create, world.create, world.resend):
+        world.dispatcher.refuse(DispatchError("the broker cannot be reached"))
         with pytest.raises(DispatchError):
-            world.create.execute(ADA)
-    with pytest.raises(DispatchError):
-        world.resend.execute(ADA.email)
-    world.dispatcher.refuses = False
+            refused.execute(ADA if refused is world.create else ADA.email)
     if how == "sign up again":
         world.create.execute(ADA)
     else:
@@ -195,7 +178,7 @@ def test_an_account_whose_event_was_refused_gets_its_mail_as_soon_as_its_owner_t
 @pytest.mark.parametrize("address", ["unknown@example.com", "no address", "\ud800"])
 def test_a_code_for_an_address_without_an_account_is_passed_over_in_silence(world: World, address: str) -> None:
     world.resend.execute(address)
-    assert world.dispatcher.accepted == []
+    assert world.dispatcher.events == []
 
 
 def test_the_reason_why_a_code_is_refused_is_not_told(world: World) -> None:

@@ -7,17 +7,17 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.application import Client, assert_problem, code_of, running, settings_for
 
-from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError
-from eventpact.domain.events import DomainEvent
+from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError, Handlers
 from eventpact.infrastructure.http.middleware import ClientLimit
 from eventpact.infrastructure.http.problems import TooManyRequestsError
 from eventpact.infrastructure.mail import FolderMailer
-from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 from eventpact.settings import Settings
+from eventpact.testing import RecordingEventDispatcher
 
 
 @pytest.fixture
@@ -198,42 +198,39 @@ async def test_other_errors_are_problems_too(client: Client, method: str, path: 
     assert (status == 405) == ("Allow" in answer.headers)
 
 
-class Refusing(SyncEventDispatcher):
-    """Refuses until it is told to accept."""
+def refuse_once(monkeypatch: pytest.MonkeyPatch, error: DispatchError) -> None:
+    """Let the application that is built next be refused its first event."""
 
-    refuses = True
+    def build(handlers: Handlers, **options: Any) -> RecordingEventDispatcher:
+        dispatcher = RecordingEventDispatcher(handlers, **options)
+        dispatcher.refuse(error)
+        return dispatcher
 
-    def dispatch(self, event: DomainEvent) -> None:
-        if self.refuses:
-            raise DispatchError("the broker cannot be reached")
-        super().dispatch(event)
+    monkeypatch.setattr("eventpact.infrastructure.sync_dispatcher.SyncEventDispatcher", build)
 
 
 async def test_when_events_are_refused_the_answer_says_so_and_signing_up_again_mails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventpact.infrastructure.sync_dispatcher.SyncEventDispatcher", Refusing)
+    refuse_once(monkeypatch, DispatchError("the broker cannot be reached"))
     async with running(settings_for(tmp_path, dispatcher="sync")) as client:
         answer = await client.sign_up()
         assert_problem(answer, 503)
         assert answer.headers["Retry-After"]
         assert "again" in answer.json()["detail"]
         assert not client.mails()
-        monkeypatch.setattr(Refusing, "refuses", False)
         assert (await client.sign_up()).status_code == 202
         assert (await client.verify(code_of(client.mails()[0]))).status_code == 200
 
 
 async def test_when_it_is_in_doubt_whether_an_event_was_accepted_the_answer_says_so(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def doubt(_: object, event: DomainEvent) -> None:
-        raise DispatchUncertainError("the broker did not answer")
-
-    monkeypatch.setattr(SyncEventDispatcher, "dispatch", doubt)
-    answer = await client.sign_up()
-    assert_problem(answer, 503)
-    assert "not known" in answer.json()["detail"]
+    refuse_once(monkeypatch, DispatchUncertainError("the broker did not answer"))
+    async with running(settings_for(tmp_path, dispatcher="sync")) as client:
+        answer = await client.sign_up()
+        assert_problem(answer, 503)
+        assert "not known" in answer.json()["detail"]
 
 
 async def test_an_unexpected_error_has_an_id_that_finds_it_in_the_log_and_tells_no_more(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from support.outbox_kit import Background, Counted, Recorder, until
 
-from eventpact.domain.dispatcher import DispatchError, FailedDelivery
+from eventpact.domain.dispatcher import DispatchError, FailedDelivery, Handlers
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.dispatching.unreadable import UnreadableMessage
 from eventpact.infrastructure.outbox.store import OutboxStore
@@ -13,6 +13,7 @@ from eventpact.infrastructure.persistence.database import Database
 from eventpact.infrastructure.persistence.failure_store import FailureStore
 from eventpact.infrastructure.persistence.replay import ReplayError, replay_by_dispatcher, replay_by_outbox
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
+from eventpact.testing import RecordingEventDispatcher
 
 EVENT = Counted(number=1)
 
@@ -107,13 +108,14 @@ def test_without_an_outbox_a_failure_leaves_after_it_was_accepted(database: Data
 
 
 def test_nothing_leaves_that_was_refused(database: Database) -> None:
-    class Refusing(SyncEventDispatcher):
-        def dispatch(self, event: object) -> None:
-            raise DispatchError("no broker")
+    def refusing(handlers: Handlers) -> RecordingEventDispatcher:
+        dispatcher = RecordingEventDispatcher(handlers)
+        dispatcher.refuse(DispatchError("no broker"))
+        return dispatcher
 
     store, table = kept(database, Recorder())
     with pytest.raises(DispatchError):
-        replay_by_dispatcher(store.all()[0], store, table, Refusing)
+        replay_by_dispatcher(store.all()[0], store, table, refusing)
     assert store.count() == 1
 
 
