@@ -1,26 +1,32 @@
-"""``eventpact verify module:factory``: checks dispatchers against the contract, and says how they did."""
+"""``eventpact verify module:factory``: check dispatchers and handlers against the contract, and print the verdict."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
 import logging
 import secrets
 import shlex
 import sys
+import textwrap
 import time
 import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from eventpact.domain.dispatcher import Guarantees
 from eventpact_contracts.checking.check import check, opened
-from eventpact_contracts.checking.outcomes import CONTRACT_VERSION, LawResult, Verdict
+from eventpact_contracts.checking.known import Known, KnownError, read_known, unknown_law
+from eventpact_contracts.checking.outcomes import CONTRACT_VERSION, LawResult, Verdict, with_known
+from eventpact_contracts.handlers.check import check_handler
+from eventpact_contracts.handlers.contract import HandlerContract
+from eventpact_contracts.handlers.laws import HANDLER_LAWS, HandlerLaw
 from eventpact_contracts.laws import LAWS, Law
-from eventpact_contracts.reports import badge, could_not_run, document, exit_code, headline, page
+from eventpact_contracts.reports.files import FORMATS, unwritable, write
+from eventpact_contracts.reports.run import RunFacts
+from eventpact_contracts.reports.summary import could_not_run, exit_code, headline
 from eventpact_contracts.reports.terminal import Progress, Style, matrix, reasons, violations
 from eventpact_contracts.subjects.loading import (
     OURS,
@@ -50,17 +56,12 @@ examples:
   eventpact verify sync asyncio
   eventpact verify shop.events:ShopDispatcher --html verdict.html
   eventpact verify shop.events:make --law R1 --law L1 --seed 7
+  eventpact verify shop.events:make --known known.toml --junit verdict.xml
   eventpact verify shop.events:make --guarantees blocks_caller=yes,retries=0,delivery=at_most_once,ordering=fifo
 
-exit codes: 0 all laws upheld or absent as declared, 1 a law is violated, 2 a law could not run, 64 bad usage
+exit codes: 0 no law is violated, or those alone that --known lists; 1 another is, or a listed one holds;
+2 a law could not run; 64 bad usage
 """
-
-
-_WRITERS: Final[dict[str, Callable[[Sequence[Verdict], str], str]]] = {
-    "json": lambda verdicts, _: document(verdicts),
-    "html": lambda verdicts, command: page(verdicts, footer=f"To see it again: {command}"),
-    "badge": lambda verdicts, _: badge(verdicts),
-}
 
 
 class _UsageError(Exception):
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except SystemExit:  # --help
             return 0
         return _verify(options)
-    except (_UsageError, NoSuchTargetError) as error:
+    except (_UsageError, NoSuchTargetError, KnownError) as error:
         print(f"eventpact verify: {error}", file=sys.stderr)
         return BAD_USAGE
     except KeyboardInterrupt:
@@ -101,7 +102,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("targets", nargs="+", metavar="TARGET", help="what to check; several are shown side by side")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="what to check; several are shown side by side")
+    parser.add_argument("--list", action="store_true", help="print every law with its words, and check nothing")
     parser.add_argument("--law", action="append", metavar="ID", type=_law, help="check only this law; repeatable")
     parser.add_argument("--examples", type=_positive, default=100, metavar="N", help="examples a law (default 100)")
     parser.add_argument("--seed", type=int, metavar="N", help="repeat the run that had this seed (default: a new one)")
@@ -123,20 +125,22 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long to wait for what was accepted (default: its settle_timeout attribute, or 5)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdict as JSON")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write the verdict as one self-contained page")
-    parser.add_argument("--badge", type=Path, metavar="FILE", help="write the verdict as an SVG badge")
+    parser.add_argument(
+        "--known", type=Path, metavar="FILE", help='laws that are violated for now: lines like L1 = "the reason" (TOML)'
+    )
+    parser.add_argument(
+        "--repeat", type=_positive, default=1, metavar="N", help="check up to N times, until a law is violated"
+    )
+    for name, words in FORMATS.items():
+        parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"write the verdict {words}")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     return parser
 
 
-def _law(text: str) -> Law:
-    by_id = {law.id: law for law in LAWS}
-    if text.upper() in by_id:
-        return by_id[text.upper()]
-    close = difflib.get_close_matches(text.upper(), by_id, 1, cutoff=0.4)
-    hint = f"did you mean {close[0]}?" if close else "there are"
-    raise argparse.ArgumentTypeError(f"there is no law {text}; {hint} ({', '.join(by_id)})")
+def _law(text: str) -> str:
+    if unknown_law(text.upper()):
+        raise argparse.ArgumentTypeError(unknown_law(text))
+    return text.upper()
 
 
 def _positive(text: str) -> int:
@@ -161,31 +165,50 @@ def _guarantees(text: str) -> Guarantees:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    files = {option: file for option in _WRITERS if (file := getattr(options, option)) is not None}
-    for file in files.values():
-        if file.is_dir():
-            raise _UsageError(f"cannot write {file}: it is a directory")
-        if not file.parent.is_dir():
-            raise _UsageError(f"cannot write {file}: there is no directory {file.parent}")
+    if options.list:
+        _list_laws()
+        return 0
+    if not options.targets:
+        raise _UsageError("there is no TARGET; write module:factory, e.g. shop.events:ShopDispatcher")
+    files = {option: file for option in FORMATS if (file := getattr(options, option)) is not None}
+    if reason := unwritable(files):
+        raise _UsageError(reason)
+    known = read_known(options.known) if options.known else Known()
     seed = secrets.randbelow(2**32) if options.seed is None else options.seed
-    laws = [law for law in LAWS if not options.law or law in options.law]
     found = {target: _find(target, options) for target in options.targets}
-    progress = None if options.quiet else Progress(sys.stderr, len(found) * len(laws))
-    run = _Run(laws, options, seed, progress)
+    laws = {target: _laws_of(target, candidate, options.law) for target, candidate in found.items()}
+    progress = None if options.quiet else Progress(sys.stderr, sum(map(len, laws.values())))
+    run = _Run(options, seed, known, progress)
     with _quiet_log():
-        verdicts = [run.judge(target, candidate) for target, candidate in found.items()]
+        verdicts = [run.judge(target, candidate, laws[target]) for target, candidate in found.items()]
     style = Style(sys.stdout)
     print(matrix(verdicts, style))
     for said in filter(None, (violations(verdicts, style), reasons(verdicts, style))):
         print(f"\n{said}")
+    facts = RunFacts(seed, options.examples, run.again(*options.targets))
     print(f"\n{headline(verdicts)} (seed {seed}, {options.examples} examples a law)")
-    for option, file in files.items():
-        try:
-            file.write_text(_WRITERS[option](verdicts, run.again(*options.targets)), encoding="utf-8")
-        except OSError as error:
-            raise _UsageError(f"cannot write {file}: {error.strerror}") from error
-        print(f"wrote {file}")
+    print(f"To repeat this run: {facts.again}")
+    try:
+        for line in write(files, verdicts, facts):
+            print(line)
+    except OSError as error:
+        raise _UsageError(f"cannot write {error.filename}: {error.strerror}") from error
     return exit_code(verdicts)
+
+
+def _list_laws() -> None:
+    laws: list[Law | HandlerLaw] = [*LAWS, *HANDLER_LAWS]
+    for law in laws:
+        print(textwrap.fill(f"{law.id} {law.title}: {law.promise}".replace("`", ""), 100, subsequent_indent="    "))
+
+
+def _laws_of(target: str, candidate: Any, asked: Sequence[str] | None) -> Sequence[Law | HandlerLaw]:
+    """The laws to be checked of a target: of those that are asked for, if any are."""
+    laws: Sequence[Law | HandlerLaw] = HANDLER_LAWS if isinstance(candidate, HandlerContract) else LAWS
+    chosen = [law for law in laws if not asked or law.id in asked]
+    if not chosen:
+        raise _UsageError(f"{target} has no law {' or '.join(asked or ())}; it has {', '.join(law.id for law in laws)}")
+    return chosen
 
 
 @contextmanager
@@ -214,44 +237,68 @@ def _find(target: str, options: argparse.Namespace) -> Subject | CandidateError:
 
 @dataclass(frozen=True)
 class _Run:
-    laws: Sequence[Law]
     options: argparse.Namespace
     seed: int
+    known: Known
     progress: Progress | None
 
-    def judge(self, target: str, candidate: Subject | CandidateError) -> Verdict:
+    def judge(self, target: str, candidate: Any, laws: Sequence[Law | HandlerLaw]) -> Verdict:
+        """Check a target: once, or until a law is violated."""
         started = time.monotonic()
+        for number in range(1, self.options.repeat + 1):
+            results = tuple(self._results(target, candidate, laws))
+            violated = any(result.violation for result in results)
+            if violated or number == self.options.repeat:
+                break
+        if self.options.repeat > 1:
+            runs = (
+                f"violated in run {number} of {self.options.repeat}" if violated else f"not violated in {number} runs"
+            )
+            print(f"{target}: {runs}")
+        return Verdict(
+            CONTRACT_VERSION,
+            getattr(candidate, "name", target),
+            getattr(candidate, "guarantees", None),
+            results,
+            time.monotonic() - started,
+            OURS.get(target, target).partition(":")[0],
+        )
+
+    def _results(self, target: str, candidate: Any, laws: Sequence[Law | HandlerLaw]) -> Iterator[LawResult]:
         name = getattr(candidate, "name", target)
-        results = []
-        with nullcontext() if isinstance(candidate, CandidateError) else opened(candidate):
-            for law in self.laws:
+        known = {**getattr(candidate, "known_violations", {}), **self.known.of(target)}
+        with opened(candidate) if hasattr(candidate, "subject") else nullcontext():
+            for law in laws:
                 if self.progress:
                     self.progress.starts(name, law.id, law.title)
-                result = self._check(target, law, candidate)
-                results.append(result)
+                result = with_known(self._check(target, law, candidate), known)
+                yield result
                 if self.progress:
                     self.progress.ends(name, result)
-        guarantees = None if isinstance(candidate, CandidateError) else candidate.guarantees
-        return Verdict(CONTRACT_VERSION, name, guarantees, tuple(results), time.monotonic() - started)
 
-    def _check(self, target: str, law: Law, candidate: Subject | CandidateError) -> LawResult:
+    def _check(self, target: str, law: Law | HandlerLaw, candidate: Any) -> LawResult:
         if isinstance(candidate, CandidateError):
             return could_not_run(law.id, law.title, str(candidate))
         try:
-            result = check(law, candidate, examples=self.options.examples, seed=self.seed)
+            if isinstance(law, Law):
+                result = check(law, candidate, examples=self.options.examples, seed=self.seed)
+            else:
+                result = check_handler(law, candidate, examples=self.options.examples, seed=self.seed)
         except Exception:  # noqa: BLE001
             # The check itself broke: that convicts nobody, and must not pass for a result either.
             return could_not_run(law.id, law.title, f"the check itself failed:\n{traceback.format_exc()}")
-        return replace(result, script=self.again(target, laws=[law])) if result.violation else result
+        return replace(result, script=self.again(target, laws=[law.id])) if result.violation else result
 
-    def again(self, *targets: str, laws: Sequence[Law] | None = None) -> str:
+    def again(self, *targets: str, laws: Sequence[str] | None = None) -> str:
         """The command that shows the same again."""
         asked = self.options.law or () if laws is None else laws
-        given = [*(f"--law {law.id}" for law in asked), f"--examples {self.options.examples}", f"--seed {self.seed}"]
+        given = [*(f"--law {law}" for law in asked), f"--examples {self.options.examples}", f"--seed {self.seed}"]
         if self.options.guarantees:
             given.append(f"--guarantees {written(self.options.guarantees)}")
         if self.options.needs_loop:
             given.append("--needs-loop")
         if self.options.settle_timeout:
             given.append(f"--settle-timeout {self.options.settle_timeout:g}")
+        if self.options.known and laws is None:
+            given.append(f"--known {shlex.quote(str(self.options.known))}")
         return " ".join(["eventpact verify", *map(shlex.quote, targets), *given])

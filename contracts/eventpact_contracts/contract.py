@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import secrets
 from abc import ABC
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
 
 from eventpact.domain.dispatcher import EventDispatcher, FailureSink, Guarantees, Handlers
 from eventpact_contracts.checking.check import CouldNotRunError, check, is_opened, opened
+from eventpact_contracts.checking.columns import conclude
+from eventpact_contracts.checking.known import unknown_law
 from eventpact_contracts.checking.model import check_against_model
 from eventpact_contracts.checking.outcomes import LawResult, Outcome
 from eventpact_contracts.laws import LAWS, Law
-from eventpact_contracts.plugin import RESULT, asked
+from eventpact_contracts.plugin import RUN
+from eventpact_contracts.reports.summary import EVERYTHING, could_not_run
 
 __all__ = ["EventDispatcherContract"]
-
-_EXAMPLES = 100
 
 
 class EventDispatcherContract(ABC):
@@ -45,6 +46,8 @@ class EventDispatcherContract(ABC):
         settle_timeout: how many seconds to wait for what was accepted.
         target: ``"module:factory"``, importable in a fresh process, for the law that kills processes: see
             :mod:`eventpact_contracts.crash.crashes`.
+        known_violations: the IDs of laws that are violated for now, each with the reason. Their tests are expected to
+            fail, and fail if they do not.
 
     A class may also have a method ``unavailable()``: a context manager in which the engine cannot be reached (a broker
     that is stopped, say), so that laws A2 and A5 see what ``dispatch`` does then.
@@ -54,7 +57,9 @@ class EventDispatcherContract(ABC):
     needs_loop: ClassVar[bool] = False
     settle_timeout: ClassVar[float] = 5.0
     target: ClassVar[str | None] = None
+    known_violations: ClassVar[Mapping[str, str]] = {}
     contract_class: ClassVar[type[Any]]
+    contract_of: ClassVar[str] = "dispatcher"
 
     def subject(
         self,
@@ -74,15 +79,21 @@ class EventDispatcherContract(ABC):
 
     def test_everything_together(self, request: pytest.FixtureRequest) -> None:
         """What becomes of every event is what an independent model says, whatever happens meanwhile."""
-        seed = asked(request.config)[1]
+        result = LawResult(EVERYTHING, "laws together", Outcome.UPHELD, 0, 0, "", 0.0)
         try:
-            check_against_model(self, seed=secrets.randbelow(2**32) if seed is None else seed)
+            check_against_model(self, seed=request.config.stash[RUN].seed)
         except CouldNotRunError as error:
-            pytest.fail(f"could not run: {error}", pytrace=False)
+            result = could_not_run(EVERYTHING, "laws together", str(error))
+        except AssertionError as error:
+            result = replace(result, outcome=Outcome.VIOLATED, detail=str(error))
+        conclude(self, request, result)
 
     def __init_subclass__(cls, **given: Any) -> None:
         super().__init_subclass__(**given)
         cls.contract_class = cls
+        for law_id in cls.known_violations:
+            if wrong := unknown_law(law_id):
+                raise TypeError(f"{cls.__qualname__}.known_violations: {wrong}")
         for law in LAWS:
             name = _test_name(law)
             if getattr(cls, name) is not _TESTS[name]:
@@ -106,16 +117,8 @@ def _law_test(law: Law) -> Callable[..., None]:
     def test(self: EventDispatcherContract, request: pytest.FixtureRequest) -> None:
         with suppress(CouldNotRunError):  # check says so
             _keep_open(self, request)
-        examples, seed = asked(request.config)
-        result = check(
-            law,
-            self,
-            examples=_EXAMPLES if examples is None else examples,
-            seed=secrets.randbelow(2**32) if seed is None else seed,
-        )
-        request.node.stash[RESULT] = result
-        if result.outcome in (Outcome.VIOLATED, Outcome.COULD_NOT_RUN):
-            pytest.fail(_lesson(law, result), pytrace=False)
+        run = request.config.stash[RUN]
+        conclude(self, request, check(law, self, examples=run.examples, seed=run.seed))
 
     test.__name__ = _test_name(law)
     test.__qualname__ = f"EventDispatcherContract.{test.__name__}"
@@ -133,21 +136,6 @@ def _overridden(law: Law, name: str) -> Callable[..., None]:
 
     test.__name__ = name
     return test
-
-
-def _lesson(law: Law, result: LawResult) -> str:
-    """What helps somebody whose dispatcher fails a law."""
-    if result.outcome is Outcome.COULD_NOT_RUN or result.violation is None:
-        return f"law {law.id} ({law.title}) could not run: {result.detail}"
-    causes = "\n".join(f"  - {cause}" for cause in law.causes)
-    return (
-        f"law {law.id} ({law.title}) is violated: {result.violation.message}\n\n"
-        f"The law: {law.promise}\n\n"
-        f"{result.violation.trace}\n\n"
-        f"Usual causes:\n{causes}\n\n"
-        f"A known-bad dispatcher that fails alike: eventpact verify eventpact_contracts.rogues:{law.rogue}\n"
-        f"To see it again: {result.script}"
-    )
 
 
 _TESTS: dict[str, Callable[..., None]] = {_test_name(law): _law_test(law) for law in LAWS}

@@ -1,24 +1,38 @@
-"""The pytest plugin: after any run that holds contract classes, the same matrix that ``eventpact verify`` prints.
+"""The pytest plugin: a run with contract classes ends with the matrix that ``eventpact verify`` prints.
 
-It is loaded at every start of pytest, so it imports nothing of the kit before a contract class was seen.
+Every process of a run (xdist has several) attaches its results to its test reports. One process, which xdist calls the
+controller, receives all reports, prints the matrix and writes the files.
+
+pytest loads this module at every start, so it imports nothing of the kit before a contract class is seen.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import secrets
+import shlex
+import shutil
 import sys
+import tempfile
+import zlib
 from argparse import ArgumentTypeError
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-if TYPE_CHECKING:
-    from eventpact_contracts.checking.outcomes import LawResult, Verdict
+from eventpact_contracts.reports.files import FORMATS, unwritable, write
 
-__all__ = ["RESULT", "asked"]
+if TYPE_CHECKING:
+    from eventpact.domain.dispatcher import Guarantees
+    from eventpact.testing import RecordingEventDispatcher
+    from eventpact_contracts.checking.outcomes import LawResult, Verdict
+    from eventpact_contracts.reports.run import RunFacts
+
+__all__ = ["EXAMPLES", "LEFT", "RUN", "Left", "Place", "RunOptions", "place_of"]
 
 # The package itself is imported by now, and pytest warns of what it can no longer rewrite.
 _REWRITTEN = ("contract", "checking.check", "laws", "checking.model")
@@ -26,20 +40,23 @@ pytest.register_assert_rewrite(
     *(name for part in _REWRITTEN if (name := f"eventpact_contracts.{part}") not in sys.modules)
 )
 
-RESULT: Final[pytest.StashKey[LawResult]] = pytest.StashKey()
-"""Where a contract test leaves the result of its law, in the stash of its item."""
+EXAMPLES: Final = 100
+"""The number of examples a law, where none is asked for."""
 
-_LAW: Final = re.compile(r"test_([A-Z]\d+)(?:_|$)")
+_PROPERTY: Final = "eventpact"
+"""The name under which a report carries the place of its test, and its result."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("eventpact", "event dispatcher contract")
+    for name, words in FORMATS.items():
+        group.addoption(
+            f"--eventpact-{name}", metavar="FILE", type=Path, help=f"write the verdicts of contract classes {words}"
+        )
+    group.addoption("--eventpact-examples", metavar="N", type=_positive, help=f"examples a law (default {EXAMPLES})")
     group.addoption(
-        "--eventpact-json", metavar="FILE", type=Path, help="write the verdicts of contract classes as JSON"
+        "--eventpact-seed", metavar="N", type=int, help="repeat the run that had this seed (default: --hypothesis-seed)"
     )
-    group.addoption("--eventpact-html", metavar="FILE", type=Path, help="write them as one self-contained page")
-    group.addoption("--eventpact-examples", metavar="N", type=_positive, help="examples a law (default 100)")
-    group.addoption("--eventpact-seed", metavar="N", type=int, help="repeat the run that had this seed")
 
 
 def _positive(text: str) -> int:
@@ -48,125 +65,275 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of a run, alike in all its processes.
+
+    Attributes:
+        examples: the number of examples a law.
+        seed: the number that repeats the run.
+        folder: where the processes of an xdist run share results; None in a run of one process.
+    """
+
+    examples: int
+    seed: int
+    folder: str | None
+
+
+RUN: Final[pytest.StashKey[RunOptions]] = pytest.StashKey()
+"""Where a configuration keeps the options of the run."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """A contract test's result, and the guarantees that its subject declared when it was opened."""
+
+    result: LawResult
+    guarantees: Guarantees | None
+
+
+LEFT: Final[pytest.StashKey[Left]] = pytest.StashKey()
+"""Where a contract test leaves its result, in the stash of its item."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(_Matrix(config), "eventpact-matrix")
+    given = getattr(config, "workerinput", None)  # of an xdist worker
+    options = _options(config) if given is None else RunOptions(**given[_PROPERTY])
+    config.stash[RUN] = options
+    config.pluginmanager.register(_Items(), "eventpact-items")
+    if given is None:
+        files = {name: file for name in FORMATS if (file := config.getoption(f"eventpact_{name}"))}
+        if reason := unwritable(files):
+            raise pytest.UsageError(reason)
+        config.pluginmanager.register(_Matrix(config, options, files), "eventpact-matrix")
 
 
-def asked(config: pytest.Config) -> tuple[int | None, int | None]:
-    """The examples and the seed that the command line asks for."""
-    return config.getoption("--eventpact-examples", None), config.getoption("--eventpact-seed", None)
+def _options(config: pytest.Config) -> RunOptions:
+    examples, seed = config.getoption("--eventpact-examples"), config.getoption("--eventpact-seed")
+    if seed is None and (asked := config.getoption("--hypothesis-seed", None)) is not None:
+        seed = int(asked) if re.fullmatch(r"-?\d+", str(asked)) else zlib.crc32(str(asked).encode())
+    return RunOptions(
+        EXAMPLES if examples is None else examples, secrets.randbelow(2**32) if seed is None else seed, None
+    )
+
+
+@pytest.fixture
+def recording_dispatcher() -> RecordingEventDispatcher:
+    """A dispatcher that records accepted events and refuses on request; it has no handlers."""
+    from eventpact.testing import RecordingEventDispatcher
+
+    return RecordingEventDispatcher()
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of a contract test in the matrix.
+
+    Attributes:
+        column: the contract class, with its parameters other than the law.
+        law: the ID of the law, which is the row.
+        kind: what the class is a contract of: "dispatcher" or "handler".
+    """
+
+    column: str
+    law: str
+    kind: str
+
+
+def place_of(item: pytest.Item) -> Place | None:
+    """The place of a test in the matrix; None for a test of something else."""
+    kind = getattr(getattr(item, "cls", None), "contract_of", None)
+    if kind is None:
+        return None
+    name = getattr(item, "originalname", item.name)
+    parameters = item.callspec if hasattr(item, "callspec") else None
+    identity = parameters.id if parameters else ""
+    if parameters and name == "test_law":
+        law = parameters.params["law"].id
+        own = re.search(rf"(?:^|(?<=-)){law}-[^-]+(?:$|-)", identity)
+        identity = identity.replace(own[0], "", 1).rstrip("-") if own else identity
+    elif name == "test_everything_together":
+        law = "all"
+    elif found := re.match(r"test_([A-Z]\d+)(?:_|$)", name):
+        law = found[1]
+    else:
+        return None
+    class_id = item.nodeid.partition("[")[0].rpartition("::")[0]
+    return Place(f"{class_id}[{identity}]" if identity else class_id, law, kind)
+
+
+class _Items:
+    """Tells each report the place of its test, and its result."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, dict[str, Any]] = {}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        grouped = config.pluginmanager.hasplugin("xdist")
+        for item in items:
+            if place := place_of(item):
+                column = self._columns.setdefault(place.column, _column(place, item, number=len(self._columns)))
+                item.user_properties.append((_PROPERTY, {"law": place.law, "column": column}))
+                if grouped and not item.get_closest_marker("xdist_group"):
+                    item.add_marker(pytest.mark.xdist_group(f"eventpact-{zlib.crc32(place.column.encode()):08x}"))
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        for item in session.items:
+            if place := place_of(item):
+                self._columns[place.column]["selected"].append(place.law)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if call.when == "call" and (left := item.stash.get(LEFT, None)) is not None:
+            from eventpact_contracts.reports.document import result_as_json
+
+            row = {"result": result_as_json(left.result), "guarantees": left.guarantees and left.guarantees.to_dict()}
+            # As ASCII text, because execnet cannot send half a surrogate pair.
+            report.user_properties.append((_PROPERTY, json.dumps(row)))
+        return report
+
+
+def _column(place: Place, item: pytest.Item, number: int) -> dict[str, Any]:
+    cls: Any = item.cls  # type: ignore[attr-defined]  # a contract test is a method
+    target = getattr(cls, "target", None) or cls.__module__
+    module = str(target).partition(":")[0]
+    return {"name": place.column, "kind": place.kind, "module": module, "number": number, "selected": []}
 
 
 @dataclass
-class _Class:
-    """A contract class in this run."""
+class _Column:
+    """The results of one contract class with one set of parameters."""
 
-    cls: type[Any]
     name: str
-    items: dict[str, pytest.Item] = field(default_factory=dict)
+    kind: str
+    module: str
+    number: int
+    selected: list[str]
+    results: dict[str, LawResult] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     """Why there is no result of a law, by ID."""
+    guarantees: Guarantees | None = None
     seconds: float = 0.0
 
 
 class _Matrix:
-    def __init__(self, config: pytest.Config) -> None:
+    """Collects the results of all processes, prints the matrix and writes the files."""
+
+    def __init__(self, config: pytest.Config, options: RunOptions, files: Mapping[str, Path]) -> None:
         self._config = config
-        self._classes: dict[str, _Class] = {}
-        self._of_item: dict[str, tuple[_Class, str]] = {}
+        self._options = options
+        self._files = files
+        self._columns: dict[str, _Column] = {}
+        self._said: list[str] = []
 
-    def pytest_itemcollected(self, item: pytest.Item) -> None:
-        cls = getattr(item, "cls", None)
-        if cls is None or not _is_contract(cls) or not (found := _LAW.match(getattr(item, "originalname", item.name))):
-            return
-        parameters = f"[{item.callspec.id}]" if hasattr(item, "callspec") else ""
-        name = item.nodeid.removesuffix(parameters).rpartition("::")[0] + parameters
-        contract = self._classes.setdefault(name, _Class(cls, name))
-        contract.items[found[1]] = item
-        self._of_item[item.nodeid] = contract, found[1]
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Give an xdist worker the options of the run."""
+        folder = self._options.folder or tempfile.mkdtemp(prefix="eventpact-")
+        self._options = RunOptions(self._options.examples, self._options.seed, folder)
+        node.workerinput[_PROPERTY] = vars(self._options)
 
-    def pytest_deselected(self, items: Iterable[pytest.Item]) -> None:
-        for item in items:
-            self._note(item.nodeid, "deselected")
+    def pytest_unconfigure(self) -> None:
+        if self._options.folder is not None:
+            shutil.rmtree(self._options.folder, ignore_errors=True)
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.nodeid not in self._of_item:
+        mine = [value for name, value in report.user_properties if name == _PROPERTY]
+        if not mine:
             return
-        contract, _ = self._of_item[report.nodeid]
-        contract.seconds += report.duration
-        if report.skipped:
+        # Other plugins write properties into their files, and these are for the matrix alone.
+        report.user_properties[:] = [(name, value) for name, value in report.user_properties if name != _PROPERTY]
+        place: Any = mine[0]
+        column = self._columns.setdefault(place["column"]["name"], _Column(**place["column"]))
+        column.seconds += report.duration
+        for row in mine[1:]:
+            self._take(column, json.loads(str(row)))
+        if report.skipped and not hasattr(report, "wasxfail"):
             why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
-            self._note(report.nodeid, why.removeprefix("Skipped: "))
+            column.reasons.setdefault(place["law"], why.removeprefix("Skipped: "))
         elif report.failed and report.when != "teardown":
             last = report.longreprtext.strip().splitlines()[-1:]
-            self._note(report.nodeid, f"the test failed in its {report.when}: {' '.join(last)}")
+            column.reasons.setdefault(place["law"], f"the test failed in its {report.when}: {' '.join(last)}")
 
-    def _note(self, nodeid: str, why: str) -> None:
-        if nodeid in self._of_item:
-            contract, law = self._of_item[nodeid]
-            contract.reasons.setdefault(law, why)
+    @staticmethod
+    def _take(column: _Column, row: Any) -> None:
+        from eventpact.domain.dispatcher import Guarantees
+        from eventpact_contracts.reports.document import result_from_json
+
+        result = result_from_json(row["result"])
+        column.results[result.law_id] = result
+        if row["guarantees"]:
+            column.guarantees = Guarantees.from_dict(row["guarantees"])
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if not self._columns:
+            return
+        try:
+            self._said += write(self._files, self._verdicts(), self._facts())
+        except OSError as error:
+            self._said.append(f"cannot write {error.filename}: {error.strerror}")
+            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if self._config.option.collectonly:
+        if not self._columns:
             return
-        verdicts = list(self._verdicts())
-        if not verdicts:
-            return
-        from eventpact_contracts.reports import document, headline, page
+        from eventpact_contracts.reports.summary import headline
         from eventpact_contracts.reports.terminal import Style, matrix, reasons
 
+        verdicts = self._verdicts()
         style = Style(terminalreporter._tw._file, colour=terminalreporter.hasmarkup)
         terminalreporter.section("event dispatcher contract")
         terminalreporter.write_line(matrix(verdicts, style))
         if said := reasons(verdicts, style):
             terminalreporter.write_line(f"\n{said}")
-        terminalreporter.write_line(f"\n{headline(verdicts)}")
-        for option, write in (("eventpact_json", document), ("eventpact_html", page)):
-            if file := self._config.getoption(option):
-                file.write_text(write(verdicts), encoding="utf-8")
-                terminalreporter.write_line(f"wrote {file}")
+        facts = self._facts()
+        terminalreporter.write_line(f"\n{headline(verdicts)} (seed {facts.seed}, {facts.examples} examples a law)")
+        terminalreporter.write_line(f"To repeat this run: {facts.again}")
+        for line in self._said:
+            terminalreporter.write_line(line)
 
-    def _verdicts(self) -> Iterator[Verdict]:
-        """One for each contract class of which something was selected."""
-        for contract in self._classes.values():
-            if any(contract.reasons.get(law) != "deselected" for law in contract.items):
-                yield _verdict(contract)
+    def _facts(self) -> RunFacts:
+        from eventpact_contracts.reports.run import RunFacts
+
+        given = [str(part) for part in self._config.invocation_params.args]
+        if not any(part.partition("=")[0] == "--eventpact-seed" for part in given):
+            given.append(f"--eventpact-seed={self._options.seed}")
+        return RunFacts(self._options.seed, self._options.examples, shlex.join(["pytest", *given]))
+
+    def _verdicts(self) -> list[Verdict]:
+        columns = sorted(self._columns.values(), key=lambda column: column.number)
+        return [_verdict(column) for column in columns]
 
 
-def _is_contract(cls: type[Any]) -> bool:
-    return any(
-        base.__name__ == "EventDispatcherContract" and base.__module__.startswith("eventpact_contracts.")
-        for base in cls.__mro__
+def _verdict(column: _Column) -> Verdict:
+    from eventpact_contracts.checking.outcomes import CONTRACT_VERSION, Verdict
+
+    return Verdict(
+        CONTRACT_VERSION,
+        column.name,
+        column.guarantees,
+        tuple(_results(column)),
+        column.seconds,
+        column.module,
     )
 
 
-def _law_tests(cls: type[Any]) -> dict[str, str]:
-    """The contract's own test of each law, by ID."""
-    [base] = [base for base in cls.__mro__ if _is_contract(base) and not any(map(_is_contract, base.__bases__))]
-    return {found[1]: name for name in dir(base) if (found := _LAW.match(name))}
-
-
-def _overrider(cls: type[Any], test: str) -> str | None:
-    """The class that puts a test of its own in the place of the contract's."""
-    [owner, *others] = [base for base in cls.__mro__ if test in vars(base)]
-    return owner.__qualname__ if others else None
-
-
-def _verdict(contract: _Class) -> Verdict:
-    from eventpact_contracts.checking.outcomes import CONTRACT_VERSION, Verdict
+def _results(column: _Column) -> Iterator[LawResult]:
+    from eventpact_contracts.handlers.laws import HANDLER_LAWS
     from eventpact_contracts.laws import LAWS
-    from eventpact_contracts.reports import could_not_run
+    from eventpact_contracts.reports.summary import EVERYTHING, could_not_run, not_selected
 
-    tests = _law_tests(contract.cls)
-    results = []
-    for law in LAWS:
-        test, item = tests.get(law.id, ""), contract.items.get(law.id)
-        result = item.stash.get(RESULT, None) if item is not None else None
-        if owner := _overrider(contract.cls, test):
-            result = could_not_run(law.id, law.title, f"{owner} overrides {test}; remove it there")
-        elif result is None:
-            missing = "not selected" if item is None else "its test ended without a result"
-            result = could_not_run(law.id, law.title, contract.reasons.get(law.id, missing))
-        results.append(result)
-    guarantees = getattr(contract.cls, "guarantees", None)
-    return Verdict(CONTRACT_VERSION, contract.name, guarantees, tuple(results), contract.seconds)
+    laws = HANDLER_LAWS if column.kind == "handler" else LAWS
+    titles = {law.id: law.title for law in laws} | ({} if column.kind == "handler" else {EVERYTHING: "laws together"})
+    for law, title in titles.items():
+        if law in column.results:
+            yield column.results[law]
+        elif law in column.selected:
+            yield could_not_run(law, title, column.reasons.get(law, "the run ended before it"))
+        else:
+            yield not_selected(law, title)

@@ -112,14 +112,13 @@ def test_an_account_that_is_deleted_while_its_owner_signs_up_again_is_created_an
 
 
 def test_the_account_and_its_event_are_written_together_or_not_at_all(world: World) -> None:
-    world.dispatcher.refuses = True
+    world.dispatcher.refuse(DispatchError("the broker cannot be reached"))
     create = CreateAccountCommand(world.dispatcher, world.repository, world.database.transaction)
     with pytest.raises(DispatchError):
         create.execute(ADA)
     assert world.repository.by_email(ADA.email) is None
     with world.database.transaction() as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM mailboxes")).scalar_one() == 0
-    world.dispatcher.refuses = False
     account = create.execute(ADA)
     assert world.repository.by_email(ADA.email) == account
     assert world.accepted() == [AccountCreatedEvent]
@@ -157,7 +156,7 @@ def test_two_sign_ups_at_one_moment_make_one_account(world: World, monkeypatch: 
     monkeypatch.setattr(repository, "add", lose_the_race)
     account = create.execute(ADA)
     assert world.accepted() == [AccountCreatedEvent, VerificationCodeRequestedEvent]
-    assert {event.account_id for event in world.dispatcher.accepted} == {account.account_id}  # type: ignore[attr-defined]
+    assert {event.account_id for event in world.dispatcher.events} == {account.account_id}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("how", ["sign up again", "ask for a code"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
+from collections import Counter
 
 import pytest
 
@@ -57,13 +59,16 @@ class Run:
     """Runs pytest on a suite, in a process of its own, as somebody would."""
 
     def __init__(self, pytester: pytest.Pytester) -> None:
+        self.errors = ""
         self._pytester = pytester
         pytester.makeini("[pytest]\nfilterwarnings = error\n")
 
-    def __call__(self, source: str, *arguments: str) -> tuple[int, str]:
+    def __call__(self, source: str, *arguments: str, seed: int | None = 1) -> tuple[int, str]:
         self._pytester.makepyfile(test_shop=source)
-        options = ["-p", "no:asyncio", "-p", "no:cacheprovider", "--eventpact-examples=5", "--eventpact-seed=1"]
+        options = ["-p", "no:asyncio", "-p", "no:cacheprovider", "--eventpact-examples=5"]
+        options += [] if seed is None else [f"--eventpact-seed={seed}"]
         result = self._pytester.runpytest_subprocess(*options, *arguments)
+        self.errors = "\n".join(result.errlines)
         return int(result.ret), "\n".join(result.outlines)
 
 
@@ -78,20 +83,20 @@ def row(text: str, law_id: str) -> str:
     return line
 
 
-def test_a_run_of_one_law_shows_it_and_that_the_others_were_deselected(run: Run) -> None:
+def test_a_run_of_one_law_shows_it_and_that_the_others_were_not_selected(run: Run) -> None:
     code, text = run(SUITE, "-k", name_of("R1"))
     assert code == 0
     assert HEADING.search(text)
     assert "✓ upheld" in row(text, "R1")
-    others = [law.id for law in LAWS if law.id != "R1"]
-    assert all("! could not run" in row(text, law) for law in others)
-    assert re.search(rf"{', '.join(others)} could not run\s+deselected", text)
+    assert all("- not selected" in row(text, law.id) for law in LAWS if law.id != "R1")
+    assert "could not run" not in text
+    assert f"1 of {len(LAWS)} laws checked, none violated" in text
 
 
 def test_several_classes_are_columns(run: Run) -> None:
     code, text = run(SUITE + FORGETFUL, "-k", name_of("R1"))
     assert code == 1
-    assert re.search(r"eventpact contract 1\.0 +TestShop +TestForgetful", text)
+    assert re.search(r"eventpact contract 1\.\d +TestShop +TestForgetful", text)
     assert re.search(r"R1 delivered +✓ upheld \(.*?\) +✗ violated", text)
 
 
@@ -108,7 +113,7 @@ def test_the_verdicts_are_written_as_json_and_as_a_page(run: Run, pytester: pyte
     data = json.loads((pytester.path / "v.json").read_text())
     shop, forgetful = data["dispatchers"]
     assert (shop["dispatcher"], forgetful["dispatcher"]) == ("test_shop.py::TestShop", "test_shop.py::TestForgetful")
-    assert [law["outcome"] for law in shop["laws"][:2]] == ["upheld", "could not run"]
+    assert [law["outcome"] for law in shop["laws"][:2]] == ["upheld", "not selected"]
     assert forgetful["laws"][0]["violation"]["trace"]["entries"]
     assert shop["laws"][0]["examples"] == 5
     assert "TestForgetful" in (pytester.path / "v.html").read_text()
@@ -120,7 +125,6 @@ def test_the_verdicts_are_written_as_json_and_as_a_page(run: Run, pytester: pyte
         ("\nclass TestOther(TestShop):\n    def {test}(self): pass\n", [], "TestOther overrides {test}"),
         ("\nclass TestOther(TestShop):\n    {test} = None\n", [], "TestOther overrides {test}"),
         ("\n@pytest.mark.skip(reason='some day')\nclass TestOther(TestShop): pass\n", [], "some day"),
-        ("\nclass TestOther(TestShop): pass\n", ["--deselect", "test_shop.py::TestOther::{test}"], "deselected"),
         ("\n@pytest.mark.slow\nclass TestOther(TestShop): pass\n", ["-m", "not slow"], None),
     ],
 )
@@ -138,12 +142,27 @@ def test_what_was_not_checked_could_not_run(run: Run, more: str, arguments: list
         assert reason.format(test=test) in text
 
 
+def test_a_deselected_law_is_not_selected(run: Run) -> None:
+    test = name_of("R7")
+    code, text = run(SUITE, "-k", f"{test} or {name_of('A1')}", "--deselect", f"test_shop.py::TestShop::{test}")
+    assert code == 0
+    assert "- not selected" in row(text, "R7")
+    assert "✓ upheld" in row(text, "A1")
+
+
+def test_a_law_that_a_run_did_not_come_to_could_not_run(run: Run) -> None:
+    code, text = run(SUITE + FORGETFUL, "-x", "-k", f"TestForgetful and ({name_of('R1')} or {name_of('A1')})")
+    assert code == 1
+    assert "✗ violated" in row(text, "R1")
+    assert "! could not run" in row(text, "A1")
+    assert "the run ended before it" in text
+
+
 def test_a_test_chosen_by_name_leaves_the_others_unchecked(run: Run) -> None:
     code, text = run(SUITE, f"test_shop.py::TestShop::{name_of('A1')}")
     assert code == 0
     assert "✓ upheld" in row(text, "A1")
-    assert "! could not run" in row(text, "R1")
-    assert "not selected" in text
+    assert "- not selected" in row(text, "R1")
 
 
 @pytest.mark.parametrize(
@@ -183,4 +202,106 @@ def test_loading_it_loads_nothing_of_the_kit(pytester: pytest.Pytester) -> None:
         "import sys, eventpact_contracts.plugin; print(sorted(n for n in sys.modules if n.startswith('eventpact')))"
     )
     result = pytester.run(sys.executable, "-c", f"{script}; print('hypothesis' in sys.modules)")
-    assert result.outlines == ["['eventpact_contracts', 'eventpact_contracts.plugin']", "False"]
+    light = ["eventpact_contracts", *(f"eventpact_contracts.{name}" for name in ("plugin", "reports", "reports.files"))]
+    assert result.outlines == [str(light), "False"]
+
+
+SOME = [name_of(law) for law in ("R1", "R7", "A1", "L2")]
+
+
+@pytest.mark.parametrize("distribution", ["load", "loadscope", "loadgroup", "worksteal"])
+def test_with_xdist_the_matrix_comes_once_and_whole(run: Run, pytester: pytest.Pytester, distribution: str) -> None:
+    options = ["-n", "2", "--dist", distribution, "--eventpact-json=v.json", "--eventpact-junit=v.xml"]
+    code, text = run(SUITE + FORGETFUL, *options, "-k", f"TestShop and ({' or '.join(SOME)})")
+    assert code == 0, text
+    assert len(HEADING.findall(text)) == text.count("wrote v.json") == 1
+    assert all("✓ upheld" in row(text, law) for law in ("R1", "R7", "A1", "L2"))
+    data = json.loads((pytester.path / "v.json").read_text())
+    assert (data["exit_code"], data["seed"], len(data["dispatchers"])) == (0, 1, 1)
+    assert Counter(law["outcome"] for law in data["dispatchers"][0]["laws"])["upheld"] == 4
+
+
+def test_with_xdist_a_violation_is_shown_and_fails_the_run(run: Run, pytester: pytest.Pytester) -> None:
+    code, text = run(
+        SUITE + FORGETFUL, "-n", "2", "--eventpact-json=v.json", "-k", f"{name_of('R1')} or {name_of('A1')}"
+    )
+    assert code == 1
+    assert re.search(r"R1 delivered +✓ upheld \(.*?\) +✗ violated", text)
+    data = json.loads((pytester.path / "v.json").read_text())
+    assert [verdict["exit_code"] for verdict in data["dispatchers"]] == [0, 1]
+    assert data["dispatchers"][1]["laws"][0]["violation"]["trace"]["entries"]
+
+
+def test_results_do_not_leak_into_the_files_of_other_plugins(run: Run, pytester: pytest.Pytester) -> None:
+    run(SUITE, "-k", name_of("R1"), "--junitxml=junit.xml")
+    assert "property" not in (pytester.path / "junit.xml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--eventpact-json=no/such/x.json"], "cannot write no/such/x.json: there is no directory no/such"),
+        (["--eventpact-html=."], "cannot write .: it is a directory"),
+        (["--eventpact-json=x", "--eventpact-junit=x"], "cannot write x for both json and junit"),
+    ],
+)
+@pytest.mark.parametrize("more", [[], ["-n", "2"]])
+def test_a_bad_path_is_refused_before_the_run(run: Run, arguments: list[str], more: list[str], says: str) -> None:
+    code, text = run(SUITE, *arguments, *more)
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert "test_shop" not in text, "nothing ran"
+    [line] = [line for line in run.errors.splitlines() if line]
+    assert says in line
+
+
+def test_the_seed_of_hypothesis_is_honoured_and_printed(run: Run) -> None:
+    figures = []
+    for _ in range(2):
+        code, text = run(SUITE, "-k", f"{name_of('R1')} or {name_of('R6')}", "--hypothesis-seed=7", seed=None)
+        assert code == 0
+        assert "(seed 7, 5 examples a law)" in text
+        figures.append((row(text, "R1"), row(text, "R6")))
+    assert figures[0] == figures[1]
+
+
+def test_a_green_run_says_how_to_repeat_it(run: Run, pytester: pytest.Pytester) -> None:
+    code, text = run(SUITE, "-k", name_of("R6"), seed=None)
+    assert code == 0
+    [again] = [line.removeprefix("To repeat this run: ") for line in text.splitlines() if "To repeat" in line]
+    repeated = pytester.run(sys.executable, "-m", *shlex.split(again))
+    assert row("\n".join(repeated.outlines), "R6") == row(text, "R6")
+
+
+def test_tests_in_random_order_have_the_same_results(run: Run) -> None:
+    pytest.importorskip("pytest_randomly")
+    chosen = " or ".join(SOME)
+    results = []
+    for seed in ("1", "2"):
+        code, text = run(SUITE, "-k", chosen, "-p", "randomly", "-p", f"no:x{seed}", f"--randomly-seed={seed}")
+        assert code == 0
+        results.append([row(text, law) for law in ("R1", "R7", "A1", "L2")])
+    assert results[0] == results[1]
+
+
+KNOWN = "    known_violations = {{'R1': 'issue 7: events get lost'{more}}}\n"
+
+
+def test_exactly_the_known_violations_pass(run: Run, pytester: pytest.Pytester) -> None:
+    code, text = run(SUITE + FORGETFUL + KNOWN.format(more=""), "-k", name_of("R1"), "--eventpact-json=v.json")
+    assert code == 0
+    assert re.search(r"R1 delivered +✓ upheld \(.*?\) +# known", text)
+    assert "issue 7: events get lost" in text
+    assert json.loads((pytester.path / "v.json").read_text())["exit_code"] == 0
+
+
+def test_a_known_violation_that_was_mended_fails_until_it_is_taken_off_the_list(run: Run) -> None:
+    code, text = run(SUITE + KNOWN.format(more=""), "-k", name_of("R1"))
+    assert code == 1
+    assert "take it off the list" in text
+    assert "1 law listed as known, but not violated" in text
+
+
+def test_a_known_violation_of_no_law_is_refused(run: Run) -> None:
+    code, text = run(SUITE + KNOWN.format(more=", 'R77': 'x'"), "-k", name_of("R1"))
+    assert code == pytest.ExitCode.INTERRUPTED
+    assert "TestShop.known_violations: there is no law R77; did you mean R7?" in text

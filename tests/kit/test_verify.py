@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import shlex
@@ -13,6 +14,7 @@ import pytest
 
 from eventpact_contracts import cli as verify
 from eventpact_contracts.cli import main
+from eventpact_contracts.handlers.laws import HANDLER_LAWS
 from eventpact_contracts.laws import LAWS
 
 pytestmark = pytest.mark.slow
@@ -69,7 +71,7 @@ class TestUsage:
         said = capsys.readouterr().err
         assert "module:factory" in said
         assert "examples:" in said
-        assert "exit codes: 0 all laws upheld" in said
+        assert "exit codes: 0 no law is violated" in said
 
     def test_help_needs_no_target(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["--help"]) == 0
@@ -94,6 +96,11 @@ class TestUsage:
             (["sync", "--frobnicate"], "--frobnicate"),
             (["sync", "--html", "no/such/folder/page.html"], "there is no directory no/such/folder"),
             (["sync", "--json", "."], "it is a directory"),
+            (["sync", "--junit", "x", "--markdown", "x"], "cannot write x for both junit and markdown"),
+            (["sync", "--law", "H1"], "sync has no law H1; it has R1"),
+            (["--quiet"], "there is no TARGET"),
+            (["sync", "--repeat", "0"], "no number from 1"),
+            (["sync", "--known", "nowhere.toml"], "cannot read nowhere.toml: No such file"),
             (["sync", "--guarantees", "retries=1"], "blocks_caller is missing"),
             (["sync", "--guarantees", "colour=red"], "there is no guarantee colour"),
             (
@@ -186,6 +193,82 @@ class Shy(SyncEventDispatcher):
         monkeypatch.setattr(verify, "check", breaks)
         assert main(quick("sync", "--quiet")) == 2
         assert "a fault of the suite" in capsys.readouterr().out
+
+
+class TestKnown:
+    @pytest.mark.parametrize(
+        ("content", "says"),
+        [
+            ("R1", "write lines like L1 ="),
+            ('R77 = "x"', "there is no law R77; did you mean R7?"),
+            ('R1 = ""', "R1 needs a reason"),
+            ("R1 = 7", "R1 needs a reason"),
+            ('["shop:make"]\nl1 = "x"', "there is no law l1; did you mean L1?"),
+        ],
+    )
+    def test_a_bad_list_is_told_in_one_line(
+        self, shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, says: str
+    ) -> None:
+        (tmp_path / "known.toml").write_text(content)
+        assert main(["sync", "--known", "known.toml"]) == 64
+        [line] = capsys.readouterr().err.splitlines()
+        assert says in line
+
+    def test_exactly_the_listed_violations_are_no_fault(
+        self, shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        target = f"{shop('')}:Forgetful"
+        (tmp_path / "known.toml").write_text(f'["{target}"]\nR1 = "issue 7: events get lost"\n')
+        assert main(quick(target, "sync", "--quiet", "--known", "known.toml", "--json", "v.json")) == 0
+        assert "issue 7: events get lost" in capsys.readouterr().out
+        bad, good = json.loads((tmp_path / "v.json").read_text())["dispatchers"]
+        assert [row["laws"][0]["outcome"] for row in (bad, good)] == ["known", "upheld"]
+
+    def test_a_listed_law_that_holds_is_a_fault(
+        self, shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "known.toml").write_text('R1 = "issue 7"\nA1 = "was not asked for"\n')
+        assert main(quick("sync", "--quiet", "--known", "known.toml")) == 1
+        assert "take it off the list" in capsys.readouterr().out
+
+
+class TestRepeating:
+    def test_it_repeats_until_a_law_is_violated_and_says_in_which_run(
+        self, shop: Shop, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        name = shop("""
+runs = 0
+class Moody(Forgetful):
+    def dispatch(self, event):
+        (super() if runs > 2 else super(Forgetful, self)).dispatch(event)
+
+def make(handlers, on_failure):
+    return Moody(handlers, on_failure=on_failure)
+""")
+        sys.path.insert(0, ".")
+        module = importlib.import_module(name)
+        original = verify._Run._results
+
+        def counted(*args: object) -> object:
+            module.runs += 1
+            return original(*args)  # type: ignore[arg-type]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(verify._Run, "_results", counted)
+            assert main(quick(f"{name}:make", "--quiet", "--repeat", "9")) == 1
+        assert f"{name}:make: violated in run 3 of 9" in capsys.readouterr().out
+
+    def test_it_says_that_nothing_was_seen(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(quick("sync", "--quiet", "--repeat", "2")) == 0
+        assert "sync: not violated in 2 runs" in capsys.readouterr().out
+
+
+def test_the_laws_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    said = capsys.readouterr().out
+    for law in (*LAWS, *HANDLER_LAWS):
+        assert f"{law.id} {law.title}: " in said
+    assert max(map(len, said.splitlines())) <= 100
 
 
 class TestTargets:

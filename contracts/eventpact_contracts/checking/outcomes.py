@@ -1,36 +1,40 @@
-"""What becomes of a law in one run of the suite: the five outcomes of CONTRACT.md, and the numbers behind each."""
+"""Results: the outcome of each law over one subject, with the numbers behind it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
 from eventpact.domain.dispatcher import Guarantees
 from eventpact_contracts.driver.trace import Trace
 
-__all__ = ["CONTRACT_VERSION", "LawResult", "Outcome", "Verdict", "Violation"]
+__all__ = ["CONTRACT_VERSION", "LawResult", "Outcome", "Verdict", "Violation", "with_known"]
 
 CONTRACT_VERSION: Final = "1.0"
 
 
 class Outcome(Enum):
-    """What became of a law."""
+    """An outcome of CONTRACT.md, or *not selected*: a part of the contract was asked for, and this law is not in it."""
 
     UPHELD = "upheld"
-    VIOLATED = "violated"
     ABSENT = "absent, as declared"
     UNCLAIMED = "unclaimed"
+    NOT_APPLICABLE = "not applicable"
+    NOT_SELECTED = "not selected"
+    KNOWN = "known"
     COULD_NOT_RUN = "could not run"
+    VIOLATED = "violated"
 
 
 @dataclass(frozen=True)
 class Violation:
-    """A counterexample: which law it breaks, how, and all that happened.
+    """A counterexample.
 
     Attributes:
-        law_id: the law.
-        message: how it is broken.
+        law_id: the law that it breaks.
+        message: how it breaks the law.
         trace: all that happened.
         timed: whether it rests on how long something took, so that it has to be seen again before it counts.
     """
@@ -43,19 +47,21 @@ class Violation:
 
 @dataclass(frozen=True)
 class LawResult:
-    """What became of one law, over one dispatcher.
+    """The result of one law over one subject.
 
     Attributes:
         law_id: the law.
         title: its title in CONTRACT.md.
-        outcome: what became of it.
-        examples: how many scripts were run.
+        outcome: its outcome.
+        examples: the number of scenarios that were run.
         observations: how often the state that the law is about was reached in them.
-        detail: what there is to say: what was missing, how an absence was seen, the message of a violation, what was
-            not tried although the law is upheld.
-        seconds: how long it took.
+        detail: the message of a violation, the missing prerequisite, the witness of an absence, or the reservation with
+            which a law is upheld.
+        seconds: the time that it took.
         violation: the counterexample, shrunk, where there is one.
-        script: what to type to see it again.
+        script: the command that shows it again.
+        replays: how often the counterexample was seen when it was run again, and how often it was run.
+        known: the reason why a violation of this law is listed as known, where it is listed.
     """
 
     law_id: str
@@ -67,22 +73,55 @@ class LawResult:
     seconds: float
     violation: Violation | None = None
     script: str | None = None
+    replays: tuple[int, int] | None = None
+    known: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """0: nothing is wrong. 1: it is violated, or listed as known and not violated. 2: it could not run."""
+        if self.outcome is Outcome.VIOLATED or (self.known and self.outcome in _HOLDING):
+            return 1
+        return 2 if self.outcome is Outcome.COULD_NOT_RUN else 0
+
+
+_HOLDING: Final = (Outcome.UPHELD, Outcome.ABSENT, Outcome.UNCLAIMED, Outcome.NOT_APPLICABLE)
+
+
+def with_known(result: LawResult, known: Mapping[str, str]) -> LawResult:
+    """Take into account that violations of some laws are known: their IDs, each with its reason."""
+    reason = known.get(result.law_id, "")
+    if not reason:
+        return result
+    if result.outcome is Outcome.VIOLATED:
+        return replace(result, outcome=Outcome.KNOWN, known=reason)
+    if result.outcome in _HOLDING:
+        detail = f"it is listed as known ({reason}), and was not violated; take it off the list"
+        return replace(result, detail=detail, known=reason)
+    return replace(result, known=reason)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of all laws that were asked for, over one dispatcher."""
+    """The results of all laws over one subject.
+
+    Attributes:
+        contract_version: the version of CONTRACT.md.
+        dispatcher: the name of the subject: a dispatcher, or a handler where the laws are those of handlers.
+        guarantees: the declaration of a dispatcher, where it could be had.
+        results: one for each law, in the order of CONTRACT.md.
+        seconds: the time that all took.
+        module: where the subject is defined, to find out its version.
+    """
 
     contract_version: str
     dispatcher: str
     guarantees: Guarantees | None
     results: tuple[LawResult, ...]
     seconds: float
+    module: str = ""
 
     @property
     def exit_code(self) -> int:
-        """0: each law is upheld, absent as declared or unclaimed. 1: one is violated. 2: one, or all, could not run."""
-        outcomes = {result.outcome for result in self.results}
-        if Outcome.VIOLATED in outcomes:
-            return 1
-        return 2 if Outcome.COULD_NOT_RUN in outcomes or not outcomes else 0
+        """The exit code of ``verify``: 1 outweighs 2, and no result at all is 2."""
+        codes = {result.exit_code for result in self.results}
+        return 1 if 1 in codes else max(codes, default=2)

@@ -1,23 +1,23 @@
-"""What helps somebody whose dispatcher violates a law: the promise in words, the usual causes, a rogue to compare."""
+"""Advice on a violated law: its promise, the usual causes, and a known-bad example with the same violation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from typing import Final
 
-from eventpact_contracts.laws import LAWS
+from eventpact_contracts.reports.summary import laws_beside
 
 __all__ = ["Advice", "advice"]
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What there is to say about a law.
+    """Advice on a law.
 
     Attributes:
         promise: the law, as a sentence; code stands between backticks.
         causes: what usually breaks it.
-        rogue: where the dispatcher of the known-bad gallery is that fails alike, or nothing.
+        rogue: the target of the known-bad example that the same message convicts, or nothing.
     """
 
     promise: str = ""
@@ -25,11 +25,27 @@ class Advice:
     rogue: str = ""
 
 
-@cache
-def advice(law_id: str) -> Advice:
-    """What there is to say about this law; nothing, if the contract has none of that ID."""
-    for law in LAWS:
+def advice(law_id: str, message: str = "") -> Advice:
+    """The advice on this law; empty, if the contract has none of that ID."""
+    for law in laws_beside([law_id]):
         if law.id == law_id:
-            rogue = f"eventpact_contracts.rogues:{law.rogue}" if law.rogue else ""
-            return Advice(law.promise[:1].upper() + law.promise[1:], law.causes, rogue)
+            return Advice(law.promise[:1].upper() + law.promise[1:], law.causes, _alike(law_id, message))
     return Advice()
+
+
+_SHORTEST_MESSAGE: Final = 8
+"""Characters of a rogue's message below which it says too little to compare."""
+
+
+def _alike(law_id: str, message: str) -> str:
+    """The one rogue whose own message is the longest part of this one; none if several are."""
+    from eventpact_contracts.rogues import ROGUES
+
+    alike = [
+        rogue
+        for rogue in ROGUES
+        if rogue.convicted_by == law_id and len(rogue.message) >= _SHORTEST_MESSAGE and rogue.message in message
+    ]
+    longest = max((len(rogue.message) for rogue in alike), default=0)
+    best = [rogue for rogue in alike if len(rogue.message) == longest]
+    return f"eventpact_contracts.rogues:{best[0].name}" if len(best) == 1 else ""

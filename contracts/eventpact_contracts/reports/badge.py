@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from string import Template
 
 from eventpact_contracts.checking.outcomes import Verdict
+from eventpact_contracts.reports.run import RunFacts
 from eventpact_contracts.reports.summary import escape, exit_code, headline, is_whole
 
 __all__ = ["badge"]
@@ -25,11 +26,10 @@ _TEMPLATE = Template("""\
 """)
 
 
-def badge(verdicts: Sequence[Verdict]) -> str:
+def badge(verdicts: Sequence[Verdict], run: RunFacts) -> str:
     """The verdicts as an SVG badge: green where all conform, red where a law is violated, amber otherwise."""
-    version = verdicts[0].contract_version if verdicts else "?"
     code = exit_code(verdicts)
-    label, message = f"event contract {version}", headline(verdicts)
+    label, message = f"event contract {run.contract_version}", headline(verdicts)
     label_length, message_length = _length(label), _length(message)
     split = label_length + 16
     return _TEMPLATE.substitute(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from importlib.resources import files
 from string import Template
 from urllib.parse import quote
 
 from eventpact_contracts.checking.outcomes import LawResult, Outcome, Verdict
 from eventpact_contracts.reports.advice import Advice, advice
+from eventpact_contracts.reports.run import RunFacts
 from eventpact_contracts.reports.sequence import sequence
 from eventpact_contracts.reports.summary import (
     SYMBOLS,
@@ -94,27 +94,29 @@ _MEANINGS = {
     Outcome.VIOLATED: "A counterexample was found, and shrunk to the shortest.",
     Outcome.ABSENT: "Not promised, and a witness run shows that it is absent.",
     Outcome.UNCLAIMED: "Not promised, yet never seen to fail: a hint that more could be declared, not a fault.",
+    Outcome.NOT_APPLICABLE: "A capability that is declared absent leaves nothing to judge.",
+    Outcome.NOT_SELECTED: "Only a part of the contract was asked for, and the law is not in it.",
+    Outcome.KNOWN: "Violated, and listed as known with a reason.",
     Outcome.COULD_NOT_RUN: "Something that the check needs was missing; the law is neither upheld nor violated.",
 }
 
 
-def page(verdicts: Sequence[Verdict], *, footer: str = "", made_at: datetime | None = None) -> str:
+def page(verdicts: Sequence[Verdict], run: RunFacts) -> str:
     """The page. Everything that comes from the dispatcher under test is escaped."""
-    made_at = made_at or datetime.now(UTC)
     names = columns(verdicts)
     broken = [
         (name, result)
         for name, verdict in zip(names, verdicts, strict=True)
         for result in verdict.results
-        if result.outcome is Outcome.VIOLATED
+        if result.violation
     ]
     return _PAGE.substitute(
         title=escape(f"{headline(verdicts)} - event contract"),
         style=files(__package__).joinpath("page.css").read_text("utf-8"),
         state=_state(exit_code(verdicts) or (0 if is_whole(verdicts) else 2)),
-        version=escape(verdicts[0].contract_version if verdicts else "?"),
+        version=escape(run.contract_version),
         headline=escape(_capital(headline(verdicts))),
-        under=escape(f"{', '.join(names)}, checked {made_at:%d %B %Y at %H:%M} UTC"),
+        under=escape(f"{', '.join(names)}, checked {run.time:%d %B %Y at %H:%M} UTC"),
         cards="\n".join(_card(name, verdict) for name, verdict in zip(names, verdicts, strict=True)),
         violations=_violations(broken),
         matrix=_matrix(verdicts, names),
@@ -123,8 +125,13 @@ def page(verdicts: Sequence[Verdict], *, footer: str = "", made_at: datetime | N
             f"<dd>{escape(meaning)}</dd></div>"
             for outcome, meaning in _MEANINGS.items()
         ),
-        footer=escape(footer),
+        footer=_footer(run),
     )
+
+
+def _footer(run: RunFacts) -> str:
+    facts = f"{run.examples} examples a law, seed {run.seed}; Python {run.python}, eventpact {run.kit}, {run.platform}"
+    return escape(facts) + (f"<br>To see it again: {escape(run.again)}" if run.again else "")
 
 
 def _card(name: str, verdict: Verdict) -> str:
@@ -164,7 +171,7 @@ def _violation(name: str, result: LawResult) -> str:
         diagram=sequence(violation.trace, title=f"How {name} violated {result.law_id}") if violation else "",
         schedule=f"<pre>{escape(violation.trace.schedule)}</pre>" if violation and violation.trace.schedule else "",
         trace=escape(str(replace(violation.trace, schedule="")) if violation else ""),
-        advice=_advice(advice(result.law_id), result),
+        advice=_advice(advice(result.law_id, violation.message if violation else ""), result),
     )
 
 
@@ -174,7 +181,7 @@ def _advice(given: Advice, result: LawResult) -> str:
         causes = "".join(f"<li>{_prose(cause)}</li>" for cause in given.causes)
         parts.append(f"<h4>Usual causes</h4><ul>{causes}</ul>")
     if given.rogue:
-        parts.append(f"<p>A known-bad dispatcher that fails alike: <code>{escape(given.rogue)}</code></p>")
+        parts.append(f"<p>A known-bad example with the same message: <code>{escape(given.rogue)}</code></p>")
     if result.script:
         parts.append(f"<h4>To see it again</h4><pre>{escape(result.script)}</pre>")
     return "".join(parts)
@@ -201,13 +208,13 @@ def _cell(name: str, result: LawResult | None) -> str:
     if result is None:
         return '<td class="none">not asked</td>'
     label = f'<span class="{_css(result.outcome)}">{SYMBOLS[result.outcome]} {escape(result.outcome.value)}</span>'
-    if result.outcome is Outcome.VIOLATED:
+    if result.violation:
         label = f'<a href="#{escape(_anchor(name, result))}">{label}</a>'
     if numbers := figures(result):
         label += f" <small>{escape(numbers)}</small>"
     if not result.detail:
         return f"<td>{label}</td>"
-    if result.outcome is Outcome.COULD_NOT_RUN:
+    if result.exit_code:
         return f"<td>{label}<p>{escape(result.detail)}</p></td>"
     return f"<td><details><summary>{label}</summary><p>{escape(result.detail)}</p></details></td>"
 

@@ -1,20 +1,24 @@
-"""What a verdict comes to, in numbers and in one sentence: shared by every report."""
+"""Verdicts in numbers and in one sentence, for every report."""
 
 from __future__ import annotations
 
 import html
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from eventpact.domain.dispatcher import Guarantees
 from eventpact_contracts.checking.outcomes import LawResult, Outcome, Verdict
-from eventpact_contracts.laws import LAWS
+from eventpact_contracts.handlers.laws import HANDLER_LAWS, HandlerLaw
+from eventpact_contracts.laws import LAWS, Law
 
 __all__ = [
+    "EVERYTHING",
     "GROUPS",
     "SYMBOLS",
     "columns",
     "could_not_run",
+    "count",
     "escape",
     "exit_code",
     "figures",
@@ -22,6 +26,8 @@ __all__ = [
     "guarantee_rows",
     "headline",
     "is_whole",
+    "laws_beside",
+    "not_selected",
     "printable",
     "rows",
     "tally",
@@ -32,6 +38,9 @@ SYMBOLS = {
     Outcome.VIOLATED: "✗",
     Outcome.ABSENT: "○",
     Outcome.UNCLAIMED: "~",
+    Outcome.NOT_APPLICABLE: "·",
+    Outcome.NOT_SELECTED: "-",
+    Outcome.KNOWN: "#",
     Outcome.COULD_NOT_RUN: "!",
 }
 
@@ -42,33 +51,52 @@ GROUPS = {
     "C": "Concurrency",
     "L": "Lifecycle",
     "G": "Declared guarantees",
+    "H": "Handlers",
     "X": "Interchangeability",
 }
 
+EVERYTHING: Final = "all"
+"""The row of the test that judges all laws at once, against an independent model."""
+
 
 def printable(text: str) -> str:
-    """The text without what a terminal would obey or a file cannot hold; lines stay lines."""
+    """Text without escape sequences and lone surrogates, for terminals and files. Line breaks stay."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def escape(text: str) -> str:
-    """The text as HTML and SVG can hold it."""
+    """Text for HTML and SVG."""
     return html.escape(printable(text))
 
 
 def could_not_run(law_id: str, title: str, reason: str) -> LawResult:
-    """What became of a law that was not checked at all."""
+    """The result of a law that was not checked, with the reason."""
     return LawResult(law_id, title, Outcome.COULD_NOT_RUN, 0, 0, reason, 0.0)
 
 
+def not_selected(law_id: str, title: str) -> LawResult:
+    """The result of a law that is not in the part of the contract that was asked for."""
+    return LawResult(law_id, title, Outcome.NOT_SELECTED, 0, 0, "", 0.0)
+
+
 def is_whole(verdicts: Iterable[Verdict]) -> bool:
-    """Whether each law of the contract was asked of each dispatcher."""
-    return all({law.id for law in LAWS} <= {result.law_id for result in verdict.results} for verdict in verdicts)
+    """Whether each verdict is about every law of its contract."""
+    return all(verdict.results and not _missing(verdict) for verdict in verdicts)
+
+
+def _missing(verdict: Verdict) -> set[str]:
+    asked = {result.law_id for result in verdict.results if result.outcome is not Outcome.NOT_SELECTED}
+    return {law.id for law in laws_beside(result.law_id for result in verdict.results)} - asked
+
+
+def laws_beside(law_ids: Iterable[str]) -> Sequence[Law | HandlerLaw]:
+    """The laws of the contract that these laws belong to: that of handlers, or that of dispatchers."""
+    return HANDLER_LAWS if any(law_id.startswith("H") for law_id in law_ids) else LAWS
 
 
 def group_of(law_id: str) -> str:
     """The heading in CONTRACT.md that a law stands under."""
-    return GROUPS.get(law_id[:1], "Other laws")
+    return "All laws at once" if law_id == EVERYTHING else GROUPS.get(law_id[:1], "Other laws")
 
 
 def exit_code(verdicts: Iterable[Verdict]) -> int:
@@ -78,7 +106,7 @@ def exit_code(verdicts: Iterable[Verdict]) -> int:
 
 
 def tally(verdict: Verdict) -> dict[Outcome, int]:
-    """How many laws came to each outcome; only those that occur, the gravest last to be read."""
+    """The number of laws of each outcome that occurs, the gravest last."""
     counted = Counter(result.outcome for result in verdict.results)
     return {outcome: counted[outcome] for outcome in Outcome if counted[outcome]}
 
@@ -93,19 +121,19 @@ def columns(verdicts: Sequence[Verdict]) -> list[str]:
 
 
 def rows(verdicts: Sequence[Verdict]) -> list[tuple[str, str, list[LawResult | None]]]:
-    """Each law that any verdict speaks of, in the contract's order: its ID, its title, a result for each verdict."""
+    """Each law of any verdict, in the contract's order: its ID, its title, a result for each verdict."""
     titles: dict[str, str] = {}
     for verdict in verdicts:
         for result in verdict.results:
             titles.setdefault(result.law_id, result.title)
     found = [{result.law_id: result for result in verdict.results} for verdict in verdicts]
-    order = list(GROUPS)
-    ranked = sorted(titles, key=lambda law: order.index(law[:1]) if law[:1] in order else len(order))
+    order = [*GROUPS.values(), "Other laws", "All laws at once"]
+    ranked = sorted(titles, key=lambda law: order.index(group_of(law)))
     return [(law, titles[law], [results.get(law) for results in found]) for law in ranked]
 
 
 def guarantee_rows(guarantees: Guarantees | None) -> dict[str, str]:
-    """What is declared, in words; question marks where that could not be learned."""
+    """The declaration in words; question marks where it is not known."""
     if guarantees is None:
         return dict.fromkeys(("blocks caller", "retries", "delivery", "ordering"), "?")
     return {
@@ -117,32 +145,42 @@ def guarantee_rows(guarantees: Guarantees | None) -> dict[str, str]:
 
 
 def figures(result: LawResult) -> str:
-    """The numbers behind an outcome: in how many examples how often that was seen which the law is about."""
+    """The numbers behind an outcome: observations, and the examples in which they were made."""
     if not result.examples:
         return ""
-    return f"{_count(result.observations)} in {_count(result.examples)}"
+    return f"{count(result.observations)} in {count(result.examples)}"
 
 
-def _count(number: int) -> str:
+def count(number: int) -> str:
+    """A number in at most five characters."""
     return str(number) if number < 10_000 else f"{number / 1000:.0f}k"
 
 
 def headline(verdicts: Sequence[Verdict]) -> str:
-    """One sentence that says it all."""
-    counted = Counter(result.outcome for verdict in verdicts for result in verdict.results)
-    said = []
-    if violated := counted[Outcome.VIOLATED]:
-        said.append(f"{violated} {'law' if violated == 1 else 'laws'} violated")
-    if missing := counted[Outcome.COULD_NOT_RUN]:
-        said.append(f"{missing} {'law' if missing == 1 and not said else 'laws' if not said else ''} could not run")
+    """The verdicts in one sentence."""
+    results = [result for verdict in verdicts for result in verdict.results]
+    counted = Counter(result.outcome for result in results)
+    stale = sum(result.exit_code == 1 and result.outcome is not Outcome.VIOLATED for result in results)
+    said: list[str] = []
+    for number, words in (
+        (counted[Outcome.VIOLATED], "violated"),
+        (stale, "listed as known, but not violated"),
+        (counted[Outcome.COULD_NOT_RUN], "could not run"),
+    ):
+        if number:
+            said.append(f"{number} {words}" if said else f"{number} {'law' if number == 1 else 'laws'} {words}")
     if said:
-        return " ".join(", ".join(said).split())
-    checked = len({result.law_id for verdict in verdicts for result in verdict.results})
+        return ", ".join(said)
+    checked = len({r.law_id for r in results if r.outcome is not Outcome.NOT_SELECTED and r.law_id != EVERYTHING})
     if not checked:
         return "nothing was checked"
-    if checked < len(LAWS):
-        return f"{checked} of {len(LAWS)} laws checked, none violated"
-    who = {1: "the dispatcher conforms", 2: "both dispatchers conform"}.get(
-        len(verdicts), f"all {len(verdicts)} dispatchers conform"
+    if not is_whole(verdicts):
+        of = len(laws_beside(result.law_id for result in results))
+        return f"{checked} of {of} laws checked, none violated"
+    if known := counted[Outcome.KNOWN]:
+        return f"{checked} laws checked, {known} known {'violation' if known == 1 else 'violations'} and no other"
+    kind = "handler" if all(verdict.guarantees is None for verdict in verdicts) else "dispatcher"
+    who = {1: f"the {kind} conforms", 2: f"both {kind}s conform"}.get(
+        len(verdicts), f"all {len(verdicts)} {kind}s conform"
     )
     return f"{checked} laws checked, {who}"

@@ -1,4 +1,4 @@
-"""The verdict in a terminal: a matrix, laws by dispatchers, and what there is to say where a law does not hold."""
+"""The verdict in a terminal: a matrix of laws by dispatchers, and an explanation of each law that does not hold."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
-from typing import ClassVar, TextIO
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Final, TextIO
 
 from eventpact_contracts.checking.outcomes import LawResult, Outcome, Verdict
 from eventpact_contracts.reports.advice import advice
 from eventpact_contracts.reports.summary import (
     SYMBOLS,
     columns,
+    count,
     figures,
     group_of,
     guarantee_rows,
@@ -25,6 +26,11 @@ from eventpact_contracts.reports.summary import (
 __all__ = ["Progress", "Style", "explain", "matrix", "reasons", "violations"]
 
 _ASCII = str.maketrans({"✓": "+", "✗": "X", "○": "o", "─": "-", "·": "-", "…": "."})
+
+_WIDEST: Final = 100
+_ROOM_FOR_NAME: Final = 24
+_SHORT_NAME: Final = 13
+"""Characters of a line, and of a dispatcher's name where there is room and where there is little."""
 
 
 class Style:
@@ -38,6 +44,9 @@ class Style:
         Outcome.VIOLATED: "1;31",
         Outcome.ABSENT: "36",
         Outcome.UNCLAIMED: "33",
+        Outcome.NOT_APPLICABLE: "2",
+        Outcome.NOT_SELECTED: "2",
+        Outcome.KNOWN: "33",
         Outcome.COULD_NOT_RUN: "1;33",
     }
 
@@ -56,7 +65,7 @@ class Style:
             self._ascii = True
 
     def plain(self, text: str) -> str:
-        """The text as the stream can show it."""
+        """Text in the characters of the stream."""
         return text.translate(_ASCII).encode("ascii", "backslashreplace").decode() if self._ascii else text
 
     def outcome(self, outcome: Outcome, text: str) -> str:
@@ -73,42 +82,73 @@ class Style:
 
 
 def matrix(verdicts: Sequence[Verdict], style: Style | None = None) -> str:
-    """Laws by dispatchers: each outcome, and how often what the law is about was seen in how many examples."""
+    """Laws by dispatchers, in at most 100 columns; several blocks where they are too many for one.
+
+    Each cell is an outcome, the observations behind it, and the number of examples in which they were made.
+    """
     style = style or Style(colour=False)
     if not verdicts:
         return "no dispatcher was checked"
+    lines = _block(verdicts, columns(verdicts), style)
+    for name, verdict in zip(columns(verdicts), verdicts, strict=True):
+        counts = ", ".join(style.outcome(o, f"{n} {o.value}") for o, n in tally(verdict).items())
+        lines.append(f"{_fitting(name, _ROOM_FOR_NAME)}: {counts} {style.faint(f'({verdict.seconds:.1f} s)')}")
+    return style.plain("\n".join(line.rstrip() for line in lines))
+
+
+def _block(verdicts: Sequence[Verdict], names: Sequence[str], style: Style) -> list[str]:
+    """The lines of a table with the longest cells and names that fit, or of two with half the columns each."""
     table = rows(verdicts)
-    names = columns(verdicts)
     heading = f"eventpact contract {verdicts[0].contract_version}"
     left = max(len(heading), *(len(f"  {law} {title}") for law, title, _ in table)) + 2
-    cells = [[_cell(result) for result in results] for _, _, results in table]
     declared = [guarantee_rows(verdict.guarantees) for verdict in verdicts]
-    widths = [
-        max(len(names[n]), *(len(row[n]) for row in cells), *(len(value) for value in declared[n].values())) + 2
-        for n in range(len(verdicts))
-    ]
-    lines = [style.bold(heading.ljust(left) + _across(names, widths)), style.faint("declares")]
-    for label in declared[0]:
-        lines.append(f"  {label}".ljust(left) + _across([values[label] for values in declared], widths))
+    for cell, room in ((_cell, _ROOM_FOR_NAME), (_short_cell, _ROOM_FOR_NAME), (_short_cell, _SHORT_NAME)):
+        shown = [[cell(result) for result in results] for _, _, results in table]
+        contents = [*shown, *_transposed(declared)]
+        widths = [max(min(len(name), room), *(len(row[n]) for row in contents)) + 2 for n, name in enumerate(names)]
+        if left + sum(widths) - 2 <= _width():
+            break
+    else:
+        if len(verdicts) > 1:
+            half = (len(verdicts) + 1) // 2
+            return [*_block(verdicts[:half], names[:half], style), *_block(verdicts[half:], names[half:], style)]
+    cut = [_fitting(name, width - 2) for name, width in zip(names, widths, strict=True)]
+    lines = [style.bold(heading.ljust(left) + _across(cut, widths))]
+    if any(verdict.guarantees is not None for verdict in verdicts):
+        lines.append(style.faint("declares"))
+        lines += [
+            f"  {label}".ljust(left) + _across(values, widths)
+            for label, values in zip(declared[0], _transposed(declared), strict=True)
+        ]
     group = ""
-    for (law, title, results), row in zip(table, cells, strict=True):
+    for (law, title, results), row in zip(table, shown, strict=True):
         if group_of(law) != group:
             group = group_of(law)
             lines.append(style.faint(group))
-        shown = "".join(
+        painted = "".join(
             style.outcome(result.outcome, text.ljust(width)) if result else style.faint(text.ljust(width))
             for result, text, width in zip(results, row, widths, strict=True)
         )
-        lines.append(f"  {law} {title}".ljust(left) + shown.rstrip())
+        lines.append(f"  {law} {title}".ljust(left) + painted.rstrip())
+    if cell is _short_cell:
+        used = dict.fromkeys(result.outcome for _, _, results in table for result in results if result)
+        legend = "  ".join(f"{SYMBOLS[outcome]} {outcome.value}" for outcome in used)
+        lines += [style.faint(line) for line in textwrap.wrap(legend, _width())]
     lines.append(style.faint("─" * (left + sum(widths) - 2)))
-    for name, verdict in zip(names, verdicts, strict=True):
-        counts = ", ".join(style.outcome(o, f"{n} {o.value}") for o, n in tally(verdict).items())
-        lines.append(f"{name}: {counts} {style.faint(f'({verdict.seconds:.1f} s)')}")
-    return style.plain("\n".join(line.rstrip() for line in lines))
+    return lines
+
+
+def _transposed(declared: Sequence[Mapping[str, str]]) -> list[list[str]]:
+    return [[values[label] for values in declared] for label in declared[0]]
 
 
 def _across(values: Sequence[str], widths: Sequence[int]) -> str:
     return "".join(value.ljust(width) for value, width in zip(values, widths, strict=True)).rstrip()
+
+
+def _fitting(name: str, width: int) -> str:
+    """The end of a long name, which tells it from others better than its beginning."""
+    return name if len(name) <= width else f"…{name[1 - width :]}"
 
 
 def _cell(result: LawResult | None) -> str:
@@ -118,17 +158,23 @@ def _cell(result: LawResult | None) -> str:
     return f"{SYMBOLS[result.outcome]} {result.outcome.value}" + (f" ({numbers})" if numbers else "")
 
 
+def _short_cell(result: LawResult | None) -> str:
+    if result is None:
+        return ""
+    return SYMBOLS[result.outcome] + (f" {count(result.observations)}" if result.examples else "")
+
+
 def violations(verdicts: Sequence[Verdict], style: Style | None = None) -> str:
-    """What there is to say about each law that is violated; empty where there is nothing."""
+    """An explanation of each violated law; empty where there is none."""
     style = style or Style(colour=False)
     parts = []
     for name, verdict in zip(columns(verdicts), verdicts, strict=True):
-        parts += [explain(name, r, style) for r in verdict.results if r.outcome is Outcome.VIOLATED]
+        parts += [explain(name, result, style) for result in verdict.results if result.outcome is Outcome.VIOLATED]
     return "\n\n".join(parts)
 
 
 def reasons(verdicts: Sequence[Verdict], style: Style | None = None) -> str:
-    """Why laws could not run, and with what reservation others are upheld; empty where there is nothing to say."""
+    """Reasons why laws could not run, known violations, and reservations; empty where there are none."""
     style = style or Style(colour=False)
     parts = []
     for name, verdict in zip(columns(verdicts), verdicts, strict=True):
@@ -137,31 +183,51 @@ def reasons(verdicts: Sequence[Verdict], style: Style | None = None) -> str:
             if result.outcome is Outcome.COULD_NOT_RUN:
                 why.setdefault(result.detail or "no reason was given", []).append(result.law_id)
         parts += [_could_not_run(name, reason, laws, style) for reason, laws in why.items()]
-        parts += [
-            _with_reservation(name, r, style) for r in verdict.results if r.outcome is Outcome.UPHELD and r.detail
-        ]
+        parts += [said for result in verdict.results if (said := _remark(name, result, style))]
     return style.plain("\n\n".join(parts))
 
 
+def _remark(name: str, result: LawResult, style: Style) -> str:
+    if result.outcome is Outcome.KNOWN:
+        title = style.outcome(Outcome.KNOWN, f"# {name}: {result.law_id} is violated, which is known")
+        said = f"{result.known}\n{result.detail}"
+        return f"{title}\n{textwrap.indent(printable(said), '  ')}"
+    if result.exit_code == 1 and result.outcome is not Outcome.VIOLATED:
+        title = style.outcome(Outcome.VIOLATED, f"✗ {name}: {result.law_id} is {result.outcome.value}")
+        return f"{title}\n{textwrap.indent(printable(result.detail), '  ')}"
+    if result.outcome is Outcome.UPHELD and result.detail:
+        return _with_reservation(name, result, style)
+    return ""
+
+
 def explain(name: str, result: LawResult, style: Style | None = None) -> str:
-    """What there is to learn from a violation: law, counterexample, usual causes, how to see it again."""
+    """An explanation of a violation: the law, the counterexample, usual causes, and how to see it again."""
     style = style or Style(colour=False)
-    given = advice(result.law_id)
+    message = result.violation.message if result.violation else result.detail
+    given = advice(result.law_id, message)
     lines = [style.outcome(Outcome.VIOLATED, f"✗ {name} violates {result.law_id} {result.title}")]
     if given.promise:
         promise = f"The law: {given.promise.replace('`', '')}"
         lines += textwrap.wrap(promise, _width(), initial_indent="  ", subsequent_indent="  ")
-    message = result.violation.message if result.violation else result.detail
     lines.append(textwrap.indent(printable(message), "  "))
     if result.violation:
         lines += ["", textwrap.indent(printable(str(result.violation.trace)), "    "), ""]
     if given.causes:
         lines += ["  Usual causes:", *(f"    - {cause}" for cause in given.causes)]
     if given.rogue:
-        lines.append(f"  A known-bad dispatcher that fails alike: {given.rogue}")
+        lines.append(
+            f"  A known-bad example with the same message: eventpact verify {given.rogue} --law {result.law_id}"
+        )
     if result.script:
-        lines += ["  To see it again:", textwrap.indent(printable(result.script), "    ")]
+        lines += [f"  To see it again{_how_often(result)}:", textwrap.indent(printable(result.script), "    ")]
     return style.plain("\n".join(lines))
+
+
+def _how_often(result: LawResult) -> str:
+    if result.replays is None:
+        return ""
+    seen, runs = result.replays
+    return f" (it showed in {seen} of {runs} repeats)"
 
 
 def _could_not_run(name: str, reason: str, laws: Sequence[str], style: Style) -> str:
@@ -175,11 +241,11 @@ def _with_reservation(name: str, result: LawResult, style: Style) -> str:
 
 
 def _width() -> int:
-    return min(100, shutil.get_terminal_size((100, 24)).columns)
+    return min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)
 
 
 class Progress:
-    """Says on ``stream`` what is being checked: one line that changes on a terminal, one line a law elsewhere."""
+    """Progress on ``stream``: one line that changes on a terminal, one line a law elsewhere."""
 
     def __init__(self, stream: TextIO, total: int) -> None:
         self._stream = stream

@@ -123,7 +123,7 @@ def find(
     factory = found if callable(found) else getattr(found, "factory", None)  # as a rogue of the gallery has
     if not callable(factory):
         raise NoSuchTargetError(f"{target} is {_a(found)}; give a class or a callable that makes a dispatcher")
-    if hasattr(found, "subject") and isinstance(found, type):
+    if isinstance(found, type) and hasattr(found, "contract_of"):
         return _instance(found, target)
     needs_loop = bool(getattr(found, "needs_loop", False)) if needs_loop is None else needs_loop
     declared = _declared(factory, target, guarantees, needs_loop=needs_loop)
@@ -177,7 +177,7 @@ def _check_found(module_name: str, shown: str) -> None:
 def _instance(contract: type[Any], target: str) -> Any:
     if missing := sorted(getattr(contract, "__abstractmethods__", ())):
         raise CandidateError(f"{target} does not say {' and '.join(missing)}; every hook is needed")
-    if not isinstance(getattr(contract, "guarantees", None), Guarantees):
+    if contract.contract_of == "dispatcher" and not isinstance(getattr(contract, "guarantees", None), Guarantees):
         raise CandidateError(f"{target} declares no guarantees; give it guarantees = Guarantees(...)")
     try:
         return contract()

@@ -1,0 +1,101 @@
+"""Columns of the matrix: the results of one contract class with one set of parameters, computed once a run.
+
+The first test of a column computes the results of all its laws; the others read them. Processes of an xdist run share
+them through a file, so that the tests of a class may be distributed in any way, and its engine is opened once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sqlite3
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from eventpact.domain.dispatcher import Guarantees
+from eventpact_contracts.checking.outcomes import LawResult, Outcome, with_known
+from eventpact_contracts.plugin import LEFT, RUN, Left, place_of
+from eventpact_contracts.reports.document import result_as_json, result_from_json
+from eventpact_contracts.reports.terminal import explain
+
+__all__ = ["Check", "conclude", "judge"]
+
+Check = Callable[[Any, list[str], int, int], Sequence[LawResult]]
+"""Takes a contract class's instance, the IDs of laws, a number of examples and a seed."""
+
+_RESULTS: Final[pytest.StashKey[dict[str, Mapping[str, LawResult]]]] = pytest.StashKey()
+_PATIENCE_SECONDS: Final = 3600.0
+"""How long a process waits for another that computes the results of a column."""
+
+
+def judge(test: Any, request: pytest.FixtureRequest, law_id: str, check: Check) -> None:
+    """End the test of a law as the result of the law says."""
+    place, run = place_of(request.node), request.config.stash[RUN]
+    assert place is not None
+    results = request.config.stash.setdefault(_RESULTS, {})
+    if place.column not in results:
+        others = filter(None, map(place_of, request.session.items))
+        laws = [other.law for other in others if other.column == place.column]
+        found = _shared(run.folder, place.column, lambda: check(test, laws, run.examples, run.seed))
+        results[place.column] = {result.law_id: result for result in found}
+    conclude(test, request, results[place.column][law_id])
+
+
+def _shared(folder: str | None, column: str, compute: Callable[[], Sequence[LawResult]]) -> Sequence[LawResult]:
+    """The results of a column, computed by whichever process of the run comes first."""
+    if folder is None:
+        return compute()
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    file = Path(folder, f"{zlib.crc32(column.encode()):08x}.db")
+    connection = sqlite3.connect(file, timeout=_PATIENCE_SECONDS, isolation_level=None)
+    try:
+        # The lock of a process that is killed is free again, and the next computes.
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("CREATE TABLE IF NOT EXISTS result (place INTEGER, row TEXT)")
+        rows = connection.execute("SELECT row FROM result ORDER BY place").fetchall()
+        if rows:
+            return [result_from_json(json.loads(row)) for (row,) in rows]
+        results = compute()
+        written = [(place, json.dumps(result_as_json(result))) for place, result in enumerate(results)]
+        connection.executemany("INSERT INTO result VALUES (?, ?)", written)
+        connection.execute("COMMIT")
+        return results
+    finally:
+        connection.close()
+
+
+def conclude(test: Any, request: pytest.FixtureRequest, result: LawResult) -> None:
+    """Leave the result for the matrix, and end the test as the result says."""
+    law = f"law {result.law_id} ({result.title})"
+    result = with_known(_with_script(request, result), test.known_violations)
+    guarantees = getattr(test, "guarantees", None)
+    request.node.stash[LEFT] = Left(result, guarantees if isinstance(guarantees, Guarantees) else None)
+    if result.outcome is Outcome.COULD_NOT_RUN:
+        pytest.fail(f"{law} could not run: {result.detail}", pytrace=False)
+    if result.outcome is Outcome.KNOWN:
+        pytest.xfail(f"{law} is violated, which is known: {result.known}")
+    if result.outcome is Outcome.VIOLATED:
+        pytest.fail(explain(type(test).__qualname__, result), pytrace=False)
+    if result.exit_code:
+        pytest.fail(f"{law} is {result.outcome.value}: {result.detail}", pytrace=False)
+    if result.outcome is Outcome.NOT_APPLICABLE:
+        pytest.skip(f"{law} is not applicable: {result.detail}")
+
+
+def _with_script(request: pytest.FixtureRequest, result: LawResult) -> LawResult:
+    """The result with the command that shows a violation again."""
+    if result.violation is None:
+        return result
+    node_id, run = str(request.node.nodeid), request.config.stash[RUN]
+    place = node_id[: node_id.rindex("]") + 1] if "]" in node_id else node_id  # without the group that xdist adds
+    path, colons, name = place.partition("::")
+    path = os.path.relpath(request.config.rootpath / path, request.config.invocation_params.dir)
+    where = shlex.quote(f"{path}{colons}{name}")
+    options = f"--eventpact-seed={run.seed} --eventpact-examples={run.examples}"
+    return replace(result, script=f"pytest {where} {options}")

@@ -1,0 +1,81 @@
+"""The abstract test class for handlers: subclass it, and pytest checks laws H1 to H3."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import pytest
+
+from eventpact_contracts.checking.columns import judge
+from eventpact_contracts.checking.known import unknown_law
+from eventpact_contracts.handlers.check import check_handler
+from eventpact_contracts.handlers.laws import HANDLER_LAWS, HandlerLaw
+
+__all__ = ["HandlerContract"]
+
+
+class HandlerContract(ABC):
+    """The contract of a handler that is delivered to at least once: handling an event again changes nothing.
+
+    ::
+
+        class TestInvoiceHandler(HandlerContract):
+            def handler(self):
+                self.store = Store("sqlite://")
+                return InvoiceHandler(self.store)
+
+            def event(self):
+                return OrderPlaced(order_id="1")
+
+            def state(self):
+                return self.store.invoices()
+
+    Each hook may be an ``async def``. ``handler`` may yield the handler from a context manager, which is left when its
+    state has been compared.
+
+    The attributes of the handler are taken for its ports. The suite interrupts the handler before and after each call
+    to one, and at each ``await`` that waits.
+
+    Attributes:
+        needs_loop: whether a plain ``handle`` has to be called inside a running event loop.
+        settle_timeout: how many seconds a call may take.
+        known_violations: the IDs of laws that are violated for now, each with the reason.
+    """
+
+    needs_loop: ClassVar[bool] = False
+    settle_timeout: ClassVar[float] = 5.0
+    known_violations: ClassVar[Mapping[str, str]] = {}
+    contract_of: ClassVar[str] = "handler"
+
+    @abstractmethod
+    def handler(self) -> Any:
+        """A handler on fresh, empty state. Called once for each scenario."""
+
+    @abstractmethod
+    def event(self) -> Any:
+        """The event, or a Hypothesis strategy for events."""
+
+    @abstractmethod
+    def state(self) -> Any:
+        """The state that the newest handler changed; states are compared with ``==``.
+
+        It leaves out times and identifiers that differ between two fresh states.
+        """
+
+    @pytest.mark.parametrize("law", HANDLER_LAWS, ids=lambda law: f"{law.id}-{law.title.replace(' ', '_')}")
+    def test_law(self, law: HandlerLaw, request: pytest.FixtureRequest) -> None:
+        """Handling an event again leaves the state that handling it once leaves."""
+        judge(self, request, law.id, _check)
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__(**given)
+        for law_id in cls.known_violations:
+            if wrong := unknown_law(law_id):
+                raise TypeError(f"{cls.__qualname__}.known_violations: {wrong}")
+
+
+def _check(subject: HandlerContract, law_ids: list[str], examples: int, seed: int) -> list[Any]:
+    laws = [law for law in HANDLER_LAWS if law.id in law_ids]
+    return [check_handler(law, subject, examples=examples, seed=seed) for law in laws]
