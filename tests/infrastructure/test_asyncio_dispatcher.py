@@ -3,8 +3,8 @@
 import asyncio
 import gc
 import threading
-from collections.abc import Callable
-from contextvars import ContextVar
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from unittest.mock import AsyncMock, Mock
 
@@ -455,3 +455,54 @@ async def test_a_close_that_is_cancelled_cancels_the_handlers_that_are_running()
             await dispatcher.aclose(60.0)
     await asyncio.sleep(0)
     assert ended == ["cancelled"]
+
+
+class AbortError(BaseException):
+    """An interruption of a library's own."""
+
+
+def generate(_: DomainEvent) -> Iterator[None]:
+    yield
+
+
+@pytest.mark.parametrize(
+    ("handle", "error"),
+    [
+        (Mock(side_effect=AbortError), AbortError),
+        (AsyncMock(side_effect=AbortError), AbortError),
+        (lambda event: AsyncMock(side_effect=AbortError)(event), AbortError),
+        (lambda event: generate(event), TypeError),
+    ],
+)
+async def test_a_handler_that_did_not_run_to_its_end_has_failed(
+    handle: Callable[[DomainEvent], object], error: type[BaseException]
+) -> None:
+    failures: list[FailedDelivery] = []
+    neighbour = AsyncMock()
+    dispatcher = AsyncioEventDispatcher({Counted: [Mock(handle=handle), neighbour]}, on_failure=failures.append)
+    dispatcher.dispatch(Counted())
+    assert await dispatcher.aclose() == ()
+    assert [type(failed.exception) for failed in failures] == [error]
+    neighbour.handle.assert_awaited_once()
+
+
+async def test_what_another_thread_dispatches_is_handled_in_its_context() -> None:
+    asked: ContextVar[str] = ContextVar("asked", default="nobody")
+    seen: list[str] = []
+
+    class Awaited:
+        async def handle(self, event: DomainEvent) -> None:
+            seen.append(asked.get())
+
+    returning = Mock(handle=lambda event: Awaited().handle(event))
+    dispatcher = AsyncioEventDispatcher(
+        {Counted: [Awaited(), returning, Mock(handle=lambda _: seen.append(asked.get()))]}
+    )
+
+    def dispatch() -> None:
+        asked.set("somebody")
+        dispatcher.dispatch(Counted())
+
+    await asyncio.to_thread(copy_context().run, dispatch)
+    assert await dispatcher.aclose() == ()
+    assert seen == ["somebody"] * 3

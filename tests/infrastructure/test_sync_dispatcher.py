@@ -5,7 +5,8 @@ import gc
 import inspect
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from unittest.mock import Mock
 
@@ -383,3 +384,70 @@ def test_an_interruption_of_the_failure_sink_reaches_the_caller_after_everyone_h
     last.handle.assert_called_once_with(event)
     assert reported == [ill]
     assert asyncio.run(dispatcher.aclose()) == ()
+
+
+class AbortError(BaseException):
+    """An interruption of a library's own."""
+
+
+def generate(_: DomainEvent) -> Iterator[None]:
+    yield
+
+
+async def generate_async(_: DomainEvent) -> AsyncIterator[None]:
+    yield
+
+
+@pytest.mark.parametrize(
+    ("function", "error"),
+    [
+        (Mock(side_effect=AbortError), AbortError),
+        (Mock(side_effect=GeneratorExit), GeneratorExit),
+        (lambda event: generate(event), TypeError),
+        (lambda event: generate_async(event), TypeError),
+    ],
+)
+def test_a_handler_that_did_not_run_to_its_end_has_failed(
+    function: Callable[[DomainEvent], object], error: type[BaseException]
+) -> None:
+    failures: list[FailedDelivery] = []
+    neighbour = Mock()
+    dispatcher = SyncEventDispatcher({Counted: [Mock(handle=function), neighbour]}, on_failure=failures.append)
+    dispatcher.dispatch(Counted())
+    assert [type(failed.exception) for failed in failures] == [error]
+    neighbour.handle.assert_called_once()
+
+
+def test_a_queued_event_is_handled_in_the_context_of_its_dispatch() -> None:
+    asked: ContextVar[str] = ContextVar("asked", default="nobody")
+    seen: list[tuple[int, str]] = []
+
+    def cascade(event: DomainEvent) -> None:
+        assert isinstance(event, Counted)
+        seen.append((event.number, asked.get()))
+        for number in (1, 2) if event.number == 0 else ():
+            token = asked.set(f"asker {number}")
+            dispatcher.dispatch(Counted(number=number))
+            asked.reset(token)
+
+    async def look(event: Counted) -> None:
+        seen.append((event.number, asked.get()))
+
+    dispatcher = SyncEventDispatcher({Counted: [Calls(cascade), Mock(handle=look)]})
+    token = asked.set("somebody")
+    dispatcher.dispatch(Counted())
+    asked.reset(token)
+    assert seen == [(number, who) for number, who in enumerate(("somebody", "asker 1", "asker 2")) for _ in range(2)]
+    asyncio.run(dispatcher.aclose())
+
+
+def test_what_an_interrupted_dispatch_leaves_queued_is_returned_by_closing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal may interrupt the dispatcher between two handlers."""
+    left = Counted(number=1)
+    dispatcher = SyncEventDispatcher(
+        {AccountCreatedEvent: Calls(lambda _: dispatcher.dispatch(left)), Counted: Calls(lambda _: None)}
+    )
+    monkeypatch.setattr(dispatcher, "_drain", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        dispatcher.dispatch(AccountCreatedEvent(account_id="1", email="a@example.com"))
+    assert asyncio.run(dispatcher.aclose()) == (left,)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import threading
 from asyncio import _get_running_loop as _running_loop  # None where no loop runs, without an exception
@@ -11,7 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, copy_context
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from eventpact.domain.dispatcher import (
     Delivery,
@@ -25,16 +24,14 @@ from eventpact.domain.dispatcher import (
     Ordering,
 )
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.dispatching.closing import GRACE_SECONDS, Settling
 from eventpact.infrastructure.dispatching.failures import FailureReporter, undelivered
-from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable
+from eventpact.infrastructure.dispatching.processes import reset_in_children
+from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, must_await
 
 __all__ = ["AsyncioEventDispatcher"]
 
 _log = logging.getLogger("eventpact")
-
-_GRACE: Final = 0.5
-"""Seconds past the deadline in which a running handler may still end (law L1 allows 1)."""
-
 
 _Delivery = tuple[DomainEvent, Subscription]
 
@@ -53,13 +50,13 @@ class AsyncioEventDispatcher(EventDispatcher):
     which deliveries run is not promised. Nothing survives a crash, or a loop that ends without :meth:`aclose`.
 
     Args:
-        handlers: event types, each with a handler or a sequence of handlers.
+        handlers: event types, each with a handler, or a list or tuple of handlers.
         on_failure: the failure sink; the log where it is not given. Called on the loop, so it must not block for long.
         max_pending: how many deliveries may be unsettled before ``dispatch`` refuses.
         max_threads: how many plain handlers may run at once.
 
     Raises:
-        RegistrationError: ``handlers`` is impossible (law A4).
+        RegistrationError: ``handlers`` or ``on_failure`` is impossible (law A4).
     """
 
     needs_loop: ClassVar[bool] = True
@@ -79,17 +76,28 @@ class AsyncioEventDispatcher(EventDispatcher):
         self._routes = dict(self._table)
         self._failures = FailureReporter(on_failure)
         self._max_pending = max_pending
-        self._executor = ThreadPoolExecutor(max_threads, thread_name_prefix="eventpact-handler")
+        self._max_threads = max_threads
+        self._undelivered: list[DomainEvent] = []
+        self._closing = False
+        self._given_up = False
+        self._settling: Settling | None = None
+        self._home = _running_loop()
+        self._begin()
+        reset_in_children(self)
+
+    def _begin(self) -> None:
+        """Hold nothing yet."""
+        self._lock = threading.RLock()
+        self._executor = ThreadPoolExecutor(self._max_threads, thread_name_prefix="eventpact-handler")
         # The strong reference that keeps a task from vanishing in a garbage collection, and what it is about.
         self._pending: dict[asyncio.Future[Any], _Delivery] = {}
         # Accepted on another thread, whose context the handler runs in, and not yet seen by the loop.
         self._inbox: deque[tuple[Context, _Delivery]] = deque()
-        self._undelivered: list[DomainEvent] = []
-        self._lock = threading.RLock()
-        self._closing = False
-        self._given_up = False
-        self._settled: asyncio.Event | None = None
-        self._home = _running_loop()
+
+    def reset_after_fork(self) -> None:
+        """Leave what is pending to the parent, and its loop: the first dispatch in the child finds another home."""
+        self._home = None
+        self._begin()
 
     def dispatch(self, event: DomainEvent) -> None:
         """Accept ``event`` and return; its handlers run when the loop gets to them.
@@ -180,8 +188,8 @@ class AsyncioEventDispatcher(EventDispatcher):
             _log.warning("a handler ended after it was given up")
         elif exception is not None or result is not None:
             self._ended(future, delivery, exception, result)
-        if self._settled is not None:
-            self._settled.set()
+        if self._settling is not None:
+            self._settling.notify()
 
     def _ended(
         self, future: asyncio.Future[Any], delivery: _Delivery, exception: BaseException | None, result: object
@@ -190,40 +198,33 @@ class AsyncioEventDispatcher(EventDispatcher):
         event, subscription = delivery
         if isinstance(result, _Raised):
             exception = result.exception
+        elif exception is None and not isinstance(future, asyncio.Task):
+            try:
+                if must_await(result):  # a plain handle that returned a coroutine
+                    task = asyncio.Task(_awaited(result), loop=self._home)
+                    self._pending[task] = delivery
+                    task.add_done_callback(self._done)
+            except TypeError as error:
+                exception = error
         if self._given_up and future.cancelled():
             self._undelivered.append(event)
         elif exception is not None:
             self._failures.report(FailedDelivery(event, subscription.handler, exception, attempts=1))
-        elif not isinstance(future, asyncio.Task) and inspect.isawaitable(result):
-            # a plain handle that returned a coroutine
-            task = asyncio.Task(_awaited(result), loop=self._home)
-            self._pending[task] = delivery
-            task.add_done_callback(self._done)
 
     async def _close(self, timeout: float) -> tuple[DomainEvent, ...]:
         self._start_posted()
-        self._settled = asyncio.Event()
+        self._settling = settling = Settling()
+        own = 1 if asyncio.current_task() in self._pending else 0  # a handler that closes cannot await its own end
         try:
-            if not await self._idle(self._settled, timeout):
+            if not await settling.until(lambda: len(self._pending) <= own, timeout):
                 self._give_up()
-                await self._idle(self._settled, _GRACE)
+                await settling.until(lambda: len(self._pending) <= own, GRACE_SECONDS)
         except asyncio.CancelledError:
-            self._give_up()  # of what went on, nobody would hear any more
+            self._give_up()  # nobody would be told how they ended
             raise
         finally:
             left = self._abandon()
         return left
-
-    async def _idle(self, settled: asyncio.Event, timeout: float) -> bool:
-        own = 1 if asyncio.current_task() in self._pending else 0  # a handler that closes cannot await its own end
-        try:
-            async with asyncio.timeout(timeout):
-                while len(self._pending) > own:
-                    await settled.wait()
-                    settled.clear()
-        except TimeoutError:
-            return False
-        return True
 
     def _give_up(self) -> None:
         """Cancel the async handlers, and the plain ones that have no thread yet."""
@@ -234,7 +235,7 @@ class AsyncioEventDispatcher(EventDispatcher):
                 future.cancel()
 
     def _abandon(self) -> tuple[DomainEvent, ...]:
-        """The undelivered, each once. What a handler still does after this no longer counts."""
+        """The undelivered, each once. Nothing that a handler does afterwards counts."""
         left = [event for event, _ in (*self._pending.values(), *(delivery for _, delivery in self._inbox))]
         self._executor.shutdown(wait=not left, cancel_futures=True)
         self._pending.clear()

@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-import logging
-import threading
-from collections import deque
-from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Final
-from weakref import WeakSet
+from contextvars import copy_context
 
 from eventpact.domain.dispatcher import (
     Delivery,
@@ -25,53 +17,13 @@ from eventpact.domain.dispatcher import (
     Ordering,
 )
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.dispatching.failures import FailureReporter, undelivered
+from eventpact.infrastructure.dispatching.cascades import SETTLED, Cascade, Cascades, cascade_of_task
+from eventpact.infrastructure.dispatching.closing import GRACE_SECONDS, Settling
+from eventpact.infrastructure.dispatching.failures import FailureReporter, log_given_up, undelivered
 from eventpact.infrastructure.dispatching.loop_thread import LoopThread
-from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable
-from eventpact.infrastructure.monitoring.logs import about
+from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, must_await
 
 __all__ = ["SyncEventDispatcher"]
-
-_log = logging.getLogger("eventpact")
-
-_GRACE: Final = 0.5
-"""Seconds past the deadline in which a running handler may still end (law L1 allows 1)."""
-
-_SETTLED: Final = object()
-
-
-@dataclass(slots=True, eq=False)
-class _Cascade:
-    """What the handlers of one outermost ``dispatch`` dispatched in turn."""
-
-    queue: deque[DomainEvent] = field(default_factory=deque)
-    open: bool = True
-    interruption: BaseException | None = None
-
-
-_cascade_of_task: ContextVar[_Cascade | None] = ContextVar("eventpact_cascade", default=None)
-
-
-@dataclass(slots=True, eq=False, weakref_slot=True)
-class _Turn:
-    """What one thread is doing.
-
-    Attributes:
-        event: what it is delivering; None where it is not inside of ``dispatch``.
-        cascade: what else that has brought about, if anything.
-    """
-
-    event: object = None
-    cascade: _Cascade | None = None
-
-
-class _Turns(threading.local):
-    """The turn of each thread, which takes half as long to find as an entry of a dict would to make and delete."""
-
-    def __init__(self, add: Callable[[_Turn], object]) -> None:
-        # Called once in each thread.
-        self.mine = _Turn()
-        add(self.mine)
 
 
 class SyncEventDispatcher(EventDispatcher):
@@ -80,14 +32,14 @@ class SyncEventDispatcher(EventDispatcher):
     An event that a handler dispatches is queued behind the one being handled (breadth first). An ``async def`` handler
     is awaited on one loop in a background thread while the caller waits, so a caller on an event loop blocks that loop.
     ``KeyboardInterrupt`` and ``SystemExit`` of a handler are reported as its failure, and raised again once the other
-    handlers had their turn (law I5). Nothing survives a crash.
+    handlers have run (law I5). Nothing survives a crash.
 
     Args:
-        handlers: event types, each with a handler or a sequence of handlers.
+        handlers: event types, each with a handler, or a list or tuple of handlers.
         on_failure: the failure sink; the log where it is not given. Called in the thread that dispatched.
 
     Raises:
-        RegistrationError: ``handlers`` is impossible (law A4).
+        RegistrationError: ``handlers`` or ``on_failure`` is impossible (law A4).
     """
 
     guarantees = Guarantees(blocks_caller=True, retries=0, delivery=Delivery.AT_MOST_ONCE, ordering=Ordering.FIFO)
@@ -95,25 +47,13 @@ class SyncEventDispatcher(EventDispatcher):
     def __init__(self, handlers: Handlers, *, on_failure: FailureSink | None = None) -> None:
         self._table = SubscriptionTable(handlers)
         self._failures = FailureReporter(on_failure)
-        # Lists, because clearing one stops a loop over it: that is how handlers which had no turn yet are given up.
-        self._lists = {event_type: list(route) for event_type, route in self._table.items()}
-        # What to call for each type: its only handler, without a detour. Emptied when closing begins, so that an open
-        # dispatcher pays nothing for that check.
-        self._routes: dict[type[DomainEvent], Callable[[DomainEvent], Awaitable[None] | None]] = {
-            event_type: route[0].handle if len(route) == 1 else self._fan_out
-            for event_type, route in self._table.items()
-        }
-        self._lock = threading.Lock()
-        # Those of threads that have ended are not in it any more.
-        self._turns: WeakSet[_Turn] = WeakSet()
-        self._turn = _Turns(self._add_turn)
-        self._loop = LoopThread(on_start=self._adopt_loop_thread)
-        self._loop_turn: _Turn | None = None
-        self._closing = False
-        self._given_up = False
-        self._abandoned = False
+        self._routes = dict(self._table)  # emptied when closing begins, so that an open dispatcher need not ask
+        self._cascades = Cascades()
+        self._mine = self._cascades.mine
+        self._loop = LoopThread(on_start=self._cascades.exempt_this_thread)
+        self._closing: Settling | None = None
+        self._given_up = self._abandoned = False
         self._undelivered: list[DomainEvent] = []
-        self._wake_closer: Callable[[], object] | None = None
 
     def dispatch(self, event: DomainEvent) -> None:
         """Deliver ``event`` to each of its handlers, and whatever they dispatch to theirs.
@@ -124,190 +64,135 @@ class SyncEventDispatcher(EventDispatcher):
             DispatchError: called on the thread of the async handlers, by a task that outlived its handler.
             KeyboardInterrupt, SystemExit: a handler raised it (law I5).
         """
-        turn = self._turn.mine
-        if turn.event is not None:
-            self._enqueue(turn, event)
+        cascade = self._mine.cascade
+        if cascade is None or cascade.event is not None:
+            self._enqueue(cascade, event)
             return
-        turn.event = event
+        cascade.event = event  # before the route is looked up, so that closing sees it or it sees closing
         try:
             try:
-                deliver = self._routes[event.__class__]
+                route = self._routes[type(event)]
             except KeyError:
-                self._unrouted(event)
+                self._refuse(event)
                 return
-            try:
-                result = deliver(event)
-                if result is not None:
-                    self._finish(turn, result)
-            except BaseException as exception:  # noqa: BLE001 - reported, and raised again if it interrupts
-                self._failed(turn, event, self._table[event.__class__][0], exception)
-            if turn.cascade is not None:
-                self._drain(turn, turn.cascade)
+            for subscription in route:  # as _deliver does, without the time that a call takes
+                try:
+                    result = subscription.handle(event)
+                    if result is not None:
+                        self._await(cascade, result)
+                except BaseException as exception:  # noqa: BLE001 - reported, and raised again if it interrupts
+                    self._failed(cascade, event, subscription, exception)
+                if self._given_up and self._leave_rest(event, subscription):
+                    break
+            if cascade.more:
+                self._drain(cascade)
         finally:
-            turn.event = None
-            if self._closing:
-                self._wake()
+            cascade.event = None
+            if self._closing is not None:
+                self._closing.notify()
 
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
         """Refuse new events, wait for the threads that are dispatching, and return what they had to give up."""
-        with self._lock:
-            if self._closing:
+        with self._cascades.lock:
+            if self._closing is not None:
                 return ()
-            self._closing = True
+            self._closing = settling = Settling()
             self._routes = {}
-            settled = asyncio.Event()
-            self._wake_closer = _waker(settled)
         try:
-            if not await self._idle(settled, timeout):
-                self._give_up()
-                await self._idle(settled, _GRACE)
+            if not await settling.until(self._cascades.are_idle, timeout):
+                with self._cascades.lock:
+                    self._given_up = True  # no further delivery starts
+                    self._undelivered += self._cascades.take()
+                self._loop.cancel_all()
+                await settling.until(self._cascades.are_idle, GRACE_SECONDS)
         finally:
             left = self._abandon()
             self._loop.close(timeout=0.1)
         return left
 
-    def _unrouted(self, event: DomainEvent) -> None:
+    def _refuse(self, event: DomainEvent) -> None:
+        """Refuse what is no event, and all events once closed; accept one without a handler."""
         self._table.route(event)
-        if self._closing:
+        if self._closing is not None:
             raise DispatcherClosedError(f"{type(event).__name__} was refused: the dispatcher is closed")
 
-    def _enqueue(self, turn: _Turn, event: DomainEvent) -> None:
+    def _enqueue(self, cascade: Cascade | None, event: DomainEvent) -> None:
         """Queue what a handler dispatches behind what its cascade is delivering."""
         route = self._table.route(event)
-        with self._lock:
-            if self._closing:
+        with self._cascades.lock:
+            if self._closing is not None:
                 raise DispatcherClosedError(f"{type(event).__name__} was refused: the dispatcher is closing")
-            if turn is self._loop_turn:
-                cascade = _cascade_of_task.get()
-                if cascade is None or not cascade.open:
-                    raise DispatchError(
-                        f"{type(event).__name__} was refused: delivering it would block the loop of the async handlers;"
-                        " dispatch before the handler returns, or through asyncio.to_thread"
-                    )
-            else:
-                cascade = turn.cascade = turn.cascade or _Cascade()
+            cascade = cascade or cascade_of_task.get()
+            if cascade is None or cascade.event is None:
+                raise DispatchError(
+                    f"{type(event).__name__} was refused: delivering it would block the loop of the async handlers;"
+                    " dispatch before the handler returns, or through asyncio.to_thread"
+                )
             if route:
-                cascade.queue.append(event)
+                cascade.queue.append((copy_context(), event))
+                cascade.more = True
 
-    def _fan_out(self, event: DomainEvent) -> None:
-        """Call each handler in turn."""
-        turn = self._turn.mine
-        subscription = None
-        for subscription in self._lists[type(event)]:
+    def _deliver(self, cascade: Cascade, event: DomainEvent) -> None:
+        for subscription in self._table[type(event)]:
             try:
                 result = subscription.handle(event)
                 if result is not None:
-                    self._finish(turn, result)
+                    self._await(cascade, result)
             except BaseException as exception:  # noqa: BLE001 - reported, and raised again if it interrupts
-                self._failed(turn, event, subscription, exception)
-        if self._given_up:
-            self._give_up_rest(event, subscription)
+                self._failed(cascade, event, subscription, exception)
+            if self._given_up and self._leave_rest(event, subscription):
+                break
 
-    def _drain(self, turn: _Turn, cascade: _Cascade) -> None:
-        while True:
-            with self._lock:
-                if not cascade.queue:
-                    cascade.open = False
-                    turn.cascade = None
-                    break
-                event = cascade.queue.popleft()
-                turn.event = event
-            self._fan_out(event)
-        if cascade.interruption is not None:
-            raise cascade.interruption
-
-    def _finish(self, turn: _Turn, result: Awaitable[None]) -> None:
-        """Await what an ``async def`` handler returned; anything else that a handler returns means nothing."""
-        if not inspect.isawaitable(result):
-            return
-        with self._lock:
-            turn.cascade = turn.cascade or _Cascade()
-        token = _cascade_of_task.set(turn.cascade)
-        try:
-            self._loop.run(result)
-        finally:
-            _cascade_of_task.reset(token)
-
-    def _failed(self, turn: _Turn, event: DomainEvent, subscription: Subscription, exception: BaseException) -> None:
-        with self._lock:
-            if isinstance(exception, (KeyboardInterrupt, SystemExit)):
-                turn.cascade = turn.cascade or _Cascade()
-                turn.cascade.interruption = exception
-            cancelled = self._given_up and isinstance(exception, asyncio.CancelledError)
-            if cancelled:
-                self._undelivered.append(event)
-            elif not self._abandoned and subscription is self._table[type(event)][-1]:
-                turn.event = _SETTLED  # a closer that looks now must not count it as undelivered
-        if cancelled or self._abandoned:
-            name = type(event).__name__
-            _log.warning(
-                "%s %s was given up while it was handled",
-                name,
-                event.event_id,
-                extra=about(name, event.event_id, subscription.key),
-            )
-        else:
+    def _await(self, cascade: Cascade, result: object) -> None:
+        if must_await(result):
+            cascade.more = True  # its tasks may dispatch until the queue is found empty
+            token = cascade_of_task.set(cascade)
             try:
-                self._failures.report(FailedDelivery(event, subscription.handler, exception, attempts=1))
-            except BaseException as interruption:  # noqa: BLE001 - raised again once the others had their turn
-                turn.cascade = turn.cascade or _Cascade()
-                turn.cascade.interruption = interruption
+                self._loop.run(result)
+            finally:
+                cascade_of_task.reset(token)
 
-    def _give_up_rest(self, event: DomainEvent, last: Subscription | None) -> None:
-        """Remember ``event`` as undelivered if handlers behind ``last``, the last that had a turn, had none."""
-        with self._lock:
-            if last is not self._table[type(event)][-1]:
-                self._undelivered.append(event)
+    def _drain(self, cascade: Cascade) -> None:
+        while True:
+            with self._cascades.lock:
+                if not cascade.queue:
+                    cascade.event, cascade.more = None, False
+                    break
+                context, event = cascade.queue.popleft()
+                cascade.event = event
+            context.run(self._deliver, cascade, event)
+        interruption, cascade.interruption = cascade.interruption, None
+        if interruption is not None:
+            raise interruption
 
-    def _add_turn(self, turn: _Turn) -> None:
-        with self._lock:
-            self._turns.add(turn)
-
-    def _adopt_loop_thread(self) -> None:
-        self._loop_turn = self._turn.mine
-        self._loop_turn.event = _SETTLED  # its dispatches are never outermost
-
-    def _running(self) -> list[object]:
-        """The events that threads are delivering."""
-        with self._lock:
-            return [turn.event for turn in self._turns if turn.event is not None and turn is not self._loop_turn]
-
-    def _wake(self) -> None:
-        with self._lock:
-            if self._wake_closer is not None:
-                self._wake_closer()
-
-    async def _idle(self, settled: asyncio.Event, timeout: float) -> bool:
+    def _failed(self, cascade: Cascade, event: DomainEvent, subscription: Subscription, error: BaseException) -> None:
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            cascade.interrupt(error)
+        if self._given_up and isinstance(error, asyncio.CancelledError):
+            self._undelivered.append(event)
+            return
+        with self._cascades.lock:
+            abandoned = self._abandoned
+            if not abandoned and subscription is self._table[type(event)][-1]:
+                cascade.event = SETTLED  # a closer that looks now must not count it as undelivered
+        if abandoned:
+            log_given_up(event, subscription.key)
+            return
         try:
-            async with asyncio.timeout(timeout):
-                while self._running():
-                    await settled.wait()
-                    settled.clear()
-        except TimeoutError:
-            return False
-        return True
+            self._failures.report(FailedDelivery(event, subscription.handler, error, attempts=1))
+        except BaseException as interruption:  # noqa: BLE001 - raised again once the others have run
+            cascade.interrupt(interruption)
 
-    def _give_up(self) -> None:
-        """Start no further delivery, and cancel the async handlers that are running."""
-        with self._lock:
-            self._given_up = True
-            for route in self._lists.values():
-                route.clear()
-            for turn in self._turns:
-                if turn.cascade is not None:
-                    self._undelivered.extend(turn.cascade.queue)
-                    turn.cascade.queue.clear()
-        self._loop.cancel_all()
+    def _leave_rest(self, event: DomainEvent, last: Subscription) -> bool:
+        """Give up the handlers behind ``last``, if there are any."""
+        if last is self._table[type(event)][-1]:
+            return False
+        self._undelivered.append(event)
+        return True
 
     def _abandon(self) -> tuple[DomainEvent, ...]:
         """The undelivered, each once. What a handler still does after this no longer counts."""
-        with self._lock:
+        with self._cascades.lock:
             self._abandoned = True
-            self._wake_closer = None
-            running = [turn.event for turn in self._turns if isinstance(turn.event, DomainEvent)]
-        return undelivered((*self._undelivered, *running))
-
-
-def _waker(settled: asyncio.Event) -> Callable[[], object]:
-    loop = asyncio.get_running_loop()
-    return lambda: loop.call_soon_threadsafe(settled.set)
+            running = self._cascades.running()  # first: one that ends meanwhile is among the undelivered by then
+            return undelivered((*running, *self._undelivered, *self._cascades.take()))

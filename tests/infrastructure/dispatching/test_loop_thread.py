@@ -204,25 +204,21 @@ def test_what_is_cancelled_before_it_began_is_not_left_unawaited(monkeypatch: py
     loop.close(1.0)
 
 
-def test_threads_whose_first_calls_race_share_one_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop, asking, go_on = LoopThread(), threading.Event(), threading.Event()
-    pid = os.getpid()
+def test_threads_whose_first_calls_race_share_one_loop() -> None:
+    loop, start = LoopThread(), threading.Barrier(20)
     seen: list[object] = []
 
-    def slow() -> int:
-        if threading.current_thread() is late:
-            asking.set()
-            assert go_on.wait(5)
-        return pid
+    def call() -> None:
+        start.wait(10)
+        seen.append(loop.run(here()))
 
-    late = threading.Thread(target=lambda: seen.append(loop.run(here())))
-    monkeypatch.setattr(os, "getpid", slow)
-    late.start()
-    assert asking.wait(5)
-    first = loop.run(here())
-    go_on.set()
-    late.join(5)
-    assert seen == [first]
+    threads = [threading.Thread(target=call) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(seen) == 20
+    assert len(set(seen)) == 1
     loop.close(1.0)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import select
-import threading
 import time
+from concurrent.futures import Future, wait
 from functools import cache
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from kombu import Connection
 
 from eventpact.domain.dispatcher import DispatchError
 from eventpact.infrastructure.celery.queues import declare_queues, is_amqp
+from eventpact.infrastructure.dispatching.threads import in_thread
 
 __all__ = ["STEP", "BrokerConnection", "Connector"]
 
@@ -110,8 +111,7 @@ class Connector:
     def __init__(self, app: Celery, step: float = STEP) -> None:
         self._app = app
         self._step = step
-        self._lock = threading.Lock()
-        self._threads: set[threading.Thread] = set()
+        self._late: set[Future[BrokerConnection]] = set()
 
     def connect(self, what: str) -> BrokerConnection:
         """A new connection.
@@ -119,60 +119,25 @@ class Connector:
         Raises:
             DispatchError: there is none within ``step`` seconds; the message begins with ``what``.
         """
-        attempt = _Attempt(self._app, self._step)
-        thread = threading.Thread(target=self._run, args=(attempt,), name="eventpact-connect", daemon=True)
-        with self._lock:
-            self._threads.add(thread)
-        thread.start()
-        made = attempt.result()
-        if made is None:
-            raise DispatchError(f"{what} was refused: the broker did not answer within {self._step} s; is it running?")
-        if isinstance(made, BaseException):
+        made = in_thread(lambda: BrokerConnection(self._app, self._step), name="eventpact-connect")
+        try:
+            return made.result(self._step)
+        except TimeoutError as error:
+            self._late.add(made)
+            made.add_done_callback(self._close_late)
             raise DispatchError(
-                f"{what} was refused: the broker cannot be reached ({type(made).__name__}); is it running?"
-            ) from made
-        return made
+                f"{what} was refused: the broker did not answer within {self._step} s; is it running?"
+            ) from error
+        except Exception as error:
+            raise DispatchError(
+                f"{what} was refused: the broker cannot be reached ({type(error).__name__}); is it running?"
+            ) from error
 
     def close(self, timeout: float) -> None:
-        """Wait for the threads whose result came too late."""
-        deadline = time.monotonic() + timeout
-        with self._lock:
-            threads = list(self._threads)
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        """Wait for the connections that came too late, which are closed."""
+        wait(set(self._late), timeout)
 
-    def _run(self, attempt: _Attempt) -> None:
-        try:
-            attempt.run()
-        finally:
-            with self._lock:
-                self._threads.discard(threading.current_thread())
-
-
-class _Attempt:
-    def __init__(self, app: Celery, step: float) -> None:
-        self._app = app
-        self._step = step
-        self._lock = threading.Lock()
-        self._done = threading.Event()
-        self._abandoned = False
-        self._outcome: BrokerConnection | BaseException | None = None
-
-    def run(self) -> None:
-        outcome: BrokerConnection | BaseException
-        try:
-            outcome = BrokerConnection(self._app, self._step)
-        except Exception as error:  # noqa: BLE001 - raised again in the thread that waits
-            outcome = error
-        with self._lock:
-            self._outcome = outcome
-            abandoned = self._abandoned
-        self._done.set()
-        if abandoned and isinstance(outcome, BrokerConnection):
-            outcome.close()
-
-    def result(self) -> BrokerConnection | BaseException | None:
-        self._done.wait(self._step)
-        with self._lock:
-            self._abandoned = self._outcome is None
-            return self._outcome
+    def _close_late(self, made: Future[BrokerConnection]) -> None:
+        if made.exception() is None:
+            made.result().close()
+        self._late.discard(made)

@@ -13,7 +13,7 @@ from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import handler_name
 from eventpact.infrastructure.monitoring.logs import about
 
-__all__ = ["FailureReporter", "log_failure", "undelivered"]
+__all__ = ["FailureReporter", "log_failure", "log_given_up", "undelivered"]
 
 _log = logging.getLogger("eventpact")
 
@@ -124,3 +124,11 @@ def undelivered(events: Iterable[DomainEvent]) -> tuple[DomainEvent, ...]:
             extra=about(type(event).__name__, event.event_id),
         )
     return once
+
+
+def log_given_up(event: DomainEvent, key: str) -> None:
+    """Write one WARNING about a handler that failed after its event was returned as undelivered."""
+    name = type(event).__name__
+    _log.warning(
+        "%s %s was given up while it was handled", name, event.event_id, extra=about(name, event.event_id, key)
+    )

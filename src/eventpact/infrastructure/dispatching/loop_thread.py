@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import inspect
-import os
 import threading
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
+
+from eventpact.infrastructure.dispatching.processes import reset_in_children
 
 __all__ = ["LoopThread"]
 
@@ -28,10 +29,10 @@ class LoopThread:
     def __init__(self, on_start: Callable[[], object] = lambda: None) -> None:
         self._on_start = on_start
         self._lock = threading.Lock()
-        self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
+        reset_in_children(self)
 
     def run(self, awaitable: Awaitable[T]) -> T:
         """Await ``awaitable`` on the loop, in a copy of the caller's context, and return what it returns.
@@ -62,24 +63,26 @@ class LoopThread:
 
     def cancel_all(self) -> None:
         """Cancel whatever runs on the loop, without waiting for its end."""
-        if self._loop is not None and self._pid == os.getpid():
-            self._loop.call_soon_threadsafe(self._cancel_tasks)
+        loop = self._loop
+        if loop is not None:
+            loop.call_soon_threadsafe(self._cancel_tasks)
 
     def close(self, timeout: float) -> None:
         """Cancel what still runs, stop the loop and join its thread for at most ``timeout`` seconds."""
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
             self._closed = True
-        if loop is None or thread is None or self._pid != os.getpid():
+        if loop is None or thread is None:
             return
         loop.call_soon_threadsafe(loop.stop)
         if thread is not threading.current_thread():
             thread.join(timeout)
 
+    def reset_after_fork(self) -> None:
+        """Forget the parent's loop, whose thread does not exist here."""
+        self._lock, self._loop, self._thread = threading.Lock(), None, None
+
     def _running_loop(self) -> asyncio.AbstractEventLoop:
-        if self._pid != os.getpid():
-            # A copy of the parent's lock may be held by a thread that this process does not have.
-            self._lock, self._pid, self._loop = threading.Lock(), os.getpid(), None
         with self._lock:
             if self._closed:
                 raise RuntimeError("the loop is closed")

@@ -16,15 +16,15 @@ from __future__ import annotations
 import copy
 import inspect
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from eventpact.domain.dispatcher import Handler, Handlers, RegistrationError
 from eventpact.domain.events import DomainEvent
 from eventpact.domain.wire import WireError, fields_of
 
-__all__ = ["Handle", "Subscription", "SubscriptionTable", "check_event", "handler_name"]
+__all__ = ["Handle", "Subscription", "SubscriptionTable", "check_event", "handler_name", "must_await"]
 
 Handle = Callable[[DomainEvent], Awaitable[None] | None]
 """A handler's bound ``handle``, or a function around it."""
@@ -151,6 +151,19 @@ def check_event(event: object) -> None:
     if not isinstance(event, DomainEvent):
         hint = "; dispatch an instance, not the class" if isinstance(event, type) else ""
         raise TypeError(f"only a DomainEvent can be dispatched, got {_path(type(event))}{hint}")
+
+
+def must_await(result: object) -> TypeGuard[Awaitable[None]]:
+    """Whether a handler's result is to be awaited; anything else that a handler returns means nothing.
+
+    Raises:
+        TypeError: it is a generator: the handler has not run.
+    """
+    if inspect.isawaitable(result):
+        return True
+    if isinstance(result, (Generator, AsyncGenerator)):
+        raise TypeError("handle returned a generator, which nobody runs; take the yield out of it")
+    return False
 
 
 def _subscriptions(event_type: type[DomainEvent], handlers: Sequence[Any]) -> Iterator[Subscription]:

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from eventpact.domain.dispatcher import DispatchError
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.dispatching.threads import in_thread
 
 __all__ = ["Metrics", "Stock"]
 
@@ -115,17 +116,8 @@ class _StockCollector(Collector):
         """Ask in a thread: a frozen database may keep it for ever, but never more than one."""
         with self._lock:
             if self._asked is None or self._asked.done():
-                self._asked = Future()
-                threading.Thread(
-                    target=self._answer, args=(self._asked,), name="eventpact-metrics", daemon=True
-                ).start()
+                self._asked = in_thread(self._take_stock, name="eventpact-metrics")
             return self._asked
-
-    def _answer(self, asked: Future[Stock]) -> None:
-        try:
-            asked.set_result(self._take_stock())
-        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-            asked.set_exception(error)
 
 
 def _gauge(name: str, documentation: str, value: float) -> Metric:
