@@ -123,6 +123,8 @@ _ENGINES = {"contract", "faults", "fuzz"}
 
 def pytest_configure(config: pytest.Config) -> None:
     """Select the tier ``pytest`` where nothing else was asked for; tests/README.md names the tiers."""
+    if "MUTANT_UNDER_TEST" in os.environ:
+        config.pluginmanager.import_plugin("mutation.isolation")
     if config.args_source is not pytest.Config.ArgsSource.ARGS and not config.option.markexpr:
         config.option.markexpr = _TIER
         config.option.eventpact_examples = config.option.eventpact_examples or _FEW_EXAMPLES
