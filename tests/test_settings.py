@@ -151,19 +151,13 @@ def test_names_of_other_programs_and_of_the_tests_are_left_alone(monkeypatch: py
     [
         ({"celery_visibility_timeout": 8, "broker": "redis://127.0.0.1"}, "CELERY_VISIBILITY_TIMEOUT"),
         ({"celery_visibility_timeout": 60, "retries": 20}, "CELERY_VISIBILITY_TIMEOUT"),
-        ({"outbox_resend": 14}, "OUTBOX_RESEND"),
-        ({"outbox_resend": 962, "retries": 20}, "OUTBOX_RESEND"),
     ],
 )
 def test_a_time_out_that_retries_would_outlast_is_refused(given: dict[str, object], names: str) -> None:
     with pytest.raises(SettingsError, match=f"^EVENTPACT_{names} must be longer than"):
         load_settings(dispatcher="celery", **given)
     load_settings(dispatcher="asyncio", **given)
-    longer = {
-        name: value + 1 if name in {"celery_visibility_timeout", "outbox_resend"} else value
-        for name, value in given.items()
-    }
-    longer["outbox_resend"] = longer.get("outbox_resend", 2000)
+    longer = {name: value + 1 if name == "celery_visibility_timeout" else value for name, value in given.items()}
     load_settings(dispatcher="celery", **longer)
 
 

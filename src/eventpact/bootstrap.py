@@ -35,6 +35,7 @@ from eventpact.infrastructure.outbox_dispatcher import OutboxEventDispatcher
 from eventpact.infrastructure.persistence.accounts import SqlAccountRepository, SqlVerificationCodes
 from eventpact.infrastructure.persistence.database import Database
 from eventpact.infrastructure.persistence.failure_store import FailureStore
+from eventpact.infrastructure.persistence.replay import return_readable
 from eventpact.settings import Settings
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ def _celery(parts: Parts, app: Celery, handlers: Handlers, on_failure: FailureSi
         handlers,
         on_failure=on_failure,
         on_unreadable=parts.failures.keep_unreadable,
-        retries=parts.settings.retries,
+        retries=parts.settings.celery_retries,
         backoff=parts.settings.retry_backoff,
     )
 
@@ -284,6 +285,9 @@ def _outbox(
         parts.outbox,
         on_failure=on_failure,
         on_unreadable=parts.failures.keep_unreadable,
+        return_readable=partial(return_readable, parts.failures, SubscriptionTable(handlers), parts.outbox),
+        retries=settings.outbox_retries,
+        backoff=settings.retry_backoff,
         lease=settings.outbox_lease,
         resend=settings.outbox_resend if settings.dispatcher == "celery" else None,
         relay=relay,

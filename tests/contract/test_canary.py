@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 class WithoutSweeper:
-    guarantees = Guarantees(blocks_caller=False, retries=0, delivery=Delivery.AT_LEAST_ONCE, ordering=Ordering.NONE)
+    guarantees = Guarantees(blocks_caller=False, retries=2, delivery=Delivery.AT_LEAST_ONCE, ordering=Ordering.NONE)
     settle_timeout = 3.0
     target = "eventpact_contracts.subjects.outbox:without_sweeper"
     subject = staticmethod(without_sweeper)

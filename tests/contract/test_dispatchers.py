@@ -69,11 +69,13 @@ IMPLEMENTATIONS: Final = {
     ),
     "TestOutboxOverAsyncio": Implementation(
         "eventpact_contracts.subjects.outbox:outbox",
+        retries=2,
         delivery=Delivery.AT_LEAST_ONCE,
         hooks={"settle_timeout": 8.0},
     ),
     "TestOutboxOverSync": Implementation(
         "eventpact_contracts.subjects.outbox:over_sync",
+        retries=2,
         delivery=Delivery.AT_LEAST_ONCE,
         hooks={"settle_timeout": 8.0},
     ),

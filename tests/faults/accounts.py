@@ -11,7 +11,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from eventpact.infrastructure.outbox.store import outbox
+from eventpact.infrastructure.outbox.entries import outbox
 from eventpact.infrastructure.persistence.accounts import accounts
 from eventpact.infrastructure.persistence.failure_store import failures
 

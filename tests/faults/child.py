@@ -78,9 +78,8 @@ def _install() -> None:
     if os.environ.get("FAULTS_CODE") == "newer":
         _add_field()
     if os.environ.get("FAULTS_SWEEPER") == "off":
-        # Entries of another process are never taken over, and no message is published again.
+        # Entries of another process are never taken over, and nothing is published or tried again.
         OutboxStore.claim = lambda *_, **__: []  # type: ignore[method-assign]
-        OutboxStore.still_here = lambda *_: []  # type: ignore[method-assign]
 
 
 def _replace(owner: type, name: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:

@@ -76,7 +76,7 @@ class Background:
     def outbox(
         self, handlers: Mapping[type, Any], database: Database, inner: str = "asyncio", **options: Any
     ) -> OutboxEventDispatcher:
-        options = {"lease": LEASE, "poll": 0.05} | options
+        options = {"lease": LEASE, "poll": 0.05, "retries": 0} | options
         dispatcher: OutboxEventDispatcher = self.call(
             lambda: OutboxEventDispatcher(handlers, INNER[inner], OutboxStore(database), **options)
         )

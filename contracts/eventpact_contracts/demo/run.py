@@ -132,8 +132,8 @@ def _try(dispatcher: str, folder: Path, stack: ExitStack, before: Mapping[str, l
 
 
 def server_retries(dispatcher: str) -> bool:
-    """Whether failed deliveries are tried again; the other dispatchers declare that they are not."""
-    return dispatcher == "celery"
+    """Whether failed deliveries are tried again; the synchronous dispatcher declares that they are not."""
+    return dispatcher != "sync"
 
 
 def _sign_up_and_kill(dispatcher: str, mail: MailServer, server: Server, worker: Process | None) -> set[str]:

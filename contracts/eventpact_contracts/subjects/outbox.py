@@ -33,6 +33,9 @@ _FILE: Final = "EVENTPACT_VERIFY_OUTBOX"
 # A killed process leaves its writes to the system, so memory does as well as a disk, and makes no law wait for one.
 _FOLDER: Final = next((folder for folder in ("/dev/shm",) if os.access(folder, os.W_OK)), None)  # noqa: S108
 
+_RETRIES: Final = 2
+_BACKOFF_SECONDS: Final = 0.1
+
 _LEASE: Final = timedelta(seconds=5)
 """Longer than a busy machine keeps a thread from the database."""
 
@@ -89,7 +92,16 @@ class _Outbox:
 
         async def build() -> OutboxEventDispatcher:
             store = OutboxStore(database)
-            return OutboxEventDispatcher(handlers, self._engine, store, on_failure=on_failure, lease=lease, poll=0.05)
+            return OutboxEventDispatcher(
+                handlers,
+                self._engine,
+                store,
+                on_failure=on_failure,
+                retries=_RETRIES,
+                backoff=_BACKOFF_SECONDS,
+                lease=lease,
+                poll=0.05,
+            )
 
         with _home_loop() as loop:
             opened = [asyncio.run_coroutine_threadsafe(build(), loop).result() for _ in range(relays)]

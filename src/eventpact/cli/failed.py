@@ -96,7 +96,7 @@ def _retry(failures: Iterable[Failure], parts: Parts) -> int:
             print(f"{failure.failure_id} {replay(failure, parts)}")
         except (ReplayError, DispatchError) as error:
             code = _say_no(failure, str(error))
-    if parts.settings.uses_outbox and not parts.outbox.beats():
+    if parts.settings.uses_outbox and not parts.outbox.is_served():
         print("eventpact: no server with an outbox is running, nor eventpact relay; start one", file=sys.stderr)
     return code
 

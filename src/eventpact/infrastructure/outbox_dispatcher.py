@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
+import os
+import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Final
-from uuid import UUID
+from typing import Final
+from weakref import WeakSet
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -19,29 +21,33 @@ from eventpact.domain.dispatcher import (
     DispatchError,
     DispatchUncertainError,
     EventDispatcher,
-    FailedDelivery,
     FailureSink,
     Guarantees,
     Handlers,
     Ordering,
 )
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.dispatching.context import ContextCarrier, capture
 from eventpact.infrastructure.dispatching.failures import FailureReporter
-from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable
+from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.dispatching.unreadable import UnreadableSink
-from eventpact.infrastructure.monitoring.logs import about
+from eventpact.infrastructure.outbox.deliveries import Deliveries
+from eventpact.infrastructure.outbox.deliveries_elsewhere import DeliveriesElsewhere
+from eventpact.infrastructure.outbox.deliveries_here import DeliveriesHere
+from eventpact.infrastructure.outbox.reader import EntryReader
 from eventpact.infrastructure.outbox.relay import Relay
-from eventpact.infrastructure.outbox.settlements import DEATHS, NeverSettledError
+from eventpact.infrastructure.outbox.retries import RetryPolicy
+from eventpact.infrastructure.outbox.settlements import FailureJudge
 from eventpact.infrastructure.outbox.store import OutboxStore
 
 __all__ = ["OutboxEventDispatcher"]
 
 _log = logging.getLogger("eventpact")
 
-_GRACE: Final = 0.9
-"""Seconds past the deadline in which the database may still be told what was settled (law L1 allows 1)."""
+_GRACE_SECONDS: Final = 0.9
+"""Time past the deadline in which outcomes may still be written to the database (law L1 allows 1)."""
 
-_LAST: Final = 0.1
+_MIN_FINISH_SECONDS: Final = 0.1
 
 
 class OutboxEventDispatcher(EventDispatcher):
@@ -51,23 +57,36 @@ class OutboxEventDispatcher(EventDispatcher):
     whatever else that does, or not at all; elsewhere in a transaction of its own. What a process leaves unsettled when
     it ends, in whatever way, another relay delivers; only handlers that had not settled the event are called again.
 
-    An event with which processes die again and again is kept as failed.
+    A delivery that fails is tried again later, unless it fails for good (``PermanentFailureError``). Attempts and waits
+    are in the database, so they outlive a restart. An event with which processes crash again and again is reported as
+    failed. An event or handler that this process does not know is left to the processes that do.
+
+    A forked child gets a relay of its own when it first dispatches.
 
     Not promised: that a handler is called once when a process dies while it runs, or stands still longer than
     ``lease``. Dispatching an event again while it is in the outbox changes nothing.
 
     Args:
         handlers: event types, each with a handler or a sequence of handlers.
-        inner: builds the dispatcher that delivers, from handlers and a failure sink.
+        inner: builds the dispatcher that delivers, from handlers and a failure sink. If it retries by itself, its
+            retries hold, and this dispatcher adds none.
         store: where events are written.
         on_failure: the failure sink; the log where it is not given. Not called on an event loop.
-        on_unreadable: called with what is in the outbox and cannot be read; it is logged in any case.
+        on_unreadable: called with what cannot be read, which then leaves the outbox. Where it is not given, or raises,
+            the entry stays, and is read again after waits that grow.
+        return_readable: called now and then, to move back to the outbox what ``on_unreadable`` stored and what can be
+            read by now (:func:`eventpact.infrastructure.persistence.replay.return_readable`).
+        retries: how often a delivery that failed is tried again.
+        backoff: seconds before the first retry at most, and half of them at least; doubled for each further one.
+        max_backoff: the longest wait, in seconds. With the defaults the retries cover more than an hour.
         lease: how long a process may be silent before what it left is taken over: several times what the database may
             take to answer, lest a busy process is taken for dead and its handlers are called twice.
         poll: seconds between two looks for what other processes left.
         resend: for an inner dispatcher that handles events in other processes, which then need an
             ``OutboxEventDispatcher`` on the same database, too: after how long what is not settled is dispatched again.
+            The wait doubles; an engine that counts what waits (``waiting()``) is sent no more than it may have lost.
         relay: whether to relay at all; a process that does not leaves it to those that do.
+        context: carries the caller's context (a trace, a request id) to the handlers.
 
     Raises:
         RegistrationError: ``handlers`` is impossible (law A4).
@@ -81,42 +100,46 @@ class OutboxEventDispatcher(EventDispatcher):
         *,
         on_failure: FailureSink | None = None,
         on_unreadable: UnreadableSink | None = None,
+        return_readable: Callable[[], object] | None = None,
+        retries: int = 20,
+        backoff: float = 2.0,
+        max_backoff: float = 600.0,
         lease: timedelta = timedelta(seconds=10),
         poll: float = 1.0,
         resend: timedelta | None = None,
         relay: bool = True,
+        context: ContextCarrier | None = None,
     ) -> None:
         self._table = SubscriptionTable(handlers)
         self._keys = {
             event_type: [subscription.key for subscription in route] for event_type, route in self._table.items()
         }
+        self._known = {
+            name: [key for each in self._table[event_type] for key in (each.key, *each.former_keys)]
+            for name, event_type in self._table.wire_names.items()
+        }
+        self._build = inner
         self._store = store
-        self._failures = FailureReporter(on_failure)
-        self._in_process = resend is None
+        self._reporter = FailureReporter(on_failure)
+        self._reader = EntryReader(store, self._table, on_unreadable, lease)
+        self._return_readable = return_readable
+        self._policy = RetryPolicy(retries=retries, backoff=backoff, max_backoff=max_backoff)
+        self._lease = lease
+        self._poll = poll
+        self._resend = resend
+        self._relays = relay
+        self._context = context
         self._closing = False
-        self._relay: Relay | None = None
-        self._inner = inner(
-            {event_type: [self._recorded(each) for each in route] for event_type, route in self._table.items()},
-            self._failed,
-        )
-        # The retries are those of the inner dispatcher; the rest does not depend on it.
+        self._lock = threading.Lock()
+        self._inner, self._deliveries = self._open()
         self.guarantees = Guarantees(
             blocks_caller=False,
-            retries=self._inner.guarantees.retries,
+            retries=self._inner.guarantees.retries or retries,
             delivery=Delivery.AT_LEAST_ONCE,
             ordering=Ordering.NONE,
         )
-        if relay:
-            self._relay = Relay(
-                store,
-                self._inner.dispatch,
-                self._table,
-                on_failure=self._failures,
-                on_unreadable=on_unreadable,
-                lease=lease,
-                poll=poll,
-                resend=resend,
-            )
+        self._relay = self._start_relay() if relay else None
+        _dispatchers.add(self)
 
     def dispatch(self, event: DomainEvent) -> None:
         """Write ``event`` to the outbox, within 2 seconds.
@@ -136,12 +159,12 @@ class OutboxEventDispatcher(EventDispatcher):
             raise DispatcherClosedError(f"{type(event).__name__} was refused: the dispatcher is closed")
         if not route:
             return
-        database, relay = self._store.database, self._relay
+        database, relay = self._store.database, self._own_relay()
         relay_id = relay.room() if relay is not None else None
         written = False
         try:
             with database.transaction():
-                entry = self._store.append(event, self._keys[type(event)], relay_id)
+                entry = self._store.append(event, self._keys[type(event)], relay_id, capture(self._context))
                 written = True
                 if entry is not None and relay is not None:
                     database.after_commit(lambda: relay.offer(entry, event, relay_id))
@@ -170,121 +193,63 @@ class OutboxEventDispatcher(EventDispatcher):
         finally:
             if self._relay is not None:
                 self._relay.finish(0)  # so that it ends even if this is cancelled once more, before a thread is free
-                await asyncio.to_thread(self._relay.finish, max(_LAST, deadline + _GRACE - time.monotonic()))
+                finish_by = max(_MIN_FINISH_SECONDS, deadline + _GRACE_SECONDS - time.monotonic())
+                await asyncio.to_thread(self._relay.finish, finish_by)
         return ()
 
-    def _recorded(self, subscription: Subscription) -> _Recorded:
-        return (_RecordedAsync if subscription.is_async else _Recorded)(subscription, self)
-
-    def _local(self) -> Relay | None:
-        return self._relay if self._in_process else None
-
-    def _failed(self, failed: FailedDelivery) -> None:
-        """The inner dispatcher's failure sink."""
-        recorded: Any = failed.handler
-        original = FailedDelivery(failed.event, recorded.__wrapped__, failed.exception, failed.attempts)
-        relay = self._local()
-        if relay is not None:
-            relay.failed(original, recorded.key)
-            return
-        self._tell(original, recorded.key)
-
-    def _begin(self, event: DomainEvent, key: str) -> bool:
-        """Whether to call a handler, in a process that does not know what is settled."""
-        tries = self._store.begin(event.event_id, key)
-        if tries <= DEATHS + (self._inner.guarantees.retries + 1) * len(self._keys[type(event)]):
-            return tries > 0
-        for subscription in self._table.route(event):
-            if subscription.key == key:
-                self._tell(FailedDelivery(event, subscription.handler, NeverSettledError(tries), tries), key)
-        return False
-
-    def _tell(self, failed: FailedDelivery, key: str) -> None:
-        """Tell the failure sink, in a process that does not know what is settled.
-
-        What the sink did not take is nowhere else: it stays, is delivered again, and is told again if it fails.
-        """
-        entries: list[UUID] = []
-
-        def sink(failed: FailedDelivery) -> None:
-            entries.extend(self._store.pending(failed.event.event_id, key))
-            self._failures(failed)
-
-        if self._failures.around(lambda _: sink).report(failed):
-            self._settle(failed.event, key, entries)
-
-    def _settle(self, event: DomainEvent, key: str, entries: Sequence[UUID] | None = None) -> None:
-        """Settle a delivery: of every entry of the event or, where some are given, of these."""
-        try:
-            if entries is None:
-                self._store.settle([(event.event_id, key)])
-            else:
-                self._store.settle_entries([(entry_id, key) for entry_id in entries])
-        except SQLAlchemyError as error:
-            _log.error(
-                "%s %s is settled by %s, and the outbox cannot be told (%s): it will be delivered again",
-                type(event).__name__,
-                event.event_id,
-                key,
-                type(error).__name__,
-                extra=about(type(event).__name__, event.event_id, key),
+    def _open(self) -> tuple[EventDispatcher, Deliveries]:
+        deliveries: Deliveries
+        if self._resend is None:
+            deliveries = DeliveriesHere(self._store, self._table, self._known, self._look)
+        else:
+            deliveries = DeliveriesElsewhere(
+                self._store, self._table, self._known, reporter=self._reporter, resend=self._resend
             )
+        inner = self._build(self._table.around(deliveries.wrap), self._reporter.around(lambda _: deliveries.failed))
+        policy = replace(self._policy, retries=0) if inner.guarantees.retries else self._policy
+        self._judge = FailureJudge(self._store, policy)
+        deliveries.bind(inner, self._judge)
+        return inner, deliveries
+
+    def _start_relay(self) -> Relay:
+        return Relay(
+            self._store,
+            self._deliveries,
+            self._reader,
+            self._known,
+            reporter=self._reporter,
+            judge=self._judge,
+            lease=self._lease,
+            poll=self._poll,
+            carrier=self._context,
+            return_readable=self._return_readable,
+        )
+
+    def _look(self) -> None:
+        if self._relay is not None:
+            self._relay.look()
+
+    def _own_relay(self) -> Relay | None:
+        """Return the relay of this process, which a forked child has not started yet."""
+        if self._relay is None and self._relays and not self._closing:
+            with self._lock:
+                if self._relay is None:
+                    if self._resend is None:  # its threads and its loop are the parent's
+                        self._inner, self._deliveries = self._open()
+                    self._relay = self._start_relay()
+        return self._relay
+
+    def _forget_the_parents(self) -> None:
+        self._lock = threading.Lock()
+        self._relay = None
 
 
-class _Recorded:
-    """A plain handler whose deliveries are made once, and settled in the outbox when they succeed."""
-
-    def __init__(self, subscription: Subscription, outbox: OutboxEventDispatcher) -> None:
-        self.__wrapped__ = subscription.handler
-        self.key = subscription.key
-        self._handle = subscription.handle
-        self._outbox = outbox
-
-    def handle(self, event: DomainEvent) -> Awaitable[None] | None:
-        relay = self._outbox._local()
-        if not (relay.begin(event.event_id, self.key) if relay else self._outbox._begin(event, self.key)):
-            return None
-        try:
-            result = self._handle(event)
-        except BaseException:
-            self._not_now(event)
-            raise
-        if inspect.isawaitable(result):
-            return self._finish(event, result)
-        self._done(event)
-        return None
-
-    async def _finish(self, event: DomainEvent, result: Awaitable[None]) -> None:
-        try:
-            await result
-        except BaseException:
-            self._not_now(event)
-            raise
-        if self._outbox._local():
-            self._done(event)
-        else:
-            await asyncio.to_thread(self._done, event)
-
-    def _not_now(self, event: DomainEvent) -> None:
-        if relay := self._outbox._local():
-            relay.put_back(event.event_id, self.key)
-
-    def _done(self, event: DomainEvent) -> None:
-        if relay := self._outbox._local():
-            relay.succeeded(event.event_id, self.key)
-        else:
-            self._outbox._settle(event, self.key)
+_dispatchers: WeakSet[OutboxEventDispatcher] = WeakSet()
 
 
-class _RecordedAsync(_Recorded):
-    """The same for an ``async def``: the database, which blocks, is asked in a thread."""
+def _forget_the_parents() -> None:
+    for dispatcher in _dispatchers:
+        dispatcher._forget_the_parents()
 
-    async def handle(self, event: DomainEvent) -> None:
-        relay = self._outbox._local()
-        if relay:
-            begun = relay.begin(event.event_id, self.key)
-        else:
-            begun = await asyncio.to_thread(self._outbox._begin, event, self.key)
-        if begun:
-            awaitable: Any = self._handle(event)
-            await self._finish(event, awaitable)
+
+os.register_at_fork(after_in_child=_forget_the_parents)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from celery import Celery
 
 from eventpact.infrastructure.celery.queues import event_queue
-from eventpact.infrastructure.outbox.store import outbox
+from eventpact.infrastructure.outbox.entries import outbox
 from faults.columns import Column
 from faults.fault import fault, needs_worker
 from faults.world import World

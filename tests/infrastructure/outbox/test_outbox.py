@@ -19,7 +19,9 @@ from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.dispatching.failures import FailureReporter
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.dispatching.unreadable import UnreadableMessage
-from eventpact.infrastructure.outbox.settlements import DEATHS, NeverSettledError
+from eventpact.infrastructure.outbox.deliveries import MAX_CRASHES
+from eventpact.infrastructure.outbox.liveness import Heartbeats
+from eventpact.infrastructure.outbox.settlements import NeverSettledError
 from eventpact.infrastructure.outbox.store import OutboxStore
 from eventpact.infrastructure.outbox_dispatcher import OutboxEventDispatcher
 from eventpact.infrastructure.persistence.database import Database
@@ -123,11 +125,12 @@ def test_two_relays_never_deliver_the_same_event_though_a_handler_outlasts_the_l
     for number in range(20):
         writer.dispatch(Counted(number=number))
     until(lambda: len(handler.numbers) == 20)
-    until(lambda: len(OutboxStore(database).beats()) == 2)  # each begins when its thread gets to it
-    first = OutboxStore(database).beats()
-    while min(OutboxStore(database).beats().values()) < min(first.values()) + 5:  # a lease is four
+    heartbeats = Heartbeats(database)
+    until(lambda: len(heartbeats.counts()) == 2)  # each begins when its thread gets to it
+    first = heartbeats.counts()
+    while min(heartbeats.counts().values()) < min(first.values()) + 5:  # a lease is four
         threading.Event().wait(0.2)  # between two looks, which keep the relays from writing
-    assert OutboxStore(database).beats().keys() == first.keys()
+    assert heartbeats.counts().keys() == first.keys()
     handler.gate.set()
     until(lambda: entries(database) == 0)
     assert sorted(handler.numbers) == list(range(20))
@@ -171,7 +174,7 @@ def test_a_close_that_is_cancelled_leaves_no_relay_behind(
 
     background.call(close_and_cancel)
     until(lambda: not any(thread.name.startswith("eventpact") for thread in set(threading.enumerate()) - before))
-    assert OutboxStore(database).beats() == {}
+    assert not OutboxStore(database).is_served()
     replaced = Recorder()
     background.outbox({Counted: Named(replaced, Hanging)}, database)
     until(lambda: entries(database) == 0)
@@ -291,15 +294,15 @@ def test_what_cannot_be_read_is_kept_and_keeps_nothing_else_from_delivery(
     store = OutboxStore(database)
     good = Counted(number=1)
     [known] = [subscription.key for subscription in SubscriptionTable({Counted: handler})[Counted]]
-    store.append_replay("Unknown", uuid4(), "{}", known)
-    store.append_replay("Counted", uuid4(), '{"number": "ada@example.com"}', known)
-    store.append_replay("Counted", uuid4(), "no JSON", known)
-    store.append_replay("Counted", good.event_id, json.dumps(good.to_dict()), "a.handler.of.another.Release")
-    store.append_replay("Counted", good.event_id, json.dumps(good.to_dict()), known)
-    background.outbox({Counted: handler}, database, on_unreadable=kept.append)
+    store.append_replay("Unknown", uuid4(), "{}", [known])
+    store.append_replay("Counted", uuid4(), '{"number": "ada@example.com"}', [known])
+    store.append_replay("Counted", uuid4(), "no JSON", [known])
+    store.append_replay("Counted", good.event_id, json.dumps(good.to_dict()), ["a.handler.of.another.Release"])
+    store.append_replay("Counted", good.event_id, json.dumps(good.to_dict()), [known])
+    background.outbox({Counted: handler}, database, on_unreadable=kept.append, lease=timedelta(seconds=0.3))
     until(lambda: entries(database) == 0)
     assert handler.numbers == [1]
-    assert [message.name for message in kept] == ["Unknown", "Counted", "Counted", "Counted"]
+    assert sorted(str(message.name) for message in kept) == ["Counted", "Counted", "Counted", "Unknown"]
     assert not any("ada@" in message.reason for message in kept)
 
 
@@ -310,10 +313,10 @@ def test_deliveries_to_a_handler_that_was_removed_do_not_keep_the_relay_from_tak
     (known,) = [each.key for each in SubscriptionTable({Counted: handler})[Counted]]
     for number in range(3):
         store.append(Counted(number=number), [known, "a.handler.of.another.Release"], "first")
-    store.register("second")
-    assert len(store.claim("second", 3, tried=False)) == 3  # so each may have killed the first: they are taken singly
-    store.leave("second")
-    background.outbox({Counted: handler}, database, on_unreadable=kept.append)
+    for relay_id, crashes in [("second", 0), ("third", 1), ("fourth", 2)]:  # so they are taken one at a time now
+        assert len(store.claim(relay_id, 3, crashes=crashes)) == 3
+    store.release("fourth")
+    background.outbox({Counted: handler}, database, on_unreadable=kept.append, lease=timedelta(seconds=0.3))
     until(lambda: entries(database) == 0)
     assert sorted(handler.numbers) == [0, 1, 2]
     assert len(kept) == 3
@@ -327,8 +330,8 @@ def test_what_could_not_be_kept_stays_in_the_outbox(database: Database, backgrou
         if len(kept) == 1:
             raise ZeroDivisionError
 
-    OutboxStore(database).append_replay("Unknown", uuid4(), "{}", "x")
-    background.outbox({Counted: Recorder()}, database, on_unreadable=sink, lease=timedelta(seconds=0.5))
+    OutboxStore(database).append_replay("Unknown", uuid4(), "{}", ["x"])
+    background.outbox({Counted: Recorder()}, database, on_unreadable=sink, lease=timedelta(seconds=0.3))
     until(lambda: entries(database) == 0)
     assert len(kept) == 2
 
@@ -406,26 +409,21 @@ def test_an_event_with_which_relay_after_relay_dies_is_kept_as_failed_and_those_
     (key,) = [each.key for each in SubscriptionTable({Counted: handler})[Counted]]
     for event in (poison, *others):
         store.append(event, [key], "first")
-    for death in range(DEATHS - 1):  # each of these relays takes what the one before left, and is never heard of again
-        relay = f"relay-{death}"
-        store.register(relay)
-        taken = store.claim(relay, 10, tried=False) + store.claim(relay, 1, tried=True)
-        assert (len(taken), taken[0].event_id) == (1 if death else 4, poison.event_id)
-        store.bury(relay)
+    for crashes in range(MAX_CRASHES - 1):  # each relay takes what the one before left, and is never heard of again
+        taken = store.claim(f"relay-{crashes}", 1 if crashes == 3 else 10, crashes=crashes)
+        assert taken[0].event_id == poison.event_id
     background.outbox({Counted: handler}, database, on_failure=failures.append)
     until(lambda: entries(database) == 0)
-    assert [(failed.event, failed.attempts) for failed in failures] == [(poison, DEATHS)]
+    assert [(failed.event, failed.attempts) for failed in failures] == [(poison, MAX_CRASHES)]
     assert isinstance(failures[0].exception, NeverSettledError)
     assert sorted(handler.numbers) == [0, 1, 2]
 
 
 def test_a_relay_that_ends_in_good_order_has_not_died_with_what_it_leaves(database: Database) -> None:
     store = OutboxStore(database)
-    store.register("first")
     store.append(Counted(number=1), ["key"], "first")
-    store.leave("first")
-    store.register("second")
-    assert [entry.tries for entry in store.claim("second", 1, tried=False)] == [0]
+    store.release("first")
+    assert [entry.crashes for entry in store.claim("second", 1, crashes=0)] == [0]
 
 
 def test_a_worker_that_dies_each_time_it_begins_an_event_is_not_given_it_for_ever(
@@ -438,10 +436,11 @@ def test_a_worker_that_dies_each_time_it_begins_an_event_is_not_given_it_for_eve
     )
     outbox.dispatch(event)
     (key,) = [each.key for each in SubscriptionTable({Counted: handler})[Counted]]
-    for _ in range(DEATHS + 1):
-        assert outbox._begin(event, key)  # and it is never heard of again
-    assert not outbox._begin(event, key)
-    assert [failed.attempts for failed in failures] == [DEATHS + 2]
+    for _ in range(MAX_CRASHES + 1):
+        assert OutboxStore(database).begin(event.event_id, key)  # by a worker that is never heard of again
+    outbox._inner.dispatch(event)  # as the next worker does
+    assert [failed.attempts for failed in failures] == [MAX_CRASHES + 2]
+    assert handler.numbers == []
     assert entries(database) == 0
 
 

@@ -112,6 +112,11 @@ class SubscriptionTable(Mapping[type[DomainEvent], tuple[Subscription, ...]]):
         """
         return self._by_name[wire_name]
 
+    @property
+    def wire_names(self) -> Mapping[str, type[DomainEvent]]:
+        """The event types by the names that cross a queue, those of before a renaming among them."""
+        return self._by_name
+
     def keyed(self, event_type: type[DomainEvent], key: str) -> Subscription:
         """The subscription of the handler that has this key, or had it before it was renamed.
 

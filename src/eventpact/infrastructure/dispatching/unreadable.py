@@ -18,6 +18,7 @@ class UnreadableMessage:
         message_id: the event's id, if it has one.
         content: the body, as it came. It may hold an address.
         content_type: of the body.
+        handlers: the keys of the handlers that it was for, where that is known.
     """
 
     reason: str
@@ -25,6 +26,7 @@ class UnreadableMessage:
     message_id: str | None
     content: bytes
     content_type: str | None
+    handlers: tuple[str, ...] = ()
 
 
 UnreadableSink = Callable[[UnreadableMessage], None]

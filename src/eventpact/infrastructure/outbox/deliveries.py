@@ -1,67 +1,120 @@
-"""Which deliveries a relay is making: an event may be taken, and dispatched, more often than a handler is called."""
+"""The protocol of the two ways to deliver: by handlers in this process, or in others."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, field
-from uuid import UUID
+import asyncio
+import inspect
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
 
-from eventpact.infrastructure.outbox.store import Entry
+from eventpact.domain.dispatcher import EventDispatcher, FailedDelivery
+from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.dispatching.subscriptions import Handle, Subscription, SubscriptionTable
+from eventpact.infrastructure.outbox.entries import Entry, KnownHandlers
+from eventpact.infrastructure.outbox.settlements import FailureJudge, Settlements
+from eventpact.infrastructure.outbox.store import OutboxStore
 
-__all__ = ["Held"]
+__all__ = ["MAX_CRASHES", "Deliveries", "recorded"]
+
+_log = logging.getLogger("eventpact")
+
+_T = TypeVar("_T")
+
+MAX_CRASHES: Final = 5
+"""How many processes may crash with an event before it is reported as failed."""
 
 
-@dataclass(slots=True)
-class _Deliveries:
-    """Of one event, by the keys of their handlers: those not settled, and those of them not under way."""
+class Deliveries(ABC):
+    """What a relay and the inner dispatcher's handlers need to know of each delivery."""
 
-    unsettled: set[str] = field(default_factory=set)
-    waiting: set[str] = field(default_factory=set)
+    def __init__(self, store: OutboxStore, table: SubscriptionTable, known: KnownHandlers) -> None:
+        self._store = store
+        self._table = table
+        self._known = known
+
+    @abstractmethod
+    def wrap(self, subscription: Subscription) -> Handle:
+        """Return a ``handle`` that calls the subscription's if its delivery is to be made, and settles it."""
+
+    @abstractmethod
+    def failed(self, failed: FailedDelivery) -> None:
+        """Receive failures: the inner dispatcher's failure sink."""
+
+    def bind(self, inner: EventDispatcher, judge: FailureJudge) -> None:
+        """Take the inner dispatcher, which was built with the handlers that :meth:`wrap` returned."""
+        self._inner = inner
+        self._judge = judge
+
+    def start(self, settlements: Settlements) -> None:
+        """Begin under a relay with these settlements."""
+        self._settlements = settlements
+
+    @abstractmethod
+    def in_flight(self) -> int:
+        """Count the events that take room in this process."""
+
+    @abstractmethod
+    def claim(self, relay_id: str, limit: int) -> list[Entry]:
+        """Claim entries to be dispatched now."""
+
+    @abstractmethod
+    def deliver(self, entry: Entry, event: DomainEvent) -> None:
+        """Dispatch an entry to the inner dispatcher, which raises what it raises."""
+
+    @abstractmethod
+    def skip(self, entry: Entry) -> None:
+        """Note that an entry could not be read."""
+
+    @abstractmethod
+    def lose(self) -> None:
+        """Give up the deliveries that have not begun: other relays may have them."""
+
+    def _key(self, failed: FailedDelivery) -> str:
+        return next(each.key for each in self._table.route(failed.event) if each.handler is failed.handler)
 
 
-class Held:
-    """The events of which this process is to make deliveries. Every method is called under the relay's lock."""
+def recorded(
+    subscription: Subscription,
+    *,
+    begin: Callable[[DomainEvent], bool],
+    succeeded: Callable[[DomainEvent], None],
+    failed: Callable[[DomainEvent], None],
+    blocks: bool,
+) -> Handle:
+    """Return a ``handle`` that asks whether to call the subscription's, and tells how that ended.
 
-    def __init__(self) -> None:
-        self._events: dict[UUID, _Deliveries] = {}
+    Args:
+        blocks: the functions ask the database, so an ``async def`` calls them in a thread.
+    """
 
-    def __len__(self) -> int:
-        return len(self._events)
+    def handle(event: DomainEvent) -> Awaitable[None] | None:
+        if not begin(event):
+            return None
+        try:
+            result = subscription.handle(event)
+        except BaseException:
+            failed(event)
+            raise
+        if inspect.isawaitable(result):
+            return finish(event, result)
+        succeeded(event)
+        return None
 
-    def hold(self, entry: Entry) -> set[str]:
-        """Make these deliveries; those that were not held before are returned."""
-        held = self._events.setdefault(entry.event_id, _Deliveries())
-        fresh = set(entry.pending) - held.unsettled
-        held.unsettled |= fresh
-        held.waiting |= fresh
-        return fresh
+    async def handle_async(event: DomainEvent) -> None:
+        if await call(begin, event):
+            await finish(event, subscription.handle(event))
 
-    def begin(self, event_id: UUID, key: str) -> bool:
-        """Whether a handler is to be called: its delivery is not settled, and not under way."""
-        held = self._events.get(event_id)
-        if held is None or key not in held.waiting:
-            return False
-        held.waiting.remove(key)
-        return True
+    async def finish(event: DomainEvent, result: Any) -> None:
+        try:
+            await result
+        except BaseException:
+            failed(event)
+            raise
+        await call(succeeded, event)
 
-    def put_back(self, event_id: UUID, key: str) -> None:
-        """The handler did not succeed; it may be called again."""
-        held = self._events.get(event_id)
-        if held is not None and key in held.unsettled:
-            held.waiting.add(key)
+    async def call(function: Callable[[DomainEvent], _T], event: DomainEvent) -> _T:
+        return await asyncio.to_thread(function, event) if blocks else function(event)
 
-    def release(self, event_id: UUID, keys: Collection[str]) -> bool:
-        """Make these deliveries no more. Returns whether the event is held no longer."""
-        held = self._events.get(event_id)
-        if held is None:
-            return False
-        held.unsettled.difference_update(keys)
-        held.waiting.difference_update(keys)
-        if held.unsettled:
-            return False
-        del self._events[event_id]
-        return True
-
-    def waiting(self) -> dict[UUID, set[str]]:
-        """The deliveries that are not under way."""
-        return {event_id: set(held.waiting) for event_id, held in self._events.items()}
+    return handle_async if subscription.is_async else handle

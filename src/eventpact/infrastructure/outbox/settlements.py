@@ -1,106 +1,240 @@
-"""What came of the events that a relay dispatched, until the database has been told."""
+"""Outcomes of deliveries, and the thread that writes them to the database and sends the relay's heartbeats."""
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
 from collections import deque
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Final, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 
-from eventpact.domain.dispatcher import FailedDelivery, FailureSink
-from eventpact.infrastructure.dispatching.failures import FailureReporter, log_failure
+from eventpact.domain.dispatcher import FailedDelivery, PermanentFailureError
+from eventpact.infrastructure.dispatching.failures import FailureReporter
+from eventpact.infrastructure.monitoring.logs import about
+from eventpact.infrastructure.outbox.liveness import Heartbeats
+from eventpact.infrastructure.outbox.retries import RetryPolicy
 from eventpact.infrastructure.outbox.store import OutboxStore
 
-__all__ = ["DEATHS", "NeverSettledError", "Outcomes"]
+__all__ = ["FailureJudge", "NeverSettledError", "Settlements"]
+
+_log = logging.getLogger("eventpact")
 
 _T = TypeVar("_T")
 
-DEATHS: Final = 5
-"""How many processes may die with an event before it is kept as failed."""
-
 _BATCH: Final = 200
+_FIRST_WAIT_SECONDS: Final = 0.1
 
-_AWAY: Final = (sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.OperationalError, sa.exc.TimeoutError)
-"""What a database says that is away, busy or read-only. Any other error is the sink's own, and would come again."""
-
-
-class NeverSettledError(Exception):
-    """Whoever handled the event ended before it was settled, each time; perhaps the handler kills its process."""
-
-    def __init__(self, tries: int) -> None:
-        super().__init__(f"the process that handled it ended {tries} times; does the handler kill it?")
+_UNREACHABLE: Final = (sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.OperationalError, sa.exc.TimeoutError)
+"""Errors of a database that is unreachable, busy or read-only. Any other is the sink's own, and would come again."""
 
 
-class Outcomes:
-    """Any thread adds, under the relay's lock; one thread tells. What it has taken is in the database, or still here.
+class NeverSettledError(PermanentFailureError):
+    """The process that handled the event ended before it was settled, each time; perhaps the handler kills it."""
 
-    Args:
-        on_failure: the failure sink; the log where it is not given.
-    """
+    def __init__(self, crashes: int) -> None:
+        super().__init__(f"the process that handled it ended {crashes} times; does the handler kill it?")
 
-    def __init__(self, on_failure: FailureSink | None) -> None:
-        self._failures = FailureReporter(on_failure)
-        self._settled: deque[tuple[UUID, str]] = deque()
-        self._failed: deque[tuple[FailedDelivery, str]] = deque()
-        # Failures that the sink was told, each with an entry that was there before: one that came later is a replay.
-        self._told: deque[tuple[UUID, str]] = deque()
-        self._sent: deque[UUID] = deque()
 
-    def __bool__(self) -> bool:
-        return bool(self._settled or self._failed or self._told or self._sent)
+class FailureJudge:
+    """Decides whether a delivery that failed is tried again: that is written to the database, and survives a crash."""
 
-    def succeeded(self, event_id: UUID, key: str) -> None:
-        """A delivery is settled."""
-        self._settled.append((event_id, key))
+    def __init__(self, store: OutboxStore, policy: RetryPolicy) -> None:
+        self._store = store
+        self._policy = policy
 
-    def failed(self, failed: FailedDelivery, key: str) -> None:
-        """A delivery has failed for good: the failure sink is told before it counts as settled."""
-        self._failed.append((failed, key))
+    def judge(self, failed: FailedDelivery, key: str) -> tuple[FailedDelivery | None, list[UUID], float | None]:
+        """Record the failed attempt.
 
-    def sent(self, entry_id: UUID) -> None:
-        """An engine that outlives this process has accepted an entry."""
-        self._sent.append(entry_id)
-
-    def tell(self, store: OutboxStore) -> None:
-        """Tell the failure sink and the database.
+        Returns:
+            The failure, if it is final, with all its attempts; the entries of the delivery; the seconds until the next
+            attempt. Without an entry the delivery was settled elsewhere, and there is nothing to report.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused; what is left is told next time.
+            sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
         """
+        name, event_id = type(failed.event).__name__, failed.event.event_id
+        if isinstance(failed.exception, PermanentFailureError):
+            policy = RetryPolicy(retries=-1, backoff=0.0, max_backoff=0.0)
+        else:
+            policy = self._policy
+        made = 0 if isinstance(failed.exception, NeverSettledError) else failed.attempts
+        total, wait, entries = self._store.park(event_id, key, made, policy)
+        if wait is not None:
+            _log.warning(
+                "attempt %d of %s %s by %s failed and is repeated in %.1f s: %s",
+                total,
+                name,
+                event_id,
+                key,
+                wait,
+                type(failed.exception).__name__,
+                extra=about(name, event_id, key, total),
+            )
+            return None, entries, wait
+        if not entries:
+            _log.warning("a failure of %s %s by %s is ignored: it was settled elsewhere", name, event_id, key)
+            return None, entries, None
+        attempts = failed.attempts if isinstance(failed.exception, NeverSettledError) else total
+        return FailedDelivery(failed.event, failed.handler, failed.exception, attempts), entries, None
+
+
+class Settlements:
+    """Outcomes that any thread adds and one thread writes. None is lost: it is in the database, or still here.
+
+    Args:
+        reporter: the failure sink.
+        judge: decides which failures are reported.
+        lease: seconds of silence after which other relays take this one for dead.
+        on_identity: called with each id that this relay gets: the first one, and another after it was silent too long.
+        on_retry: called with the seconds until a delivery of this relay is due again.
+    """
+
+    def __init__(
+        self,
+        store: OutboxStore,
+        reporter: FailureReporter,
+        judge: FailureJudge,
+        lease: float,
+        on_identity: Callable[[str], None],
+        on_retry: Callable[[float], None],
+    ) -> None:
+        self._store = store
+        self._heartbeats = Heartbeats(store.database)
+        self._reporter = reporter
+        self._judge = judge
+        self._lease = lease
+        self._on_identity = on_identity
+        self._on_retry = on_retry
+        self._relay_id: str | None = None
+        self._succeeded: deque[tuple[UUID, str]] = deque()
+        self._failed: deque[tuple[FailedDelivery, str]] = deque()
+        # Reported failures, each with an entry that was there before: one that came later is a replay.
+        self._reported: deque[tuple[UUID, str]] = deque()
+        self._sent: deque[tuple[UUID, timedelta]] = deque()
+        self._last = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="eventpact-outbox-settlements", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def succeeded(self, event_id: UUID, key: str) -> None:
+        """Add a delivery that succeeded."""
+        self._add(self._succeeded, (event_id, key))
+
+    def failed(self, failed: FailedDelivery, key: str) -> None:
+        """Add an attempt that failed."""
+        self._add(self._failed, (failed, key))
+
+    def sent(self, entry_id: UUID, wait: timedelta) -> None:
+        """Add an entry that an engine in other processes has accepted; it is due again after ``wait``."""
+        self._add(self._sent, (entry_id, wait))
+
+    def finish(self, timeout: float) -> None:
+        """Write what there is to write, let other relays have what is not settled, and end the thread."""
+        with self._changed:
+            self._last = True
+            self._changed.notify()
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+
+    def _add(self, queue: deque[_T], outcome: _T) -> None:
+        with self._changed:
+            queue.append(outcome)
+            self._changed.notify()
+
+    def _is_pending(self) -> bool:
+        return bool(self._succeeded or self._failed or self._reported or self._sent)
+
+    def _run(self) -> None:
+        beat_at = 0.0
+        failures = 0
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._last or self._is_pending(), max(0.0, beat_at - time.monotonic()))
+                last = self._last and (not self._is_pending() or failures > 0)
+            try:
+                if last:
+                    self._abandon()
+                    return
+                if time.monotonic() >= beat_at:
+                    self._beat()
+                    beat_at = time.monotonic() + self._lease / 4
+                self._flush()
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - whatever it is, this relay would be taken for dead without it
+                failures += 1
+                _log.warning("the outbox cannot be written (%s); is the database up, and migrated?", _type(error))
+                if last:
+                    return
+                with self._changed:
+                    wait = min(_FIRST_WAIT_SECONDS * 2.0 ** min(failures, 30), self._lease / 4)
+                    self._changed.wait_for(lambda: self._last, wait)
+
+    def _beat(self) -> None:
+        if self._relay_id is not None and self._heartbeats.beat(self._relay_id):
+            return
+        relay_id = uuid4().hex
+        self._heartbeats.register(relay_id)
+        if self._relay_id is not None:
+            _log.warning("this relay was silent for too long; what it had not begun is another's now")
+        self._relay_id = relay_id
+        self._on_identity(relay_id)
+
+    def _flush(self) -> None:
         while self._failed:
             failed, key = self._failed[0]
-            entries = store.pending(failed.event.event_id, key)
-            self._report(failed)
-            self._told.extend((entry_id, key) for entry_id in entries)
+            final, entries, wait = self._judge.judge(failed, key)
+            if final is not None:
+                self._report(final)
+                self._reported.extend((entry_id, key) for entry_id in entries)
             self._failed.popleft()
-        _empty(self._settled, store.settle)
-        _empty(self._told, store.settle_entries)
-        _empty(self._sent, store.mark_sent)
+            if wait is not None:
+                self._on_retry(wait)
+        _empty(self._succeeded, self._store.settle)
+        _empty(self._reported, self._store.settle_entries)
+        _empty(self._sent, self._mark_sent)
 
-    def abandon(self) -> None:
-        """The database is away for good: what has failed is logged; it will be delivered, and fail, again."""
-        for failed, _ in self._failed:
-            log_failure(failed)
+    def _mark_sent(self, batch: list[tuple[UUID, timedelta]]) -> None:
+        for wait in {wait for _, wait in batch}:
+            self._store.postpone([entry_id for entry_id, each in batch if each == wait], wait, sent=True)
+
+    def _abandon(self) -> None:
+        """End: what is not written stays pending, and is delivered again."""
+        if self._failed:
+            _log.error("%d failure(s) were not stored; these deliveries are made again", len(self._failed))
+        if self._relay_id is not None:
+            with self._store.database.transaction():
+                self._store.release(self._relay_id)
+                self._heartbeats.remove(self._relay_id)
 
     def _report(self, failed: FailedDelivery) -> None:
-        """Tell the failure sink; if what it lacks is a database, it is told again when there is one."""
-        away: list[sa.exc.SQLAlchemyError] = []
+        """Call the failure sink; raise if it was the database that it lacked, so that it is called again later."""
+        unreachable: list[sa.exc.SQLAlchemyError] = []
 
         def sink(failed: FailedDelivery) -> None:
             try:
-                self._failures(failed)
-            except _AWAY as error:
-                away.append(error)
+                self._reporter(failed)
+            except _UNREACHABLE as error:
+                unreachable.append(error)
 
-        self._failures.around(lambda _: sink).report(failed)
-        if away:
-            raise away[0]
+        self._reporter.around(lambda _: sink).report(failed)
+        if unreachable:
+            raise unreachable[0]
 
 
-def _empty(queue: deque[_T], tell: Callable[[list[_T]], None]) -> None:
+def _empty(queue: deque[_T], write: Callable[[list[_T]], None]) -> None:
     while batch := [queue[place] for place in range(min(_BATCH, len(queue)))]:  # not iterated over: others append
-        tell(batch)
+        write(batch)
         for _ in batch:
             queue.popleft()
+
+
+def _type(error: BaseException) -> str:
+    return type(error).__name__

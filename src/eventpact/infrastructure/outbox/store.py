@@ -1,84 +1,32 @@
-"""The outbox, in the application's database: accepted events, each with the handlers that have not settled it yet."""
+"""Statements on the outbox: append, claim, record attempts, settle."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from eventpact.domain.dispatcher import DispatchError
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.persistence.database import Database, UtcDateTime, metadata
+from eventpact.infrastructure.outbox.entries import Backlog, Entry, KnownHandlers, outbox
+from eventpact.infrastructure.outbox.liveness import relays
+from eventpact.infrastructure.outbox.retries import Attempts, RetryPolicy
+from eventpact.infrastructure.persistence.database import Database
+from eventpact.infrastructure.persistence.failure_store import forget_delivered
 
-__all__ = ["Backlog", "Entry", "OutboxStore"]
-
-outbox = sa.Table(
-    "outbox",
-    metadata,
-    sa.Column("entry_id", sa.Uuid, primary_key=True),
-    sa.Column("event_id", sa.Uuid, nullable=False, index=True),
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("payload", sa.Text, nullable=False),
-    sa.Column("pending", sa.Text, nullable=False),
-    sa.Column("claimed_by", sa.String(32), index=True),
-    sa.Column("appended_at", UtcDateTime, nullable=False),
-    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("context", sa.Text),
-    sa.Column("due_at", UtcDateTime),
-    sa.Column("sends", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("attempts", sa.Text),
-)
-
-relays = sa.Table(
-    "outbox_relays",
-    metadata,
-    sa.Column("relay_id", sa.String(32), primary_key=True),
-    sa.Column("beat", sa.BigInteger, nullable=False),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One row of the outbox.
-
-    Attributes:
-        entry_id: the event's id or, for a replay, one of its own.
-        name: the event type's wire name.
-        payload: the event's fields, as JSON.
-        pending: the keys of the handlers that have not settled it.
-        sent: whether an engine that outlives this process has accepted it before.
-        tries: how many relays have died with it.
-    """
-
-    entry_id: UUID
-    event_id: UUID
-    name: str
-    payload: str
-    pending: tuple[str, ...]
-    sent: bool
-    tries: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What is in the outbox. ``oldest`` is the age of the oldest entry, where there is one."""
-
-    entries: int
-    oldest: timedelta | None
+__all__ = ["OutboxStore"]
 
 
 class OutboxStore:
-    """Rows that belong to a relay while it lives, and to whoever claims them first when it does not.
+    """Rows that belong to a relay while it lives, and to the first that claims them when it does not.
 
-    Whether a relay lives is told by a number that it counts up, not by a time: no clock of any machine matters.
-
-    Each method joins the transaction that its caller is in, and else has its own.
+    All moments are the database's, so the clocks of servers may differ. Each method joins the transaction that its
+    caller is in, and else has its own.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: from each method, where the database cannot be reached, or refused.
@@ -87,14 +35,22 @@ class OutboxStore:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def append(self, event: DomainEvent, keys: Sequence[str], relay_id: str | None = None) -> Entry | None:
-        """Take over ``event`` for these handlers; None if it is here already, which changes nothing.
+    # -- writing and claiming ------------------------------------------------------------------------------------------
+
+    def append(
+        self,
+        event: DomainEvent,
+        keys: Sequence[str],
+        relay_id: str | None = None,
+        context: Mapping[str, str] | None = None,
+    ) -> Entry | None:
+        """Append ``event`` for these handlers; None if it is here already, which changes nothing.
 
         Raises:
             DispatchError: an event of another type is here under its id.
         """
         payload = json.dumps(event.to_dict())
-        entry = Entry(event.event_id, event.event_id, type(event).__name__, payload, tuple(keys), sent=False)
+        entry = Entry(event.event_id, event.event_id, type(event).__name__, payload, tuple(keys), context or {})
         same = sa.select(outbox.c.name).where(outbox.c.entry_id == entry.entry_id)
         with self.database.transaction() as connection:
             while not self._insert(entry, relay_id):
@@ -108,119 +64,212 @@ class OutboxStore:
                     )
         return entry
 
-    def append_replay(self, name: str, event_id: UUID, payload: str, key: str) -> None:
-        """Take over an event for one handler, whatever becomes of its others."""
-        self._insert(Entry(uuid4(), event_id, name, payload, (key,), sent=False), None)
+    def append_replay(
+        self,
+        name: str,
+        event_id: UUID,
+        payload: str,
+        keys: Sequence[str],
+        *,
+        relay_id: str | None = None,
+        wait: timedelta = timedelta(0),
+    ) -> None:
+        """Append an event for some of its handlers, to be delivered after ``wait``; its other entries stay."""
+        self._insert(Entry(uuid4(), event_id, name, payload, tuple(keys)), relay_id, wait)
 
-    def claim(self, relay_id: str, limit: int, *, tried: bool | None = None) -> list[Entry]:
-        """Give the relay the oldest entries that belong to no living one.
+    def claim(
+        self, relay_id: str, limit: int, known: KnownHandlers | None = None, *, crashes: int | None = None
+    ) -> list[Entry]:
+        """Give the relay the oldest entries that are due and belong to it or to no living relay.
 
         Args:
-            tried: only those with which a relay has died before, or with which none has. Given at all, it is counted
-                that one died, where one did.
+            known: only entries for one of these handlers; others are left to relays that know them.
+            crashes: only entries with which so many relays have crashed; a crash since then is counted. None: any.
         """
-        orphaned = sa.or_(outbox.c.claimed_by.is_(None), outbox.c.claimed_by.not_in(sa.select(relays.c.relay_id)))
-        oldest = sa.select(outbox).where(orphaned).order_by(outbox.c.appended_at).limit(limit)
-        died = sa.case((outbox.c.claimed_by.is_(None), 0), else_=1) if tried is not None else 0
-        if tried is not None:
-            oldest = oldest.where(outbox.c.tries > 0 if tried else outbox.c.tries == 0)
+        now = self.database.clock()
+        due = sa.or_(outbox.c.due_at.is_(None), outbox.c.due_at <= now)
+        mine = sa.and_(outbox.c.claimed_by == relay_id, outbox.c.due_at <= now)
+        oldest = sa.select(outbox).where(sa.or_(mine, sa.and_(_orphaned(), due)))
+        if known is not None:
+            oldest = oldest.where(_is_known(known))
+        if crashes is not None:
+            oldest = oldest.where(outbox.c.tries == crashes)
         with self.database.transaction() as connection:
-            rows = connection.execute(oldest.with_for_update(skip_locked=True)).all()
-            if rows:
-                mine = outbox.c.entry_id.in_([row.entry_id for row in rows])
-                connection.execute(
-                    sa.update(outbox).where(mine).values(tries=outbox.c.tries + died, claimed_by=relay_id)
-                )
-        counted = tried is not None
-        return [_entry(row, deaths=int(counted and row.claimed_by is not None)) for row in rows]
+            oldest = oldest.order_by(outbox.c.appended_at).limit(limit).with_for_update(skip_locked=True)
+            rows = connection.execute(oldest).all()
+            return self._take(relay_id, rows, counted=crashes is not None) if rows else []
 
-    def mark_sent(self, entry_ids: Collection[UUID]) -> None:
-        """Another engine has accepted these, so whoever claims them next need not hurry to dispatch them."""
+    def fewest_crashes(self, known: KnownHandlers) -> int | None:
+        """Return the least number of crashes of an entry that may be claimed and has any; None if there is none."""
+        due = sa.or_(outbox.c.due_at.is_(None), outbox.c.due_at <= self.database.clock())
+        fewest = sa.select(sa.func.min(outbox.c.tries)).where(outbox.c.tries > 0, _orphaned(), due, _is_known(known))
         with self.database.transaction() as connection:
-            connection.execute(
-                sa.update(outbox).where(outbox.c.entry_id.in_(entry_ids)).values(sends=outbox.c.sends + 1)
-            )
+            least: int | None = connection.execute(fewest).scalar_one()
+        return least
 
-    def still_here(self, relay_id: str, entry_ids: Collection[UUID]) -> list[Entry]:
-        """Those of the relay's entries that are not settled yet."""
-        statement = sa.select(outbox).where(outbox.c.entry_id.in_(entry_ids), outbox.c.claimed_by == relay_id)
+    def claim_unknown(self, relay_id: str, limit: int, known: KnownHandlers, after: timedelta) -> list[Entry]:
+        """Give the relay entries for handlers that it does not know, if no other relay has claimed them for long."""
+        now = self.database.clock()
+        due = sa.or_(outbox.c.due_at.is_(None), outbox.c.due_at <= now)
+        old = sa.select(outbox).where(_orphaned(), due, outbox.c.appended_at < now - after, sa.not_(_is_known(known)))
         with self.database.transaction() as connection:
-            return [_entry(row) for row in connection.execute(statement)]
+            rows = connection.execute(old.limit(limit).with_for_update(skip_locked=True)).all()
+            return self._take(relay_id, rows, counted=False) if rows else []
+
+    def leave(self, entry: Entry, wait: timedelta) -> None:
+        """Give an entry back, to be claimed by any relay after ``wait``."""
+        this = sa.update(outbox).where(outbox.c.entry_id == entry.entry_id)
+        with self.database.transaction() as connection:
+            connection.execute(this.values(claimed_by=None, due_at=self.database.clock() + wait))
+
+    def split(self, entry: Entry, unknown: Sequence[str]) -> None:
+        """Put these handlers of an entry into an entry of their own, which belongs to no relay."""
+        with self.database.transaction() as connection:
+            row = connection.execute(
+                sa.select(outbox).where(outbox.c.entry_id == entry.entry_id).with_for_update()
+            ).one_or_none()
+            if row is None:
+                return
+            left = [key for key in json.loads(row.pending) if key not in unknown]
+            this = outbox.c.entry_id == entry.entry_id
+            connection.execute(sa.update(outbox).where(this).values(pending=json.dumps(left)))
+            other = row._asdict() | {"entry_id": uuid4(), "pending": json.dumps(list(unknown)), "claimed_by": None}
+            connection.execute(sa.insert(outbox).values(**other))
+
+    def rename(self, entry: Entry, keys: Mapping[str, str]) -> None:
+        """Replace keys of handlers whose class was renamed. The attempts under the old keys do not count."""
+        this = outbox.c.entry_id == entry.entry_id
+        with self.database.transaction() as connection:
+            pending = connection.execute(sa.select(outbox.c.pending).where(this).with_for_update()).scalar_one_or_none()
+            if pending is not None:
+                renamed = json.dumps([keys.get(key, key) for key in json.loads(pending)])
+                connection.execute(sa.update(outbox).where(this).values(pending=renamed))
+
+    def release(self, relay_id: str) -> None:
+        """Let other relays claim the entries of one that ends in good order, and so has not crashed with them."""
+        with self.database.transaction() as connection:
+            connection.execute(sa.update(outbox).where(outbox.c.claimed_by == relay_id).values(claimed_by=None))
+
+    def drop(self, entry_id: UUID) -> None:
+        """Delete an entry that nobody can read, once it is kept elsewhere."""
+        with self.database.transaction() as connection:
+            connection.execute(sa.delete(outbox).where(outbox.c.entry_id == entry_id))
+
+    # -- an engine in other processes ----------------------------------------------------------------------------------
+
+    def postpone(self, entry_ids: Collection[UUID], wait: timedelta, *, sent: bool = False) -> None:
+        """Let entries be due again after ``wait``, unless a retry is due before.
+
+        Args:
+            sent: count that an engine has accepted them.
+        """
+        again = self.database.clock() + wait
+        sooner = sa.case((outbox.c.due_at < again, outbox.c.due_at), else_=again)
+        statement = sa.update(outbox).where(outbox.c.entry_id.in_(entry_ids))
+        with self.database.transaction() as connection:
+            connection.execute(statement.values(sends=outbox.c.sends + int(sent), due_at=sooner))
+
+    def sent(self) -> int:
+        """Count the entries that an engine has accepted and no handler has failed since."""
+        with self.database.transaction() as connection:
+            return connection.execute(sa.select(sa.func.count()).where(outbox.c.sends > 0)).scalar_one()
 
     def begin(self, event_id: UUID, key: str) -> int:
-        """A handler is about to be called: how often one was for this event, with this time; 0 if it has settled it."""
+        """Count that a handler is about to be called; return the count, or 0 if it is not to be called (now)."""
         mine = outbox.c.event_id == event_id
         with self.database.transaction() as connection:
-            pending = connection.execute(sa.select(outbox.c.pending).where(mine).with_for_update()).scalars()
-            if not any(key in json.loads(each) for each in pending):
+            rows = connection.execute(sa.select(outbox.c.pending, outbox.c.attempts).where(mine).with_for_update())
+            if not any(key in json.loads(row.pending) and Attempts.parse(row.attempts).may_begin(key) for row in rows):
                 return 0
             again = sa.update(outbox).where(mine).values(tries=outbox.c.tries + 1).returning(outbox.c.tries)
             tries: list[int] = list(connection.execute(again).scalars())
         return max(tries)
 
-    def pending(self, event_id: UUID, key: str) -> list[UUID]:
-        """The entries of an event, replays among them, that this handler has not settled."""
+    # -- outcomes ------------------------------------------------------------------------------------------------------
+
+    def pending(self, event_id: UUID, key: str | None = None) -> list[UUID]:
+        """Return the entries of an event, replays among them, that this handler (or any) has not settled."""
         rows = sa.select(outbox.c.entry_id, outbox.c.pending).where(outbox.c.event_id == event_id)
         with self.database.transaction() as connection:
-            return [row.entry_id for row in connection.execute(rows) if key in json.loads(row.pending)]
+            found = connection.execute(rows).all()
+        return [row.entry_id for row in found if key is None or key in json.loads(row.pending)]
+
+    def park(self, event_id: UUID, key: str, made: int, policy: RetryPolicy) -> tuple[int, float | None, list[UUID]]:
+        """Record ``made`` more failed attempts of a delivery and, if there is one left, when the next one is due.
+
+        Returns:
+            All attempts; the seconds until the next one, or None if there is none left; the entries of the delivery.
+        """
+        rows = sa.select(outbox).where(outbox.c.event_id == event_id).order_by(outbox.c.entry_id).with_for_update()
+        with self.database.transaction() as connection:
+            found = [row for row in connection.execute(rows).all() if key in json.loads(row.pending)]
+            attempts = {row.entry_id: Attempts.parse(row.attempts) for row in found}
+            total = made + max((each.made.get(key, 0) for each in attempts.values()), default=0)
+            if total > policy.retries or not found:
+                return total, None, list(attempts)
+            wait = policy.wait(total)
+            due = self.database.now() + timedelta(seconds=wait)
+            for entry_id, each in attempts.items():
+                each.park(key, total, due)
+                # The process has outlived this attempt, so it was none of those that crashed with the entry.
+                values = {"attempts": each.dump(), "due_at": each.next_due, "tries": 0, "sends": 0}
+                connection.execute(sa.update(outbox).where(outbox.c.entry_id == entry_id).values(**values))
+        return total, wait, list(attempts)
 
     def settle(self, deliveries: Collection[tuple[UUID, str]]) -> None:
-        """Strike these handlers off their events; an event without one is gone. Doing it again changes nothing."""
-        self._strike(outbox.c.event_id, deliveries)
+        """Strike handlers that succeeded off their events; an event without one is gone. Repeating changes nothing."""
+        with self.database.transaction() as connection:
+            self._strike(outbox.c.event_id, deliveries)
+            forget_delivered(connection, deliveries)
 
     def settle_entries(self, deliveries: Collection[tuple[UUID, str]]) -> None:
-        """The same off these entries: not off a replay of the event that was appended meanwhile."""
+        """Strike handlers that failed off these entries: not off a replay of the event that was appended meanwhile."""
         self._strike(outbox.c.entry_id, deliveries)
 
-    def drop(self, entry_id: UUID) -> None:
-        """Forget an entry that nobody can read, once it is kept elsewhere."""
+    def is_served(self) -> bool:
+        """Tell whether a relay lives, or has not expired yet."""
         with self.database.transaction() as connection:
-            connection.execute(sa.delete(outbox).where(outbox.c.entry_id == entry_id))
-
-    def register(self, relay_id: str) -> None:
-        """A relay begins to live."""
-        with self.database.transaction() as connection:
-            connection.execute(sa.insert(relays).values(relay_id=relay_id, beat=0))
-
-    def beat(self, relay_id: str) -> bool:
-        """Say that the relay lives; False if it was declared dead, so that its entries may be another's."""
-        mine = sa.update(relays).where(relays.c.relay_id == relay_id).values(beat=relays.c.beat + 1)
-        with self.database.transaction() as connection:
-            return connection.execute(mine).rowcount == 1
-
-    def beats(self) -> dict[str, int]:
-        """The living relays, each with its count."""
-        with self.database.transaction() as connection:
-            return {row.relay_id: row.beat for row in connection.execute(sa.select(relays))}
-
-    def bury(self, relay_id: str, beat: int | None = None) -> None:
-        """Declare a relay dead, unless it has counted beyond ``beat``; what belonged to it is free to be claimed."""
-        statement = sa.delete(relays).where(relays.c.relay_id == relay_id)
-        if beat is not None:
-            statement = statement.where(relays.c.beat == beat)
-        with self.database.transaction() as connection:
-            connection.execute(statement)
-
-    def leave(self, relay_id: str) -> None:
-        """A relay ends in good order: what belonged to it is free to be claimed, and it has not died with it."""
-        with self.database.transaction() as connection:
-            connection.execute(sa.update(outbox).where(outbox.c.claimed_by == relay_id).values(claimed_by=None))
-            self.bury(relay_id)
+            return connection.execute(sa.select(relays.c.relay_id).limit(1)).first() is not None
 
     def backlog(self) -> Backlog:
-        """How much is here, and how old it is."""
+        """Count the entries, and tell the age of the oldest."""
         with self.database.transaction() as connection:
             row = connection.execute(
                 sa.select(sa.func.count().label("entries"), sa.func.min(outbox.c.appended_at).label("oldest"))
             ).one()
-        return Backlog(row.entries, None if row.oldest is None else max(timedelta(0), _now() - row.oldest))
+            age = None if row.oldest is None else max(timedelta(0), self.database.now() - row.oldest)
+        return Backlog(row.entries, age)
+
+    def _take(self, relay_id: str, rows: Sequence[Any], *, counted: bool) -> list[Entry]:
+        now = self.database.now()
+        entries, plain = [], []
+        with self.database.transaction() as connection:
+            for row in rows:
+                orphaned = row.claimed_by != relay_id
+                crashes = row.tries + int(counted and orphaned and row.claimed_by is not None)
+                attempts = Attempts.parse(row.attempts)
+                # An engine in other processes is given the event again if it was silent for long.
+                everything = orphaned or not (counted or attempts.has_ripe(now))
+                pending = attempts.take(json.loads(row.pending), now, everything=everything)
+                entry = _entry(row, now, pending, crashes)
+                entries.append(replace(entry, retry=bool(attempts.again)))
+                if row.attempts is None and crashes == row.tries:
+                    plain.append(row.entry_id)
+                    continue
+                values = {"attempts": attempts.dump(), "due_at": attempts.next_due, "tries": crashes}
+                this = sa.update(outbox).where(outbox.c.entry_id == row.entry_id)
+                connection.execute(this.values(claimed_by=relay_id, **values))
+            if plain:
+                these = sa.update(outbox).where(outbox.c.entry_id.in_(plain))
+                connection.execute(these.values(claimed_by=relay_id, due_at=None))
+        return entries
 
     def _strike(self, which: sa.Column[UUID], deliveries: Collection[tuple[UUID, str]]) -> None:
         settled: dict[UUID, set[str]] = {}
         for each, key in deliveries:
             settled.setdefault(each, set()).add(key)
         rows = (
-            sa.select(which.label("settled"), outbox.c.entry_id, outbox.c.pending)
+            sa.select(which.label("settled"), outbox.c.entry_id, outbox.c.pending, outbox.c.attempts)
             .where(which.in_(settled))
             .order_by(outbox.c.entry_id)  # so that two which settle the same do not wait for each other
             .with_for_update()
@@ -233,15 +282,16 @@ class OutboxStore:
                 if not left:
                     gone.append(row.entry_id)
                 elif left != pending:
-                    this = outbox.c.entry_id == row.entry_id
-                    connection.execute(sa.update(outbox).where(this).values(pending=json.dumps(left)))
+                    attempts = Attempts.parse(row.attempts)
+                    attempts.settle(settled[row.settled])
+                    values = {"pending": json.dumps(left), "attempts": attempts.dump()}
+                    connection.execute(sa.update(outbox).where(outbox.c.entry_id == row.entry_id).values(**values))
             if gone:
                 connection.execute(sa.delete(outbox).where(outbox.c.entry_id.in_(gone)))
 
-    def _insert(self, entry: Entry, relay_id: str | None) -> bool:
-        insert = sqlite.insert if self.database.is_sqlite else postgresql.insert
+    def _insert(self, entry: Entry, relay_id: str | None, wait: timedelta | None = None) -> bool:
         statement = (
-            insert(outbox)
+            self.database.insert(outbox)
             .values(
                 entry_id=entry.entry_id,
                 event_id=entry.event_id,
@@ -249,7 +299,9 @@ class OutboxStore:
                 payload=entry.payload,
                 pending=json.dumps(entry.pending),
                 claimed_by=relay_id,
-                appended_at=_now(),
+                appended_at=self.database.clock(),
+                context=json.dumps(entry.context) if entry.context else None,
+                due_at=None if wait is None else self.database.clock() + wait,
             )
             .on_conflict_do_nothing()
             .returning(outbox.c.entry_id)
@@ -258,10 +310,24 @@ class OutboxStore:
             return connection.execute(statement).one_or_none() is not None
 
 
-def _entry(row: Any, deaths: int = 0) -> Entry:
-    pending = tuple(json.loads(row.pending))
-    return Entry(row.entry_id, row.event_id, row.name, row.payload, pending, row.sends > 0, row.tries + deaths)
+def _orphaned() -> sa.ColumnElement[bool]:
+    return sa.or_(outbox.c.claimed_by.is_(None), outbox.c.claimed_by.not_in(sa.select(relays.c.relay_id)))
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+def _is_known(known: KnownHandlers) -> sa.ColumnElement[bool]:
+    return sa.or_(
+        sa.false(),
+        *(
+            sa.and_(outbox.c.name == name, outbox.c.pending.contains(json.dumps(key), autoescape=True))
+            for name, keys in known.items()
+            for key in keys
+        ),
+    )
+
+
+def _entry(row: Any, now: datetime, pending: tuple[str, ...], crashes: int) -> Entry:
+    context = json.loads(row.context) if row.context else {}
+    age = max(timedelta(0), now - row.appended_at)
+    return Entry(
+        row.entry_id, row.event_id, row.name, row.payload, pending, context, crashes=crashes, sends=row.sends, age=age
+    )

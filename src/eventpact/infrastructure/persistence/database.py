@@ -149,19 +149,24 @@ class Database:
         else:
             current.after_commit.append(callback)
 
+    def clock(self) -> Any:
+        """Return the database's time for use in a statement: an expression, or the value itself.
+
+        SQLite runs on the machine of its file, and so by the clock of this one.
+        """
+        return datetime.now(UTC) if self.is_sqlite else sa.func.clock_timestamp(type_=sa.DateTime(timezone=True))
+
     def now(self) -> datetime:
-        """What time it is, by the one clock that all processes share: the database's.
+        """Return the time by the one clock that all processes share: the database's.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
         """
-        moment: datetime
+        if self.is_sqlite:
+            return datetime.now(UTC)
         with self.transaction() as connection:
-            if not self.is_sqlite:
-                moment = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-                return moment.astimezone(UTC)
-            text = connection.execute(sa.select(sa.func.strftime("%Y-%m-%dT%H:%M:%f", "now"))).scalar_one()
-            return datetime.fromisoformat(text).replace(tzinfo=UTC)
+            moment: datetime = connection.execute(sa.select(self.clock())).scalar_one()
+        return moment.astimezone(UTC)
 
     def migrate(self) -> None:
         """Bring the schema to the newest revision.

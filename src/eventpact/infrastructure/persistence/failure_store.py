@@ -1,24 +1,31 @@
-"""Deliveries that have failed, and messages that nobody could read: kept until they are delivered again or dropped."""
+"""The store of failed deliveries and unreadable messages, which keeps each until it is delivered or dropped."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from eventpact.domain.dispatcher import FailedDelivery
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.dispatching.unreadable import UnreadableMessage
 from eventpact.infrastructure.persistence.database import PATIENT, Database, UtcDateTime, metadata
 
-__all__ = ["Failure", "FailureStore"]
+__all__ = ["HANDLER_SEPARATOR", "UNREADABLE", "Failure", "FailureStore", "forget_delivered"]
 
-_LONGEST_ERROR: Final = 2_000
+_MAX_ERROR_CHARACTERS: Final = 2_000
+
+UNREADABLE: Final = "Unreadable"
+"""The ``error_type`` of a message that could not be read."""
+
+HANDLER_SEPARATOR: Final = ", "
+"""Stands between the handlers that an unreadable message was for."""
 
 failures = sa.Table(
     "failed_deliveries",
@@ -39,22 +46,23 @@ failures = sa.Table(
     sa.UniqueConstraint("event_id", "handler"),
 )
 
+_IS_HERE: Final = failures.c.retried_at.is_(None)
 _FAILURE: Final = [column for column in failures.c if column.name != "fingerprint"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """One failed delivery, or one unreadable message, for which there is no ``handler``.
+    """One failed delivery, or one unreadable message.
 
     Attributes:
         failure_id: the number by which a person names it.
         name: the event type's wire name, where it is known.
-        handler: the key of the handler that failed.
+        handler: the key of the handler that failed, or those that an unreadable message was for, if it names any.
         payload: the event's fields as JSON, or the message as it came. It may hold an address.
         error: what the handler raised, in its words, which may hold an address; why a message was not read.
-        attempts: since it is kept; what was dispatched again and failed again is kept anew.
-        revision: grows whenever it fails again.
-        retried_at: when it was last handed over to be delivered again, where it has not failed since.
+        attempts: all that were made, those of retries included.
+        revision: grows whenever it fails again or is handed over.
+        retried_at: when it was handed over to be delivered again, if it has not failed since.
     """
 
     failure_id: int
@@ -72,7 +80,7 @@ class Failure:
 
 
 class FailureStore:
-    """Keeps what has failed, in the application's database.
+    """A table of failures in the application's database.
 
     Each method joins the transaction that its caller is in, and else has its own.
 
@@ -88,16 +96,15 @@ class FailureStore:
         self._table = table
 
     def keep(self, failed: FailedDelivery) -> None:
-        """Keep a failed delivery; this is a failure sink. One that fails again while it is kept is still one."""
-        now = _now()
-        insert = sqlite.insert if self.database.is_sqlite else postgresql.insert
-        statement = insert(failures).values(
+        """Store a failed delivery; this is a failure sink. One that fails again, retried or not, is still one."""
+        now = self.database.clock()
+        statement = self.database.insert(failures).values(
             name=type(failed.event).__name__,
             event_id=str(failed.event.event_id),
             handler=self._key(failed),
             payload=json.dumps(failed.event.to_dict()),
             error_type=type(failed.exception).__name__,
-            error=_text(str(failed.exception)),
+            error=_error_text(failed.exception),
             attempts=failed.attempts,
             first_failed_at=now,
             last_failed_at=now,
@@ -109,45 +116,79 @@ class FailureStore:
             "attempts": failures.c.attempts + failed.attempts,
             "last_failed_at": now,
             "revision": failures.c.revision + 1,
+            "retried_at": None,
         }
         with self.database.transaction(PATIENT) as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=["event_id", "handler"], set_=again))
 
     def keep_unreadable(self, message: UnreadableMessage) -> None:
-        """Keep a message that no handler can receive."""
-        now = _now()
-        statement = sa.insert(failures).values(
+        """Store a message that no handler can receive. The same message again is the same failure."""
+        now = self.database.clock()
+        content = message.content.decode("utf-8", "backslashreplace").replace("\x00", "\\x00")
+        handler = HANDLER_SEPARATOR.join(message.handlers) or None
+        parts = (message.name, message.message_id, handler, content)
+        statement = self.database.insert(failures).values(
             name=None if message.name is None else _text(message.name),
             event_id=None if message.message_id is None else _text(message.message_id),
-            payload=message.content.decode("utf-8", "backslashreplace").replace("\x00", "\\x00"),
-            error_type="Unreadable",
+            handler=handler,
+            payload=content,
+            error_type=UNREADABLE,
             error=_text(message.reason),
             attempts=0,
             first_failed_at=now,
             last_failed_at=now,
             revision=1,
+            fingerprint=hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
         )
+        again = {"error": statement.excluded.error, "last_failed_at": now, "revision": failures.c.revision + 1}
+        index = ["fingerprint"] if handler is None else ["event_id", "handler"]
         with self.database.transaction() as connection:
-            connection.execute(statement)
+            connection.execute(statement.on_conflict_do_update(index_elements=index, set_=again | {"retried_at": None}))
 
     def all(self) -> list[Failure]:
-        """Everything that is kept, oldest first."""
-        return self._select(sa.select(*_FAILURE).order_by(failures.c.failure_id))
+        """Return the failures that nobody has handed over again, oldest first."""
+        return self._select(sa.select(*_FAILURE).where(_IS_HERE).order_by(failures.c.failure_id))
+
+    def unreadable(self, limit: int, after: int = 0) -> list[Failure]:
+        """Return messages that could not be read, oldest first, from those with a higher number than ``after``."""
+        these = sa.and_(_IS_HERE, failures.c.error_type == UNREADABLE, failures.c.failure_id > after)
+        return self._select(sa.select(*_FAILURE).where(these).order_by(failures.c.failure_id).limit(limit))
 
     def get(self, failure_id: int) -> Failure | None:
         """The failure of this number."""
         return next(iter(self._select(sa.select(*_FAILURE).where(failures.c.failure_id == failure_id))), None)
 
     def remove(self, failure: Failure) -> bool:
-        """Forget a failure; not if it has failed again since it was read."""
-        this = sa.and_(failures.c.failure_id == failure.failure_id, failures.c.revision == failure.revision)
+        """Remove a failure; not if it has failed again, or was handed over, since it was read."""
         with self.database.transaction() as connection:
-            return connection.execute(sa.delete(failures).where(this)).rowcount == 1
+            return connection.execute(sa.delete(failures).where(_unchanged(failure))).rowcount == 1
+
+    def mark_retried(self, failure: Failure, handler: str | None) -> bool:
+        """Record that a failure was handed over again; not if it was changed since it was read.
+
+        It is not listed or counted any more, but its history goes on if it fails again.
+
+        Args:
+            handler: the key of its handler as it is now.
+        """
+        now = self.database.clock()
+        handed_over = sa.update(failures).where(_unchanged(failure))
+        with self.database.transaction() as connection:
+            changed = connection.execute(
+                handed_over.values(retried_at=now, handler=handler, revision=failures.c.revision + 1)
+            )
+        return changed.rowcount == 1
 
     def count(self) -> int:
-        """How much is kept."""
+        """Count the failures that nobody has handed over again."""
         with self.database.transaction() as connection:
-            return connection.execute(sa.select(sa.func.count()).select_from(failures)).scalar_one()
+            return connection.execute(sa.select(sa.func.count()).select_from(failures).where(_IS_HERE)).scalar_one()
+
+    def prune(self, older_than: timedelta) -> int:
+        """Remove the failures that last failed longer ago; return how many. Their events are lost."""
+        old = failures.c.last_failed_at < self.database.clock() - older_than
+        with self.database.transaction() as connection:
+            return connection.execute(sa.delete(failures).where(old)).rowcount
 
     def _select(self, statement: sa.Select[Any]) -> list[Failure]:
         with self.database.transaction() as connection:
@@ -161,11 +202,26 @@ class FailureStore:
         return None
 
 
+def _unchanged(failure: Failure) -> sa.ColumnElement[bool]:
+    return sa.and_(failures.c.failure_id == failure.failure_id, failures.c.revision == failure.revision)
+
+
+def forget_delivered(connection: sa.Connection, deliveries: Collection[tuple[UUID, str]]) -> None:
+    """Remove the failures of deliveries that have succeeded since, and messages that are read now."""
+    events = {str(event_id) for event_id, _ in deliveries}
+    pairs = [(str(event_id), key) for event_id, key in deliveries]
+    succeeded = sa.or_(failures.c.handler.is_(None), sa.tuple_(failures.c.event_id, failures.c.handler).in_(pairs))
+    connection.execute(sa.delete(failures).where(failures.c.event_id.in_(events), succeeded))
+
+
+def _error_text(exception: BaseException) -> str:
+    try:
+        return _text(str(exception))
+    except Exception as error:  # noqa: BLE001 - an exception may be as broken as the code that raised it
+        return f"(its text cannot be had: str() raised {type(error).__name__})"
+
+
 def _text(text: str) -> str:
     """What a text column of any database takes: no NUL, no half of a surrogate pair."""
-    printable = text[:_LONGEST_ERROR].replace("\x00", "\\x00")
+    printable = text[:_MAX_ERROR_CHARACTERS].replace("\x00", "\\x00")
     return printable.encode("utf-8", "backslashreplace").decode()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -1,0 +1,104 @@
+"""Attempts of an event's deliveries: how many there were, when the next is due, and how long to wait for it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+__all__ = ["Attempts", "RetryPolicy"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """How often a delivery is tried again, and when.
+
+    Attributes:
+        retries: attempts after the first one.
+        backoff: seconds before the first retry at most, and half of them at least; doubled for each further one.
+        max_backoff: the longest wait, in seconds.
+    """
+
+    retries: int
+    backoff: float
+    max_backoff: float
+
+    def wait(self, attempts: int) -> float:
+        """Draw the seconds to wait after that many attempts. Ranges of successive waits only touch, so waits grow."""
+        longest = min(self.backoff * 2.0 ** min(attempts - 1, 60), self.max_backoff)
+        return random.uniform(longest / 2, longest)  # noqa: S311 - to spread the load, not to be secret
+
+
+@dataclass(slots=True)
+class Attempts:
+    """The content of one column: the attempts of one entry, by the keys of its handlers.
+
+    Attributes:
+        made: attempts that failed.
+        due: when a handler that failed is called again. Until then the delivery is parked.
+        again: the handlers that were dispatched again after they had failed. While there are any, an engine in other
+            processes, which is given the whole event, calls no others: they may still be running.
+    """
+
+    made: dict[str, int] = field(default_factory=dict)
+    due: dict[str, datetime] = field(default_factory=dict)
+    again: set[str] = field(default_factory=set)
+
+    @classmethod
+    def parse(cls, text: str | None) -> Attempts:
+        """Read the column."""
+        if text is None:
+            return cls()
+        data: dict[str, Any] = json.loads(text)
+        due = {key: datetime.fromisoformat(moment) for key, moment in data["due"].items()}
+        return cls(data["made"], due, set(data["again"]))
+
+    def dump(self) -> str | None:
+        """Write the column; None where there is nothing to write."""
+        if not self.made:
+            return None
+        due = {key: moment.isoformat() for key, moment in self.due.items()}
+        return json.dumps({"made": self.made, "due": due, "again": sorted(self.again)})
+
+    def has_ripe(self, now: datetime) -> bool:
+        """Tell whether a retry is due."""
+        return any(moment <= now for moment in self.due.values())
+
+    @property
+    def next_due(self) -> datetime | None:
+        """When the first of the parked deliveries is due."""
+        return min(self.due.values(), default=None)
+
+    def park(self, key: str, made: int, due: datetime) -> None:
+        """Record a failed attempt, and when the next one is due."""
+        self.made[key] = made
+        self.due[key] = due
+        self.again.discard(key)
+
+    def take(self, pending: Collection[str], now: datetime, *, everything: bool) -> tuple[str, ...]:
+        """Return the handlers to be called now: those whose retry is due.
+
+        Args:
+            everything: all that are not parked, because nobody is making any of these deliveries, as far as is known.
+        """
+        ripe = {key for key, moment in self.due.items() if moment <= now}
+        self.due = {key: moment for key, moment in self.due.items() if key not in ripe}
+        if everything:
+            self.again.clear()
+            return tuple(key for key in pending if key not in self.due)
+        self.again |= ripe
+        return tuple(key for key in pending if key in ripe)
+
+    def may_begin(self, key: str) -> bool:
+        """Tell whether a handler may be called by an engine that was given the whole event."""
+        return key not in self.due and (not self.again or key in self.again)
+
+    def settle(self, keys: Collection[str]) -> None:
+        """Forget deliveries that are settled."""
+        for key in keys:
+            self.made.pop(key, None)
+            self.due.pop(key, None)
+            self.again.discard(key)
