@@ -9,13 +9,15 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
+import amqp.exceptions
 import kombu
+import kombu.exceptions
 import redis
 from support.services_kit import Proxy, own_queue, steady_port
 
@@ -203,6 +205,9 @@ class World:
         with kombu.Connection(self._broker_url()) as connection:
             return int(connection.channel().queue_declare(self.queue, passive=True).message_count)
 
+    broker_errors: ClassVar = (redis.RedisError, kombu.exceptions.KombuError, amqp.exceptions.AMQPError)
+    """Raised by :meth:`backlog`, beside :class:`OSError`, while the broker is unreachable."""
+
     def _broker_url(self) -> str:
         return str(self.own.url if self.own is not None else self.options.rabbitmq)
 
@@ -242,6 +247,7 @@ def opened(
     breaks_broker: bool = False,
     postgres: bool = False,
     embedded: bool = False,
+    settings: Mapping[str, str] | None = None,
 ) -> Generator[World]:
     """A world of this column, with the server and the worker running.
 
@@ -250,6 +256,7 @@ def opened(
         breaks_broker: whether it is.
         postgres: keep the data in PostgreSQL, behind a proxy.
         embedded: leave the broker to the server, which starts one.
+        settings: of the server and the worker, besides those of every world.
     """
     with tempfile.TemporaryDirectory(prefix="eventpact-faults-") as name, ExitStack() as stack:
         folder = Path(name)
@@ -272,6 +279,7 @@ def opened(
             "FAULTS_FOLDER": name,
             "FAULTS_SWEEPER": "on" if options.sweeper else "off",
             "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")])),
+            **(settings or {}),
         }
         own, broker, queue = None, Proxy("redis://127.0.0.1:1"), ""
         if column.broker and not embedded:
