@@ -35,6 +35,7 @@ from eventpact.infrastructure.outbox_dispatcher import OutboxEventDispatcher
 from eventpact.infrastructure.persistence.accounts import SqlAccountRepository, SqlVerificationCodes
 from eventpact.infrastructure.persistence.database import Database
 from eventpact.infrastructure.persistence.failure_store import FailureStore
+from eventpact.infrastructure.persistence.readiness import check_database
 from eventpact.infrastructure.persistence.replay import return_readable
 from eventpact.settings import Settings
 
@@ -118,10 +119,14 @@ class Application:
     metrics: Metrics | None
     database: Database
 
-    async def aclose(self) -> tuple[DomainEvent, ...]:
-        """Drain the dispatcher, then close the database. Returns the undelivered."""
+    async def aclose(self, timeout: float | None = None) -> tuple[DomainEvent, ...]:
+        """Drain the dispatcher, then close the database. Returns the undelivered.
+
+        Args:
+            timeout: seconds to drain; those of the settings where none are given.
+        """
         try:
-            return await self.dispatcher.aclose(self.settings.drain_timeout)
+            return await self.dispatcher.aclose(self.settings.drain_timeout if timeout is None else timeout)
         finally:
             self.database.close()
 
@@ -179,7 +184,7 @@ def bootstrap(settings: Settings) -> Application:
     parts = build_parts(settings)
     database = parts.database
     celery = _celery_app(settings, "web")
-    metrics = Metrics(parts.handlers, parts.stock, settles=celery is None) if settings.metrics else None
+    metrics = Metrics(parts.handlers, parts.stock, settles=celery is None) if settings.serves_metrics else None
 
     engine = engine_of(parts, celery)
     if settings.uses_outbox:
@@ -189,7 +194,7 @@ def bootstrap(settings: Settings) -> Application:
     dispatcher = engine(parts.handlers, parts.on_failure)
 
     unit_of_work: UnitOfWork = database.transaction if settings.uses_outbox else nullcontext
-    checks: dict[str, Callable[[], object]] = {"database": database.ping}
+    checks: dict[str, Callable[[], object]] = {"database": partial(check_database, database)}
     if celery is not None:
         checks["broker"] = partial(_ping_broker, celery)
     counts = {"failed": parts.failures.count}
@@ -317,7 +322,7 @@ def _ping_broker(app: Celery) -> None:
 
 
 def _mailer(settings: Settings) -> MailerService:
-    messages = Messages(settings.mail_from, settings.base_url)
+    messages = Messages(settings.mail_from, settings.links_begin_with)
     if settings.smtp is None:
         return FolderMailer(settings.data_dir / "mail", messages)
     return SmtpMailer(settings.smtp, messages, starttls=settings.smtp_starttls, timeout=settings.smtp_timeout)

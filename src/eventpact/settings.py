@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from email.message import EmailMessage
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import SplitResult, parse_qs, urlsplit
@@ -75,12 +76,27 @@ class Settings(BaseSettings):
         10.0, description="seconds that one answer of the mail server may take"
     )
     mail_from: str = Field("eventpact <no-reply@example.com>", description="the sender of mails")
-    base_url: str = Field("http://127.0.0.1:8000", description="the beginning of links in mails")
+    base_url: str | None = Field(
+        None, description="the beginning of links in mails; by default http:// with host and port"
+    )
     secret: SecretStr | None = Field(None, description="at least 32 characters, from which codes are derived")
     host: str = Field("127.0.0.1", description="the address to listen on")
     port: Annotated[int, _range(0, 65535)] = Field(8000, description="the port to listen on; 0 takes a free one")
-    docs: bool = Field(True, description="serve /docs and /openapi.json")
-    metrics: bool = Field(True, description="serve /metrics, which shows to anybody how many events there are")
+    trusted_proxies: str | None = Field(
+        None,
+        description="addresses or networks of the reverse proxies in front, separated by commas; only their"
+        " X-Forwarded-For tells the address of a client; by default none",
+    )
+    max_connections: Annotated[int, _range(10, 100_000)] = Field(
+        1000, description="open connections at most, and at most half of the files that the process may open"
+    )
+    docs: bool | None = Field(None, description="serve /docs and /openapi.json; by default not in production")
+    metrics: bool | None = Field(
+        None, description="serve /metrics; by default, except in production, which needs a token for it"
+    )
+    metrics_token: SecretStr | None = Field(
+        None, description="at least 16 characters, which /metrics then demands: Authorization: Bearer …"
+    )
     log_format: LogFormat = Field("text", description="text, or json: one object a line, with named fields")
     code_ttl: Annotated[timedelta, _seconds(0.001, 30 * _DAY_SECONDS)] = Field(
         timedelta(minutes=10), description="seconds for which a code is valid"
@@ -93,7 +109,9 @@ class Settings(BaseSettings):
     resend_interval: Annotated[timedelta, _seconds(0, 30 * _DAY_SECONDS)] = Field(
         timedelta(seconds=60), description="seconds between two mails to one owner"
     )
-    rate_limit: str = Field("20/minute", description="sign-ups a client address may make")
+    rate_limit: str = Field(
+        "20/minute", description="sign-ups, requests for a code, and tries of a code that a client address has, each"
+    )
     rate_limit_storage: str = Field(
         "memory://", repr=False, description="memory:// for one process, redis://… for several"
     )
@@ -190,11 +208,35 @@ class Settings(BaseSettings):
 
     @field_validator("base_url")
     @classmethod
-    def _base_url(cls, url: str) -> str:
+    def _base_url(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
         parts = _url(url, "http", "https")
         if not parts.hostname or not url.isprintable() or " " in url or parts.query or parts.fragment:
             raise ValueError("must be a URL such as https://shop.example")
         return url.rstrip("/")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _trusted_proxies(cls, proxies: str | None) -> str | None:
+        for proxy in (proxies or "").split(",") if proxies is not None else ():
+            try:
+                everybody = ip_network(proxy.strip(), strict=False).prefixlen == 0
+            except ValueError:
+                everybody = True
+            if everybody:
+                raise ValueError(
+                    "must be addresses or networks such as 10.0.0.7,192.0.2.0/24; a trusted one can pretend to be any"
+                    " client"
+                )
+        return proxies
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _metrics_token(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and not re.fullmatch(r"[!-~]{16,}", token.get_secret_value()):
+            raise ValueError("must have at least 16 characters, and no spaces; make one with: openssl rand -hex 32")
+        return token
 
     @field_validator("host")
     @classmethod
@@ -245,6 +287,10 @@ class Settings(BaseSettings):
             missing = [f"{PREFIX}{name.upper()}" for name in wanted if name not in self.model_fields_set]
             if missing:
                 raise ValueError(f"{', '.join(missing)} must be set in production")
+            if not (self.base_url or "").startswith("https://"):
+                raise ValueError(f"{PREFIX}BASE_URL must begin with https:// in production: codes travel in its links")
+            if self.metrics and self.metrics_token is None:
+                raise ValueError(f"{PREFIX}METRICS_TOKEN must be set in production to serve /metrics")
         if self.dispatcher == "celery":
             waits = [min(self.retry_backoff * 2.0**n, _MAX_RETRY_WAIT_SECONDS) for n in range(self._celery_retries)]
             on_redis = not (self.broker or "").startswith("amqp")
@@ -262,6 +308,31 @@ class Settings(BaseSettings):
         if self.answer_step is None:
             return 0.1 if self.environment == "production" else 0.0
         return self.answer_step.total_seconds()
+
+    @property
+    def serves_docs(self) -> bool:
+        """Whether ``/docs`` and ``/openapi.json`` are served."""
+        return self.environment != "production" if self.docs is None else self.docs
+
+    @property
+    def serves_metrics(self) -> bool:
+        """Whether ``/metrics`` is served: in production only with a token."""
+        if self.metrics is None:
+            return self.environment != "production" or self.metrics_token is not None
+        return self.metrics
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """The trusted proxies, one by one."""
+        return () if self.trusted_proxies is None else tuple(map(str.strip, self.trusted_proxies.split(",")))
+
+    @property
+    def links_begin_with(self) -> str:
+        """The base URL: by default the address that the server listens on, as seen from its own machine."""
+        if self.base_url is not None:
+            return self.base_url
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - not listened on
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def uses_outbox(self) -> bool:

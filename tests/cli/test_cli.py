@@ -134,7 +134,7 @@ def test_the_server_serves_on_loopback_stops_in_good_order_and_leaves_no_broker(
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5) as answer:
                     assert answer.status == 200
                 with pytest.raises(urllib.error.HTTPError):
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/verify?email=ada@example.com", timeout=5)
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/verified?email=ada@example.com", timeout=5)
                 break
             except OSError:
                 assert server.poll() is None, (tmp_path / "log").read_text()

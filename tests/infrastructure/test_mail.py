@@ -17,7 +17,7 @@ import pytest
 from aiosmtpd.smtp import SMTP, AuthResult
 
 from eventpact.application.ports import MailRejectedError
-from eventpact.infrastructure.mail import FolderMailer, Messages, SmtpMailer
+from eventpact.infrastructure.mail import MAX_CONNECTIONS, FolderMailer, Messages, SmtpMailer
 
 MESSAGES = Messages("Shop <no-reply@shop.example>", "https://shop.example")
 
@@ -205,6 +205,99 @@ async def test_a_server_that_does_not_answer_is_given_up() -> None:
         for writer in held:
             writer.close()
             await writer.wait_closed()
+
+
+class Counting(Inbox):
+    """Counts connections: those there ever were, and the most at once; mails are held until as many as told came."""
+
+    def __init__(self, hold: int = 0) -> None:
+        super().__init__()
+        self.open: set[int] = set()
+        self.ever, self.most, self.hold = 0, 0, hold
+        self.enough = asyncio.Event()
+
+    async def handle_EHLO(self, server: Any, session: Any, envelope: Any, hostname: str, options: Any) -> Any:  # noqa: N802
+        session.host_name = hostname
+        self.ever += 1
+        return options
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+        self.open.add(id(session))
+        self.most = max(self.most, len(self.open))
+        if len(self.open) >= self.hold:
+            self.enough.set()
+        await self.enough.wait()
+        self.open.discard(id(session))
+        return await super().handle_DATA(server, session, envelope)
+
+
+async def test_many_mails_share_few_connections_that_are_used_again() -> None:
+    inbox = Counting(hold=MAX_CONNECTIONS)
+    async with smtp_server(inbox) as url:
+        mailer = SmtpMailer(url, MESSAGES, starttls=None, timeout=30)
+        mails = [mailer.send(to=f"a{n}@example.com", template="sign-up-repeated", context={}) for n in range(100)]
+        await asyncio.gather(*mails)
+    assert len(inbox.mails) == 100
+    assert inbox.most == inbox.ever == MAX_CONNECTIONS
+
+
+async def test_a_connection_that_the_server_has_closed_meanwhile_costs_no_mail() -> None:
+    inbox = Inbox()
+    async with smtp_server(inbox) as url:
+        mailer = SmtpMailer(url, MESSAGES, starttls=None, timeout=5)
+        await mailer.send(to="ada@example.com", template="sign-up-repeated", context={})
+    port = int(url.rsplit(":", 1)[1])
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: SMTP(inbox, loop=loop), "127.0.0.1", port)
+    try:
+        await mailer.send(to="ada@example.com", template="sign-up-repeated", context={})
+    finally:
+        server.close()
+    assert len(inbox.mails) == 2
+
+
+async def test_an_idle_connection_is_closed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventpact.infrastructure.mail.IDLE_SECONDS", 0.05)
+    inbox = Counting()
+    async with smtp_server(inbox) as url:
+        mailer = SmtpMailer(url, MESSAGES, starttls=None, timeout=5)
+        await mailer.send(to="ada@example.com", template="sign-up-repeated", context={})
+        async with asyncio.timeout(10):
+            while [task for task in asyncio.all_tasks() if task.get_name() == "eventpact-smtp-idle"]:
+                await asyncio.sleep(0.01)  # between two looks at the tasks
+        await mailer.send(to="ada@example.com", template="sign-up-repeated", context={})
+    assert (len(inbox.mails), inbox.ever) == (2, 2)
+
+
+def test_a_mailer_serves_one_loop_after_another() -> None:
+    inbox = Inbox()
+
+    async def one_mail(mailer: SmtpMailer | None) -> SmtpMailer:
+        async with smtp_server(inbox) as url:
+            mailer = SmtpMailer(url, MESSAGES, starttls=None, timeout=5) if mailer is None else mailer
+            mailer._connect.keywords["port"] = int(url.rsplit(":", 1)[1])
+            await mailer.send(to="ada@example.com", template="sign-up-repeated", context={})
+            return mailer
+
+    mailer = asyncio.run(one_mail(None))
+    asyncio.run(one_mail(mailer))
+    assert len(inbox.mails) == 2
+
+
+async def test_a_sender_that_the_server_refuses_is_no_fault_of_the_mail() -> None:
+    class Picky(Inbox):
+        async def handle_MAIL(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802
+            return "550 this sender is not yours"
+
+    async with smtp_server(Picky()) as url:
+        with pytest.raises(aiosmtplib.SMTPSenderRefused):
+            await send(url)
+
+
+@pytest.mark.parametrize("address", ["=?utf-8?q?eve=40evil.example=2C?=@example.com", "Eve <eve@example.com>"])
+async def test_a_header_holds_the_address_and_nothing_that_was_made_of_it(tmp_path: Path, address: str) -> None:
+    with pytest.raises(MailRejectedError):
+        await FolderMailer(tmp_path, MESSAGES).send(to=address, template="sign-up-repeated", context={})
 
 
 async def test_a_server_that_is_away_may_be_tried_again() -> None:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
+import os
 import signal
+import socket
 import sys
+import time
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
 import uvicorn
 
 from eventpact.bootstrap import build_parts
+from eventpact.infrastructure.http.connections import ConnectionLimits
 from eventpact.infrastructure.http.main import create_app
 from eventpact.infrastructure.monitoring.logs import configure
 from eventpact.settings import Settings
@@ -28,15 +34,21 @@ def serve(settings: Settings) -> int:
     """Serve until a signal says stop; running requests and handlers get their time. Returns the exit code.
 
     Raises:
-        CannotStartError: what the application is made of cannot be opened.
+        CannotStartError: a part of the application cannot be opened.
         SettingsError: a setting is of no use here.
     """
-    # What cannot be opened is told in a line; while the server comes up it would be a traceback.
+    # An error here is reported in one line; while the server comes up it would be a traceback.
     build_parts(settings).database.close()
     # uvicorn stops in good order, and then raises the signal again; the broker must be stopped after that.
     signal.signal(signal.SIGTERM, _exit)
     configure(settings.log_format)
     with contextlib.ExitStack() as stack:
+        sockets = None
+        if settings.port == 0:
+            # Taken before the mailer is built, because the links in mails name the port.
+            family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+            listener = stack.enter_context(socket.create_server((settings.host, 0), family=family))
+            sockets, settings = [listener], settings.model_copy(update={"port": listener.getsockname()[1]})
         if settings.dispatcher == "celery" and settings.broker is None:
             from eventpact.infrastructure.celery.embedded_broker import BrokerError, EmbeddedBroker
 
@@ -47,19 +59,10 @@ def serve(settings: Settings) -> int:
                 return 1
             settings = settings.model_copy(update={"broker": broker.url})
             print("an embedded broker is running; start a worker beside this server: eventpact worker", flush=True)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                create_app(settings),
-                host=settings.host,
-                port=settings.port,
-                log_config=None,  # its records go where all others do
-                log_level="info",
-                server_header=False,
-            )
-        )
+        server = _Server(settings, abandon=stack.close)
         logging.getLogger("uvicorn.access").addFilter(_without_what_clients_write)
         try:
-            server.run()
+            server.run(sockets)
         except KeyboardInterrupt:
             return 130
         except SystemExit:
@@ -76,8 +79,74 @@ def serve(settings: Settings) -> int:
     return 0
 
 
+class _Server(uvicorn.Server):
+    """uvicorn, configured on purpose.
+
+    Args:
+        abandon: stops what runs beside the server, when a second signal says that it must end at once.
+    """
+
+    def __init__(self, settings: Settings, abandon: Callable[[], None]) -> None:
+        self._app = create_app(settings)
+        self._drain_seconds = settings.drain_timeout
+        self._abandon = abandon
+        most = _connections(settings.max_connections)
+        super().__init__(
+            uvicorn.Config(
+                self._app,
+                host=settings.host,
+                port=settings.port,
+                loop="asyncio",
+                http=ConnectionLimits(most, settings.proxies).protocol(),  # type: ignore[arg-type]
+                ws="none",
+                # asyncio accepts the whole backlog in one go, before a connection can be counted.
+                backlog=max(8, most // 8),
+                # Its default trusts every process of this machine.
+                proxy_headers=bool(settings.proxies),
+                forwarded_allow_ips=list(settings.proxies),
+                timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
+                log_config=None,  # its records go where all others do
+                log_level="info",
+                server_header=False,
+            )
+        )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if sockets:  # of sockets that it is given uvicorn says nothing
+            host, port = sockets[0].getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            logging.getLogger("uvicorn.error").info("Uvicorn running on http://%s:%d", shown, port)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End in good order on the first signal, by a deadline for requests and handlers together; else at once."""
+        if self.should_exit:
+            self._abandon()
+            os._exit(128 + sig)
+        self._app.state.stop_at = time.monotonic() + self._drain_seconds
+        super().handle_exit(sig, frame)
+
+
+def _connections(most: int) -> int:
+    """Leave half of the files that this process may open to databases, brokers and mails."""
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return most
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY or files // 2 >= most:
+        return most
+    logging.getLogger("eventpact").warning(
+        "%d connections at once instead of %d, because this process may open %d files (ulimit -n)",
+        files // 2,
+        most,
+        files,
+    )
+    return files // 2
+
+
 def _without_what_clients_write(record: logging.LogRecord) -> bool:
-    """What a client writes behind a question mark, or as a path that there is not, may be an e-mail address."""
+    """Mask parts that clients write: a query, or an unknown path, may be an e-mail address."""
     if isinstance(record.args, tuple) and len(record.args) == 5:
         client, method, path, http_version, status = record.args
         shown = "(unknown)" if status == 404 else str(path).partition("?")[0]

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 from uuid import uuid4
+from weakref import WeakKeyDictionary
 
 import aiosmtplib
 
 from eventpact.application.ports import MailRejectedError
 
 __all__ = ["FolderMailer", "Messages", "SmtpMailer"]
+
+MAX_CONNECTIONS: Final = 10
+"""SMTP connections of one process at once. Mails beyond wait; a mail server would refuse hundreds."""
+
+IDLE_SECONDS: Final = 10.0
 
 # The address stands in the link's fragment, which no browser sends, so that no server on the way logs it.
 _TEMPLATES: Final = {
@@ -100,7 +108,7 @@ class FolderMailer:
 
 
 class SmtpMailer:
-    """Hands each mail to an SMTP server.
+    """Hands each mail to an SMTP server, over few connections that are used again.
 
     Args:
         url: ``smtp://user:password@host:port``, or ``smtps://`` for TLS from the start.
@@ -111,54 +119,96 @@ class SmtpMailer:
 
     def __init__(self, url: str, messages: Messages, *, starttls: bool | None, timeout: float) -> None:
         parts = urlsplit(url)
-        self._tls = parts.scheme == "smtps"
-        self._host = parts.hostname or "localhost"
-        self._port = parts.port
-        self._username = unquote(parts.username) if parts.username else None
-        self._password = unquote(parts.password) if parts.password else None
-        # Whoever stands between could hide the offer, and read the password.
-        self._starttls = True if starttls is None and self._password is not None else starttls
+        tls = parts.scheme == "smtps"
+        password = unquote(parts.password) if parts.password else None
+        # An attacker on the way could hide the offer of STARTTLS, and read the password.
+        insists = True if starttls is None and password is not None else starttls
+        self._connect = partial(
+            aiosmtplib.SMTP,
+            hostname=parts.hostname or "localhost",
+            port=parts.port,
+            username=unquote(parts.username) if parts.username else None,
+            password=password,
+            use_tls=tls,
+            start_tls=False if tls else insists,
+            timeout=timeout,
+        )
         self._messages = messages
-        self._timeout = timeout
+        # A connection belongs to the loop that opened it.
+        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pool] = WeakKeyDictionary()
 
     async def send(self, *, to: str, template: str, context: Mapping[str, str]) -> None:
-        """Send the mail over a connection of its own.
+        """Send the mail, at once or as soon as one of the connections is free.
 
         Raises:
-            MailRejectedError: the server refused this mail for good (a 5xx reply to its sender, recipient or content),
-                or there can be no such recipient, or not on this server.
-            aiosmtplib.SMTPException: it was not sent this time, or the server could not be talked to as is set.
+            MailRejectedError: the server refused this recipient or this mail permanently (5xx), or there can be no
+                such recipient, or not on this server.
+            aiosmtplib.SMTPException: it was not sent this time. A server that refuses the sender, the login or the
+                connection is of this kind even with 5xx: it refuses every mail until somebody mends the settings.
             OSError: the server cannot be reached.
         """
         message = self._messages.build(to, template, context)
-        try:
-            await aiosmtplib.send(
-                message,
-                recipients=[to],
-                hostname=self._host,
-                port=self._port,
-                username=self._username,
-                password=self._password,
-                use_tls=self._tls,
-                start_tls=False if self._tls else self._starttls,
-                timeout=self._timeout,
-            )
-        except aiosmtplib.SMTPRecipientsRefused as error:
-            if all(refusal.code >= 500 for refusal in error.recipients):
-                raise MailRejectedError(f"the mail server refused the recipient ({_codes(error)})") from None
-            raise
-        except (aiosmtplib.SMTPSenderRefused, aiosmtplib.SMTPDataError) as error:
-            if error.code >= 500:
-                raise MailRejectedError(f"the mail server refused the mail ({error.code})") from None
-            raise
-        except aiosmtplib.SMTPNotSupported as error:
-            if "SMTPUTF8" in str(error):
+        pool = self._pools.setdefault(asyncio.get_running_loop(), _Pool(self._connect))
+        async with pool.connection() as smtp:
+            try:
+                await smtp.send_message(message, recipients=[to])
+            except aiosmtplib.SMTPRecipientsRefused as error:
+                if all(refusal.code >= 500 for refusal in error.recipients):
+                    raise MailRejectedError(f"the mail server refused the recipient ({_codes(error)})") from None
+                raise
+            except aiosmtplib.SMTPDataError as error:
+                if error.code >= 500:
+                    raise MailRejectedError(f"the mail server refused the mail ({error.code})") from None
+                raise
+            except aiosmtplib.SMTPNotSupported:
                 raise MailRejectedError("the mail server takes no address beyond ASCII (no SMTPUTF8)") from None
-            raise  # STARTTLS or a login, which is a matter of settings
-        except UnicodeError:
-            raise  # the name of the server, likewise
-        except ValueError:
-            raise MailRejectedError("the address of the recipient cannot stand in an SMTP command") from None
+            except ValueError:
+                raise MailRejectedError("the address of the recipient cannot stand in an SMTP command") from None
+
+
+class _Pool:
+    """The SMTP connections of one event loop.
+
+    Args:
+        connect: makes one that is not connected yet.
+    """
+
+    def __init__(self, connect: Callable[[], aiosmtplib.SMTP]) -> None:
+        self._connect = connect
+        self._room = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._idle: dict[aiosmtplib.SMTP, asyncio.Task[None]] = {}
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncGenerator[aiosmtplib.SMTP]:
+        """Lend a connection. It is closed if the mail fails, because its state is not known then."""
+        async with self._room:
+            smtp = await self._take()
+            try:
+                yield smtp
+            except BaseException:
+                smtp.close()
+                raise
+            # A task, not a timer, so that a loop that ends and cancels its tasks closes the connection, too.
+            self._idle[smtp] = asyncio.create_task(asyncio.sleep(IDLE_SECONDS), name="eventpact-smtp-idle")
+            self._idle[smtp].add_done_callback(partial(self._close, smtp))
+
+    async def _take(self) -> aiosmtplib.SMTP:
+        while self._idle:
+            smtp, idle = self._idle.popitem()
+            idle.cancel()
+            try:
+                await smtp.noop()
+            except (aiosmtplib.SMTPException, OSError):  # the server has closed it meanwhile
+                smtp.close()
+            else:
+                return smtp
+        smtp = self._connect()
+        await smtp.connect()
+        return smtp
+
+    def _close(self, smtp: aiosmtplib.SMTP, _: asyncio.Task[None]) -> None:
+        if self._idle.pop(smtp, None) is not None:
+            smtp.close()
 
 
 def _codes(error: aiosmtplib.SMTPRecipientsRefused) -> str:

@@ -31,7 +31,17 @@ async def test_a_body_that_is_too_large_is_told_so_whether_or_not_its_length_was
 async def test_only_json_is_taken(client: Client, media_type: str) -> None:
     content = b'{"email": "ada@example.com", "display_name": "Ada"}'
     headers = {"Content-Type": media_type} if media_type else {}
-    assert_problem(await client.http.post("/accounts", content=content, headers=headers), 422)
+    assert_problem(await client.http.post("/accounts", content=content, headers=headers), 415)
+    assert not client.mails()
+
+
+@pytest.mark.parametrize(
+    "address", ["=?utf-8?q?eve=40evil.example=2C?=@example.com", "a=?us-ascii?b?ZXZl?=@example.com"]
+)
+async def test_an_address_that_a_mail_library_would_decode_is_refused(client: Client, address: str) -> None:
+    for path, body in BODIES.items():
+        answer = await client.http.post(path, json=body | {"email": address})
+        assert answer.status_code == (422 if path == "/accounts" else {"code": 400}.get([*body][-1], 202))
     assert not client.mails()
 
 

@@ -22,11 +22,11 @@ def test_the_schema_is_the_committed_one() -> None:
 
 def test_every_operation_declares_every_status() -> None:
     assert {path: set(operation["responses"]) for path, operation in OPERATIONS.items()} == {
-        "/accounts": {"202", "400", "405", "413", "422", "429", "500", "503"},
-        "/accounts/verify": {"200", "400", "405", "413", "422", "429", "500", "503"},
-        "/accounts/verification-codes": {"202", "400", "405", "413", "422", "429", "500", "503"},
-        "/health/live": {"200", "405", "413", "500"},
-        "/health/ready": {"200", "405", "413", "500", "503"},
+        "/accounts": {"202", "400", "405", "408", "413", "415", "422", "429", "500", "503"},
+        "/accounts/verify": {"200", "400", "405", "408", "413", "415", "422", "429", "500", "503"},
+        "/accounts/verification-codes": {"202", "400", "405", "408", "413", "415", "422", "429", "500", "503"},
+        "/health/live": {"200", "405", "408", "413", "500"},
+        "/health/ready": {"200", "405", "408", "413", "500", "503"},
     }
 
 

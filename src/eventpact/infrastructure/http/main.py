@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from hmac import compare_digest
 from importlib.metadata import version
-from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 
 from eventpact.bootstrap import Application, bootstrap
 from eventpact.domain.account import CreateAccountData
-from eventpact.infrastructure.http.middleware import BodyLimit, ClientLimit, EvenPace, InFlightLimit
-from eventpact.infrastructure.http.models import (
-    Accepted,
-    AccountBody,
-    CodeRequest,
-    Health,
-    Redemption,
-    SignUp,
-)
+from eventpact.infrastructure.http.json_route import JsonRoute
+from eventpact.infrastructure.http.middleware import BodyLimit, ClientLimit, EvenPace, InFlightLimit, Requests
+from eventpact.infrastructure.http.models import Accepted, AccountBody, CodeRequest, Health, Redemption, SignUp
 from eventpact.infrastructure.http.openapi import Api, problem_of, problems, success
-from eventpact.infrastructure.http.problems import install, unavailable
+from eventpact.infrastructure.http.pages import add_docs, add_verification_page
+from eventpact.infrastructure.http.problems import install, problem, unavailable
+from eventpact.infrastructure.http.readiness import Readiness
 from eventpact.settings import Settings, load_settings
 
 __all__ = ["create_app"]
@@ -30,7 +27,9 @@ MAX_BODY_BYTES = 16 * 1024
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application, which opens its engines when it starts and drains its dispatcher when it stops.
+    """Build the application, which opens its engines when it starts and drains its dispatcher when it stops.
+
+    A server that stops by a deadline of its own puts that into ``app.state.stop_at``, by ``time.monotonic``.
 
     Args:
         settings: those of the environment where none are given.
@@ -39,14 +38,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         SettingsError: a setting of the environment is wrong.
     """
     settings = settings or load_settings()
+    limit = ClientLimit(settings.rate_limit, settings.rate_limit_storage)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.application = bootstrap(settings)
+        application = bootstrap(settings)
+        checks = {**application.checks, "rate_limit": limit.check} if limit.is_shared else application.checks
+        app.state.application, app.state.readiness = application, Readiness(checks, application.counts)
         try:
             yield
         finally:
-            await app.state.application.aclose()
+            stop_at = getattr(app.state, "stop_at", None)
+            await application.aclose(None if stop_at is None else max(0.0, stop_at - time.monotonic()))
 
     app = Api(
         title="eventpact",
@@ -55,24 +58,28 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         license_info={"name": "MIT", "identifier": "MIT"},
         openapi_tags=[
             {"name": "accounts", "description": "Sign up, and prove to read the mail of an address."},
-            {"name": "health", "description": "What those who run the server ask it."},
+            {"name": "health", "description": "Questions of those who run the server."},
         ],
         lifespan=lifespan,
-        docs_url="/docs" if settings.docs else None,
+        docs_url=None,
         redoc_url=None,
-        openapi_url="/openapi.json" if settings.docs else None,
+        openapi_url="/openapi.json" if settings.serves_docs else None,
         redirect_slashes=False,
-        responses=problems(405, 413, 500),
+        responses=problems(405, 408, 413, 500),
     )
     if settings.answers_at:
         app.add_middleware(EvenPace, step=settings.answers_at)
     app.add_middleware(InFlightLimit, most=settings.max_in_flight)
     app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
     install(app)
-    _add_account_routes(app, ClientLimit(settings.rate_limit, settings.rate_limit_storage))
+    app.add_middleware(Requests)
+    _add_account_routes(app, limit)
     _add_health_routes(app)
-    if settings.metrics:
-        _add_metrics_route(app)
+    add_verification_page(app, lambda request: limit.count("verify", _host(request)))
+    if settings.serves_docs:
+        add_docs(app, "openapi.json")
+    if settings.serves_metrics:
+        _add_metrics_route(app, settings)
     return app
 
 
@@ -86,13 +93,15 @@ def _host(request: Request) -> str:
 
 
 def _add_account_routes(app: FastAPI, limit: ClientLimit) -> None:
-    @app.post(
+    api = APIRouter(route_class=JsonRoute)
+
+    @api.post(
         "/accounts",
         status_code=202,
         operation_id="createAccount",
         summary="Sign up",
         tags=["accounts"],
-        responses=problems(400, 422, 429, 503) | success(202, "Accepted", "verify", "requestCode", "signUpAgain"),
+        responses=problems(400, 415, 422, 429, 503) | success(202, "Accepted", "verify", "requestCode", "signUpAgain"),
     )
     def create_account(body: SignUp, request: Request) -> Accepted:
         """Create an account and mail a verification code to its owner.
@@ -104,12 +113,12 @@ def _add_account_routes(app: FastAPI, limit: ClientLimit) -> None:
         _application(request).create_account.execute(data)
         return Accepted()
 
-    @app.post(
+    @api.post(
         "/accounts/verify",
         operation_id="verifyAccount",
         summary="Verify an address",
         tags=["accounts"],
-        responses=problems(422, 429, 503)
+        responses=problems(415, 422, 429, 503)
         | success(200, "Verified", "verifyAgain", "requestCode", "signUpAgain")
         | {400: problem_of(400, "the code is wrong, used or expired, or the body cannot be read", "requestCode")},
     )
@@ -124,13 +133,13 @@ def _add_account_routes(app: FastAPI, limit: ClientLimit) -> None:
             verified=account.verified,
         )
 
-    @app.post(
+    @api.post(
         "/accounts/verification-codes",
         status_code=202,
         operation_id="requestCode",
         summary="Ask for another code",
         tags=["accounts"],
-        responses=problems(400, 422, 429, 503) | success(202, "Accepted", "verify"),
+        responses=problems(400, 415, 422, 429, 503) | success(202, "Accepted", "verify"),
     )
     def request_code(body: CodeRequest, request: Request) -> Accepted:
         """Mail another code, which voids the one before. The answer is always the same.
@@ -140,6 +149,8 @@ def _add_account_routes(app: FastAPI, limit: ClientLimit) -> None:
         limit.count("resend", _host(request))
         _application(request).resend_code.execute(body.email)
         return Accepted()
+
+    app.include_router(api)
 
 
 def _add_health_routes(app: FastAPI) -> None:
@@ -155,33 +166,29 @@ def _add_health_routes(app: FastAPI) -> None:
         tags=["health"],
         responses=problems(503),
     )
-    def ready(request: Request) -> Health:
-        """Asks the database, and the broker if there is one; counts what waits and what has failed."""
-        application = _application(request)
-        outcomes = {name: _ask(check) for name, check in application.checks.items()}
-        healthy = all(outcome == "ok" for outcome in outcomes.values())
-        counts = {name: count() for name, count in application.counts.items()} if outcomes["database"] == "ok" else {}
-        if not healthy:
-            away = ", ".join(name for name, outcome in outcomes.items() if outcome != "ok")
+    async def ready(request: Request) -> Health:
+        """Writes to the database, and asks the broker and the storage of limits where there are any.
+
+        Counts the deliveries that wait and that have failed. An answer is up to a second old.
+        """
+        readiness: Readiness = request.app.state.readiness
+        report = await readiness.report()
+        if report.failing:
             return unavailable(  # type: ignore[return-value]  # a response passes as it is
-                f"what requests need is away: {away}", checks=outcomes, counts=counts
+                f"requests cannot be served: {', '.join(report.failing)}", checks=report.checks, counts=report.counts
             )
-        return Health(status="ok", checks=outcomes, counts=counts)
+        return Health(status="ok", checks=report.checks, counts=report.counts)
 
 
-def _add_metrics_route(app: FastAPI) -> None:
+def _add_metrics_route(app: FastAPI, settings: Settings) -> None:
     @app.get("/metrics", include_in_schema=False)
     def metrics(request: Request) -> Response:
-        """For Prometheus. Answers without the database, too, with what this process has counted."""
+        """For Prometheus. While the database is unreachable, the counters of this process are answered alone."""
+        if settings.metrics_token is not None:
+            wanted = f"Bearer {settings.metrics_token.get_secret_value()}"
+            if not compare_digest(request.headers.get("authorization", "").encode(), wanted.encode()):
+                return problem(401, "send the metrics token", headers={"WWW-Authenticate": "Bearer"})
         application = _application(request)
         assert application.metrics is not None
         content, media_type = application.metrics.expose(request.headers.get("accept", ""))
         return Response(content, headers={"Content-Type": media_type})
-
-
-def _ask(check: Any) -> str:
-    try:
-        check()
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is told
-        return type(error).__name__
-    return "ok"

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import Counter
 from ipaddress import IPv6Address, ip_address
+from typing import Final
+from uuid import uuid4
 
 import limits
 from limits.errors import ConfigurationError
@@ -13,10 +16,43 @@ from limits.storage import storage_from_string
 from limits.strategies import MovingWindowRateLimiter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from eventpact.infrastructure.http.problems import TooManyRequestsError, problem, unavailable
+from eventpact.infrastructure.http.problems import TooManyRequestsError, problem, too_many, unavailable
+from eventpact.infrastructure.monitoring.logs import REQUEST_ID
 from eventpact.settings import SettingsError
 
-__all__ = ["BodyLimit", "ClientLimit", "EvenPace", "InFlightLimit", "client_of"]
+__all__ = ["FEW", "BodyLimit", "ClientLimit", "EvenPace", "InFlightLimit", "Requests", "client_of"]
+
+FEW: Final = 10
+"""Requests and connections that every client may have at once, however busy the server is."""
+
+
+class Requests:
+    """Gives each request an id for the log and the answer, and a client that is an address or nobody.
+
+    A trusted proxy is believed about the address of its client, but not about anything else that may stand there,
+    because it would be logged.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = uuid4().hex
+        # Never reset: the server logs the request after this has returned, in the same context.
+        REQUEST_ID.set(request_id)
+        if scope.get("client") and not _is_address(scope["client"][0]):
+            scope["client"] = ("unknown", 0)
+
+        async def identified(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                more = [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
+                message["headers"] = [*message["headers"], *more]
+            await send(message)
+
+        await self._app(scope, receive, identified)
 
 
 class BodyLimit:
@@ -83,28 +119,36 @@ class EvenPace:
 class InFlightLimit:
     """Answers 503 to what comes while ``most`` requests about accounts are being served, so that none waits for long.
 
-    They are served by a pool of threads, whose queue has no end of its own.
+    They are served by a pool of threads, whose queue has no end of its own. One client gets as many as are still free
+    for the others, so that it cannot keep them out.
     """
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self._app = app
         self._most = most
-        self._in_flight = 0
+        self._in_flight: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not _is_about_accounts(scope):
             await self._app(scope, receive, send)
             return
-        if self._in_flight >= self._most:
+        client = client_of(scope["client"][0] if scope.get("client") else "unknown")
+        free = self._most - self._in_flight.total()
+        if free <= 0:
             await unavailable("the server is busy; nothing was done, send the same request again later")(
                 scope, receive, send
             )
             return
-        self._in_flight += 1
+        if self._in_flight[client] >= max(FEW, free):
+            await too_many("too many requests at once from this address", retry_after=1)(scope, receive, send)
+            return
+        self._in_flight[client] += 1
         try:
             await self._app(scope, receive, send)
         finally:
-            self._in_flight -= 1
+            self._in_flight[client] -= 1
+            if not self._in_flight[client]:
+                del self._in_flight[client]
 
 
 class ClientLimit:
@@ -114,13 +158,17 @@ class ClientLimit:
         rate: as the ``limits`` library writes it, ``20/minute``. It holds for each kind of request by itself.
         storage: ``memory://``, or ``redis://…`` where several processes must count together.
 
+    Attributes:
+        is_shared: True where the storage is another process, which may be unreachable.
+
     Raises:
         SettingsError: there is no such storage, or no library for it.
     """
 
     def __init__(self, rate: str, storage: str) -> None:
+        self.is_shared = not storage.startswith("memory:")
         self._rate = limits.parse(rate)
-        waits = {} if storage.startswith("memory:") else {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
+        waits = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0} if self.is_shared else {}
         try:
             self._storage = storage_from_string(storage, wrap_exceptions=True, **waits)
         except ConfigurationError as error:
@@ -151,7 +199,15 @@ class ClientLimit:
 
 
 def _is_about_accounts(scope: Scope) -> bool:
-    return scope["type"] == "http" and str(scope["path"]).startswith("/accounts")
+    return scope["type"] == "http" and str(scope["path"]).startswith(("/accounts", "/verify"))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def client_of(host: str) -> str:

@@ -9,15 +9,19 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from eventpact.domain.account import NAME_PATTERN
 
-__all__ = ["Accepted", "AccountBody", "CodeRequest", "Health", "Problem", "Redemption", "SignUp"]
+__all__ = ["Accepted", "AccountBody", "CodeRequest", "Health", "Problem", "Redemption", "SignUp", "ascii_address"]
 
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True, frozen=True)
 
 
-def _ascii_address(address: str) -> str:
-    """Translate an international domain into punycode. The domain layer takes nothing but ASCII."""
+def ascii_address(address: str) -> str:
+    """Translate an international domain into punycode. The domain layer takes nothing but ASCII.
+
+    Raises:
+        ValueError: it is no e-mail address.
+    """
     try:
         # A test environment is where the domain "test" exists, and as good as any to somebody who tries this out.
         valid = validate_email(
@@ -39,7 +43,7 @@ Email = Annotated[
         examples=["ada@example.com"],
         json_schema_extra={"format": "email"},
     ),
-    AfterValidator(_ascii_address),
+    AfterValidator(ascii_address),
 ]
 
 

@@ -1,4 +1,4 @@
-"""What the OpenAPI schema tells beyond the models: every status with its headers and an example, and what follows."""
+"""The part of the OpenAPI schema beyond the models: every status with its headers, an example and links."""
 
 from __future__ import annotations
 

@@ -20,7 +20,16 @@ from eventpact.application.commands import InvalidCodeError
 from eventpact.domain.account import InvalidAccountError
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError
 
-__all__ = ["PROBLEMS", "ProblemResponse", "TooManyRequestsError", "install", "problem", "title", "unavailable"]
+__all__ = [
+    "PROBLEMS",
+    "ProblemResponse",
+    "TooManyRequestsError",
+    "install",
+    "problem",
+    "title",
+    "too_many",
+    "unavailable",
+]
 
 _log = logging.getLogger("eventpact")
 
@@ -28,16 +37,18 @@ PROBLEMS = {
     400: "the body cannot be read; send JSON in UTF-8",
     404: "there is nothing at this address",
     405: "this address does not take that method; the Allow header lists those that it takes",
+    408: "the request was not complete in time",
     413: "the body is too large",
+    415: "the body must be JSON, and say so: Content-Type: application/json",
     422: "the request is malformed; see errors for what is wrong where",
     429: "too many requests from this address; try again after the seconds that Retry-After tells",
     500: "something went wrong on the server; error_id finds it in the log",
-    503: "something that is needed is away; send the same request again later",
+    503: "something that is needed is unreachable; send the same request again later",
 }
-"""What each error means, and what to do."""
+"""The meaning of each error, and the way out of it."""
 
-RETRY_AFTER = "5"
-"""Seconds after which a client should try again what a part that is away refused."""
+RETRY_AFTER_SECONDS = 5
+"""Seconds after which a client should repeat a request that an unreachable part made fail."""
 
 
 class TooManyRequestsError(Exception):
@@ -65,8 +76,13 @@ def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = Non
 
 
 def unavailable(detail: str, **more: object) -> ProblemResponse:
-    """The answer while something is away, which tells when to try again."""
-    return problem(503, detail, headers={"Retry-After": RETRY_AFTER}, **more)
+    """The answer while a part is unreachable, which says when to try again."""
+    return problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)}, **more)
+
+
+def too_many(detail: str, *, retry_after: int) -> ProblemResponse:
+    """The answer to a client that has used up a limit, which says when to try again."""
+    return problem(429, detail, headers={"Retry-After": str(retry_after)})
 
 
 def title(status: int) -> str:
@@ -104,12 +120,15 @@ async def _invalid_account(_: Request, error: InvalidAccountError) -> ProblemRes
     return problem(422, PROBLEMS[422], errors=errors)
 
 
-async def _invalid_code(_: Request, error: Exception) -> ProblemResponse:
+async def _invalid_code(request: Request, error: Exception) -> ProblemResponse:
+    metrics = request.app.state.application.metrics
+    if metrics is not None:
+        metrics.code_refused()
     return problem(400, str(error))
 
 
 async def _too_many(_: Request, error: TooManyRequestsError) -> ProblemResponse:
-    return problem(429, str(error), headers={"Retry-After": str(error.retry_after)})
+    return too_many(str(error), retry_after=error.retry_after)
 
 
 async def _refused(_: Request, error: Exception) -> ProblemResponse:

@@ -8,14 +8,19 @@ from __future__ import annotations
 import json
 import logging
 import time
+from contextvars import ContextVar
 from typing import Any, Final, Literal
 
-__all__ = ["FIELDS", "JsonFormatter", "LogFormat", "about", "configure", "formatter"]
+__all__ = ["FIELDS", "REQUEST_ID", "JsonFormatter", "LogFormat", "about", "configure", "formatter"]
 
 LogFormat = Literal["text", "json"]
 
 FIELDS: Final = ("event", "event_id", "handler", "attempt")
 """The attributes of a record that say what it is about; a record has those that apply."""
+
+
+REQUEST_ID: Final[ContextVar[str]] = ContextVar("eventpact_request_id")
+"""The id of the request that is being served, or that dispatched the event which is being handled."""
 
 
 def about(event: str, event_id: object, handler: str | None = None, attempt: int | None = None) -> dict[str, Any]:
@@ -39,17 +44,26 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             "process": record.process,
             **{name: getattr(record, name) for name in FIELDS if hasattr(record, name)},
+            **_request(),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
 
 
+class TextFormatter(logging.Formatter):
+    """One line a record, which ends with the id of the request where there is one."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return " ".join([super().formatMessage(record), *(f"[{name} {value}]" for name, value in _request().items())])
+
+
 def formatter(log_format: LogFormat) -> logging.Formatter:
-    """What formats the records of a process."""
-    return (
-        JsonFormatter() if log_format == "json" else logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
-    )
+    """Return the formatter of the records of a process."""
+    return JsonFormatter() if log_format == "json" else TextFormatter()
 
 
 def configure(log_format: LogFormat) -> None:
@@ -57,3 +71,8 @@ def configure(log_format: LogFormat) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(formatter(log_format))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def _request() -> dict[str, str]:
+    request_id = REQUEST_ID.get(None)
+    return {} if request_id is None else {"request": request_id}

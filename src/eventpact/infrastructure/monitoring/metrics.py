@@ -5,9 +5,7 @@ Labels are names of event types, of outcomes and of errors; nothing of an event 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -20,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from eventpact.domain.dispatcher import DispatchError
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.dispatching.threads import in_thread
+from eventpact.infrastructure.monitoring.shared_answer import SharedAnswer
 
 __all__ = ["Metrics", "Stock"]
 
@@ -62,6 +60,9 @@ class Metrics:
         self._settled = self._counter(
             "eventpact_deliveries_settled", "Deliveries that handlers in this process settled.", "event", "outcome"
         )
+        self._refused_codes = Counter(
+            "eventpact_codes_refused", "Wrong, used or expired verification codes.", registry=self._registry
+        )
         for event_type in event_types:
             self._accepted.labels(event_type.__name__)
             for outcome in ("succeeded", "failed") if settles else ():
@@ -80,6 +81,10 @@ class Metrics:
     def failed(self, event: DomainEvent) -> None:
         self._settled.labels(type(event).__name__, "failed").inc()
 
+    def code_refused(self) -> None:
+        """Count a verification code that was wrong, used or expired: many mean that somebody is guessing."""
+        self._refused_codes.inc()
+
     def expose(self, accept: str) -> tuple[bytes, str]:
         """All of it in the best format that an ``Accept`` header names, and the content type. May ask the database."""
         encode, content_type = choose_encoder(accept)
@@ -93,13 +98,11 @@ class _StockCollector(Collector):
     """Takes stock at each scrape; when the database is away, or does not answer, it tells that, and nothing else."""
 
     def __init__(self, take_stock: Callable[[], Stock]) -> None:
-        self._take_stock = take_stock
-        self._lock = threading.Lock()
-        self._asked: Future[Stock] | None = None
+        self._stock = SharedAnswer(take_stock, name="eventpact-metrics")
 
     def collect(self) -> Iterator[Metric]:
         try:
-            stock = self._ask().result(_LONGEST)
+            stock = self._stock.future().result(_LONGEST)
         except (SQLAlchemyError, TimeoutError):
             yield _gauge("eventpact_database_up", "Whether the database answered this scrape.", 0)
             return
@@ -111,13 +114,6 @@ class _StockCollector(Collector):
             yield _gauge(
                 "eventpact_outbox_oldest_seconds", "Age of the oldest event in the outbox.", oldest.total_seconds()
             )
-
-    def _ask(self) -> Future[Stock]:
-        """Ask in a thread: a frozen database may keep it for ever, but never more than one."""
-        with self._lock:
-            if self._asked is None or self._asked.done():
-                self._asked = in_thread(self._take_stock, name="eventpact-metrics")
-            return self._asked
 
 
 def _gauge(name: str, documentation: str, value: float) -> Metric:

@@ -1,4 +1,4 @@
-"""How many mails each mailbox was sent, whichever spelling of its address was used."""
+"""Counters of the mails to each mailbox, and one row that the readiness check writes to."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,7 +15,13 @@ def upgrade() -> None:
         sa.Column("mailed_at", sa.DateTime(timezone=True)),
         sa.Column("noticed_at", sa.DateTime(timezone=True)),
     )
+    op.create_table(
+        "readiness",
+        sa.Column("check_id", sa.Integer, primary_key=True),
+        sa.Column("checked_at", sa.DateTime(timezone=True), nullable=False),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("readiness")
     op.drop_table("mailboxes")

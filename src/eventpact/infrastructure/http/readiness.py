@@ -1,0 +1,85 @@
+"""Readiness: asks every part that requests need, at most once a second."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy.exc import DBAPIError
+
+from eventpact.infrastructure.monitoring.shared_answer import SharedAnswer
+
+__all__ = ["Readiness", "Report"]
+
+_log = logging.getLogger("eventpact")
+
+FRESH_SECONDS: Final = 1.0
+ANSWER_SECONDS: Final = 5.0
+"""A part that has not answered by then counts as unreachable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The outcome of each check, ``ok`` or the kind of its error, and the counts where the database answers."""
+
+    checks: dict[str, str]
+    counts: dict[str, int]
+
+    @property
+    def failing(self) -> list[str]:
+        """The names of the checks that failed, with the kind of each error."""
+        return [f"{name} ({outcome})" for name, outcome in self.checks.items() if outcome != "ok"]
+
+
+class Readiness:
+    """Asks in one thread, so that neither a flood of questions nor a frozen part keeps others from being served.
+
+    Args:
+        checks: by name, functions that raise when a part is unreachable or refuses writes.
+        counts: by name, functions that count rows. They need the check named ``database`` to pass.
+    """
+
+    def __init__(self, checks: Mapping[str, Callable[[], object]], counts: Mapping[str, Callable[[], int]]) -> None:
+        self._checks = checks
+        self._counts = counts
+        self._current = "database"
+        self._answer = SharedAnswer(self._ask, name="eventpact-readiness", fresh_seconds=FRESH_SECONDS)
+
+    async def report(self) -> Report:
+        """Return the last report, or a new one once that is a second old."""
+        answer = asyncio.shield(asyncio.wrap_future(self._answer.future()))
+        try:
+            return await asyncio.wait_for(answer, ANSWER_SECONDS)
+        except TimeoutError:
+            return Report({self._current: "no answer"}, {})
+
+    def _ask(self) -> Report:
+        outcomes = {}
+        for name, check in self._checks.items():
+            self._current = name
+            outcomes[name] = _outcome(name, check)
+        self._current = "database"
+        if outcomes["database"] != "ok":
+            return Report(outcomes, {})
+        return Report(outcomes, {name: count() for name, count in self._counts.items()})
+
+
+def _outcome(name: str, check: Callable[[], object]) -> str:
+    try:
+        check()
+    except Exception as error:  # noqa: BLE001 - every error is an outcome, and reported
+        _log.warning("not ready: %s: %s", name, _kind(error))
+        return _kind(error)
+    return "ok"
+
+
+def _kind(error: Exception) -> str:
+    """Name the error, without its text, which may hold an address of the network or a password.
+
+    SQLite names its errors by codes such as ``SQLITE_FULL``, PostgreSQL's driver by classes such as ``DiskFull``.
+    """
+    cause: BaseException | None = error.orig if isinstance(error, DBAPIError) else error.__cause__
+    return str(getattr(cause, "sqlite_errorname", None) or type(cause or error).__name__)
