@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -13,14 +11,10 @@ from eventpact.domain.dispatcher import (
     DispatcherClosedError,
     DispatchError,
     DispatchUncertainError,
-    EventDispatcher,
     FailedDelivery,
-    FailureSink,
-    Handlers,
 )
 from eventpact.domain.events import DomainEvent
 from eventpact.testing import RecordingEventDispatcher
-from eventpact_contracts import EventDispatcherContract
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +25,6 @@ class Ordered(DomainEvent):
 @dataclass(frozen=True, kw_only=True)
 class Gift(Ordered):
     to: str = ""
-
-
-class TestRecordingEventDispatcher(EventDispatcherContract):
-    guarantees = RecordingEventDispatcher.guarantees
-    target = "eventpact.testing:RecordingEventDispatcher"
-
-    @contextmanager
-    def subject(self, handlers: Handlers, on_failure: FailureSink) -> Iterator[EventDispatcher]:
-        yield RecordingEventDispatcher(handlers, on_failure=on_failure)
 
 
 def test_accepted_events_are_recorded_in_order_and_by_exact_type() -> None:

@@ -80,6 +80,9 @@ IMPLEMENTATIONS: Final = {
         hooks={"settle_timeout": 8.0},
     ),
     "TestObservedAsyncio": Implementation("contract.observed:observed_asyncio", hooks={"needs_loop": True}),
+    "TestRecording": Implementation(
+        "eventpact.testing:RecordingEventDispatcher", ordering=Ordering.FIFO, blocks_caller=True
+    ),
     "TestThreadPool": Implementation("examples.thread_pool_dispatcher:ThreadPoolDispatcher"),
 }
 

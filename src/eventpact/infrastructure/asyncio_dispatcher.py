@@ -62,7 +62,9 @@ class AsyncioEventDispatcher(EventDispatcher):
     needs_loop: ClassVar[bool] = True
     """Built where a loop runs, it can be dispatched to from any thread at once; the contract suite does so."""
 
-    guarantees = Guarantees(blocks_caller=False, retries=0, delivery=Delivery.AT_MOST_ONCE, ordering=Ordering.NONE)
+    guarantees: Guarantees = Guarantees(
+        blocks_caller=False, retries=0, delivery=Delivery.AT_MOST_ONCE, ordering=Ordering.NONE
+    )
 
     def __init__(
         self,

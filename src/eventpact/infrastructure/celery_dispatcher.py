@@ -79,7 +79,7 @@ class CeleryEventDispatcher(EventDispatcher):
         self._app = celery_app
         conf = celery_app.conf
         survives = is_amqp(celery_app) and conf.task_acks_late and conf.task_reject_on_worker_lost
-        self.guarantees = Guarantees(
+        self.guarantees: Guarantees = Guarantees(
             blocks_caller=False,
             retries=retries,
             delivery=Delivery.AT_LEAST_ONCE if survives else Delivery.AT_MOST_ONCE,

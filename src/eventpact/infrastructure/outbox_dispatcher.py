@@ -132,7 +132,7 @@ class OutboxEventDispatcher(EventDispatcher):
         self._closing = False
         self._lock = threading.Lock()
         self._inner, self._deliveries = self._open()
-        self.guarantees = Guarantees(
+        self.guarantees: Guarantees = Guarantees(
             blocks_caller=False,
             retries=self._inner.guarantees.retries or retries,
             delivery=Delivery.AT_LEAST_ONCE,

@@ -42,7 +42,9 @@ class SyncEventDispatcher(EventDispatcher):
         RegistrationError: ``handlers`` or ``on_failure`` is impossible (law A4).
     """
 
-    guarantees = Guarantees(blocks_caller=True, retries=0, delivery=Delivery.AT_MOST_ONCE, ordering=Ordering.FIFO)
+    guarantees: Guarantees = Guarantees(
+        blocks_caller=True, retries=0, delivery=Delivery.AT_MOST_ONCE, ordering=Ordering.FIFO
+    )
 
     def __init__(self, handlers: Handlers, *, on_failure: FailureSink | None = None) -> None:
         self._table = SubscriptionTable(handlers)

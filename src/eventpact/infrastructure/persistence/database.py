@@ -60,11 +60,13 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._url = sa.make_url(url)
-        self.is_sqlite = self._url.get_backend_name() == "sqlite"
+        self.is_sqlite: bool = self._url.get_backend_name() == "sqlite"
         if self.is_sqlite:
             if self._url.database:
                 Path(self._url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.engine = sa.create_engine(self._url, connect_args={"timeout": _WAIT}, pool_size=20, pool_timeout=2)
+            self.engine: sa.Engine = sa.create_engine(
+                self._url, connect_args={"timeout": _WAIT}, pool_size=20, pool_timeout=2
+            )
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", self._begin_immediate)
         else:
