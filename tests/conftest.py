@@ -26,7 +26,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a Valkey server that lives as long as the test session."""
     from eventpact.infrastructure.celery.embedded_broker import EmbeddedBroker
 
-    with EmbeddedBroker(tmp_path_factory.mktemp("broker")) as broker:
+    with EmbeddedBroker(tmp_path_factory.mktemp("broker"), port=0) as broker:
         yield broker.url
 
 
@@ -35,7 +35,7 @@ def own_valkey(tmp_path: Path) -> Iterator[object]:
     """A Valkey server for one test, which may stop it, freeze it and start it again."""
     from eventpact.infrastructure.celery.embedded_broker import EmbeddedBroker
 
-    with EmbeddedBroker(tmp_path / "own-broker") as broker:
+    with EmbeddedBroker(tmp_path / "own-broker", port=0) as broker:
         yield broker
 
 

@@ -180,7 +180,8 @@ class Settings(BaseSettings):
     @field_validator("broker")
     @classmethod
     def _broker(cls, url: str | None) -> str | None:
-        if url is not None and not _url(url, "redis", "rediss", "amqp", "amqps").hostname:
+        parts = None if url is None else _url(url, "redis", "rediss", "redis+socket", "amqp", "amqps")
+        if parts is not None and not (parts.path if parts.scheme == "redis+socket" else parts.hostname):
             raise ValueError("must name a host, as redis://127.0.0.1:6379/0 does")
         return url
 
@@ -352,6 +353,12 @@ class Settings(BaseSettings):
     def outbox_retries(self) -> int:
         """How often the outbox tries again."""
         return 20 if self.retries is None else self.retries
+
+    @property
+    def keeps_files(self) -> bool:
+        """Whether the data folder is needed, because an embedded default is."""
+        on_embedded_broker = self.dispatcher == "celery" and self.broker is None
+        return on_embedded_broker or None in (self.database, self.smtp, self.secret)
 
     @property
     def database_url(self) -> str:

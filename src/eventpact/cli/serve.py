@@ -9,14 +9,17 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
 import uvicorn
 
 from eventpact.bootstrap import build_parts
+from eventpact.cli.settings import in_force
 from eventpact.infrastructure.http.connections import ConnectionLimits
 from eventpact.infrastructure.http.main import create_app
 from eventpact.infrastructure.monitoring.logs import configure
@@ -40,8 +43,10 @@ def serve(settings: Settings) -> int:
     # An error here is reported in one line; while the server comes up it would be a traceback.
     build_parts(settings).database.close()
     # uvicorn stops in good order, and then raises the signal again; the broker must be stopped after that.
-    signal.signal(signal.SIGTERM, _exit)
+    lost = threading.Event()
+    signal.signal(signal.SIGTERM, partial(_exit, lost))
     configure(settings.log_format)
+    logging.getLogger("eventpact").info("serving with %s", in_force(settings))
     with contextlib.ExitStack() as stack:
         sockets = None
         if settings.port == 0:
@@ -57,6 +62,7 @@ def serve(settings: Settings) -> int:
             except BrokerError as error:
                 print(f"eventpact: {error}", file=sys.stderr)
                 return 1
+            broker.watch(partial(_give_up, lost))
             settings = settings.model_copy(update={"broker": broker.url})
             print("an embedded broker is running; start a worker beside this server: eventpact worker", flush=True)
         server = _Server(settings, abandon=stack.close)
@@ -154,5 +160,11 @@ def _without_what_clients_write(record: logging.LogRecord) -> bool:
     return True
 
 
-def _exit(_: int, __: FrameType | None) -> NoReturn:
-    raise SystemExit(0)
+def _give_up(lost: threading.Event) -> None:
+    """Stop this server in good order, because its embedded broker is lost."""
+    lost.set()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _exit(lost: threading.Event, _: int, __: FrameType | None) -> NoReturn:
+    raise SystemExit(1 if lost.is_set() else 0)

