@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -32,16 +33,19 @@ class DemoError(Exception):
 class Process:
     """``eventpact`` with some arguments, in a process group of its own, for the time of a ``with`` block.
 
+    It reads no setting but those of ``environment``.
+
     Attributes:
         module: what is run, by the name of its module.
         start_seconds: how long it may take to come up.
     """
 
     module = "eventpact"
-    start_seconds = 20.0
+    start_seconds = 60.0
 
     def __init__(self, folder: Path, environment: dict[str, str], *arguments: str) -> None:
         self._arguments = arguments
+        self._folder = folder
         self._environment = environment
         self._log = folder / f"{arguments[0]}.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -50,7 +54,8 @@ class Process:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - ourselves
                 [sys.executable, "-m", self.module, *self._arguments],
-                env=os.environ | self._environment,
+                env=_without_settings(os.environ) | self._environment,
+                cwd=self._folder,  # where there is no .env but one that the caller wrote
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -99,6 +104,10 @@ class Process:
 
     def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
         (self.stop if kind is None else self.kill)()
+
+
+def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if not name.upper().startswith("EVENTPACT")}
 
 
 class Server(Process):

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import eventpact
 from eventpact.infrastructure.celery.embedded_broker import BrokerError, EmbeddedBroker
 from eventpact_contracts.demo.mail_server import MailServer
 from eventpact_contracts.demo.processes import DemoError, Process, Server, Worker
@@ -41,18 +38,16 @@ class _Row:
     retried: int
     accepted_before_kill: int
     lost: int
-    changed_lines: int
 
 
 def main() -> int:
     """Run the demo, print its table. Returns the exit code."""
     started = time.monotonic()
     rows: list[_Row] = []
-    before = _business_code()
     try:
         for dispatcher in ("sync", "asyncio", "celery"):
             with tempfile.TemporaryDirectory(prefix="eventpact-demo-") as folder, ExitStack() as stack:
-                rows.append(_try(dispatcher, Path(folder), stack, before))
+                rows.append(_try(dispatcher, Path(folder), stack))
     except (DemoError, BrokerError) as error:
         print(f"eventpact demo: {error}", file=sys.stderr)
         return 1
@@ -64,7 +59,7 @@ def main() -> int:
     return 0
 
 
-def _try(dispatcher: str, folder: Path, stack: ExitStack, before: Mapping[str, list[str]]) -> _Row:
+def _try(dispatcher: str, folder: Path, stack: ExitStack) -> _Row:
     mail = stack.enter_context(MailServer(_MAIL_SECONDS))
     environment = {
         "EVENTPACT_DATA_DIR": str(folder),
@@ -127,7 +122,6 @@ def _try(dispatcher: str, folder: Path, stack: ExitStack, before: Mapping[str, l
         retried=retried,
         accepted_before_kill=len(accepted),
         lost=len(lost),
-        changed_lines=_changed(before, _business_code()),
     )
 
 
@@ -162,20 +156,6 @@ def _sign_up_and_kill(dispatcher: str, mail: MailServer, server: Server, worker:
     return accepted
 
 
-def _business_code() -> dict[str, list[str]]:
-    (package,) = eventpact.__path__
-    files = sorted(path for layer in ("domain", "application") for path in (Path(package) / layer).glob("*.py"))
-    return {str(path): path.read_text().splitlines() for path in files}
-
-
-def _changed(before: Mapping[str, list[str]], after: Mapping[str, list[str]]) -> int:
-    return sum(
-        line[:1] in "+-"
-        for path in before.keys() | after.keys()
-        for line in difflib.ndiff(before.get(path, []), after.get(path, []))
-    )
-
-
 def _say(dispatcher: str, text: str) -> None:
     print(f"  {dispatcher:8} {text} ...", file=sys.stderr, flush=True)
 
@@ -190,7 +170,6 @@ def _table(rows: list[_Row]) -> str:
         ("codes redeemed", *(f"{row.verified} of {row.mails}" for row in rows)),
         ("failures retried with success", *(f"{row.retried} of {row.refused}" for row in rows)),
         ("lost after the kill", *(f"{row.lost} of {row.accepted_before_kill} accepted" for row in rows)),
-        ("lines of business code changed", *(str(row.changed_lines) for row in rows)),
     ]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n" + "\n".join(
