@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
-
-from alembic.util import CommandError
-from sqlalchemy.exc import SQLAlchemyError
 
 from eventpact.application.codes import CodeMaker
 from eventpact.application.commands import CreateAccountCommand, ResendCodeCommand, VerifyAccountCommand
@@ -35,6 +30,7 @@ from eventpact.infrastructure.outbox_dispatcher import OutboxEventDispatcher
 from eventpact.infrastructure.persistence.accounts import SqlAccountRepository, SqlVerificationCodes
 from eventpact.infrastructure.persistence.database import Database
 from eventpact.infrastructure.persistence.failure_store import FailureStore
+from eventpact.infrastructure.persistence.opening import agree, database_file, open_database, open_folder, open_secret
 from eventpact.infrastructure.persistence.readiness import check_database
 from eventpact.infrastructure.persistence.replay import return_readable
 from eventpact.settings import Settings
@@ -51,6 +47,7 @@ __all__ = [
     "build_relay",
     "build_worker",
     "engine_of",
+    "existing",
     "with_broker",
 ]
 
@@ -65,6 +62,7 @@ class Parts:
         handlers: every event type with its handlers.
         failures: the store of failed deliveries.
         outbox: the store that events are written to, if the settings say so.
+        agreement: the facts that a server and its workers must share.
     """
 
     settings: Settings
@@ -74,6 +72,7 @@ class Parts:
     handlers: Handlers
     failures: FailureStore
     outbox: OutboxStore
+    agreement: Mapping[str, str]
 
     @property
     def on_failure(self) -> FailureReporter:
@@ -132,20 +131,16 @@ class Application:
 
 
 def build_parts(settings: Settings) -> Parts:
-    """Build the handlers and the parts that they need. An embedded SQLite file is migrated.
+    """Build the handlers and the parts that they need. An embedded SQLite file is made and migrated.
 
     Raises:
-        CannotStartError: the data folder cannot be used, or the embedded database not opened.
+        CannotStartError: the data folder, the secret or the database cannot be used.
     """
-    try:
-        return _build_parts(settings)
-    except OSError as error:
-        raise CannotStartError(f"{error.filename}: {error.strerror}; give another folder with --data-dir") from error
-
-
-def _build_parts(settings: Settings) -> Parts:
-    maker, mailer = CodeMaker(_secret(settings)), _mailer(settings)
-    database = _open(settings)
+    if settings.keeps_files:
+        open_folder(settings.data_dir)
+    secret = settings.secret.get_secret_value().encode() if settings.secret else open_secret(settings.data_dir)
+    maker, mailer = CodeMaker(secret), _mailer(settings)
+    database = open_database(settings.database_url, migrate=settings.database is None)
     repository = SqlAccountRepository(database, settings.resend_interval)
     codes = SqlVerificationCodes(database, maker, settings.code_ttl)
     verify = VerifyAccountEmailHandler(codes, mailer)
@@ -162,21 +157,28 @@ def _build_parts(settings: Settings) -> Parts:
         handlers=handlers,
         failures=FailureStore(database, SubscriptionTable(handlers)),
         outbox=OutboxStore(database),
+        agreement=agree(database, secret, outbox=settings.uses_outbox),
     )
 
 
-def _open(settings: Settings) -> Database:
-    database = Database(settings.database_url)
-    if settings.database is None:
-        try:
-            database.migrate()
-        except (SQLAlchemyError, CommandError) as error:
-            database.close()
-            raise CannotStartError(
-                f"the database in {settings.data_dir} cannot be used ({type(error).__name__}); was it made by a newer"
-                " version, or by something else?"
-            ) from error
-    return database
+def existing(settings: Settings) -> Settings:
+    """Return the settings of a server that was started before; nothing is made for them.
+
+    Raises:
+        CannotStartError: there is no such database, or no such secret.
+    """
+    database, secret = database_file(settings.database_url), settings.data_dir / "secret"
+    if database is not None and not database.exists():
+        raise CannotStartError(
+            f"there is no eventpact here: {database} does not exist; give the server's folder with --data-dir, or its"
+            " database with --database"
+        )
+    if settings.secret is None and not secret.exists():
+        raise CannotStartError(
+            f"there is no eventpact here: {secret} does not exist; give the server's folder with --data-dir, or its"
+            " secret with EVENTPACT_SECRET"
+        )
+    return settings
 
 
 def bootstrap(settings: Settings) -> Application:
@@ -277,6 +279,7 @@ def _celery(parts: Parts, app: Celery, handlers: Handlers, on_failure: FailureSi
         on_unreadable=parts.failures.keep_unreadable,
         retries=parts.settings.celery_retries,
         backoff=parts.settings.retry_backoff,
+        agreement=parts.agreement,
     )
 
 
@@ -326,21 +329,3 @@ def _mailer(settings: Settings) -> MailerService:
     if settings.smtp is None:
         return FolderMailer(settings.data_dir / "mail", messages)
     return SmtpMailer(settings.smtp, messages, starttls=settings.smtp_starttls, timeout=settings.smtp_timeout)
-
-
-def _secret(settings: Settings) -> bytes:
-    if settings.secret is not None:
-        return settings.secret.get_secret_value().encode()
-    # In production the setting is mandatory. Workers of this machine read the same file, and it survives a restart.
-    path = settings.data_dir / "secret"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f"secret.{os.getpid()}.{secrets.token_hex(4)}")
-    draft.touch(mode=0o600)
-    draft.write_text(secrets.token_hex(32))
-    try:
-        os.link(draft, path)  # the first process wins, and nobody reads half a secret
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
-    return path.read_text().encode()

@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+from typing import Any, Final
 
 from celery import signals
 
-from eventpact.bootstrap import build_worker, with_broker
+from eventpact.bootstrap import build_worker, existing, with_broker
+from eventpact.environment import CannotStartError
+from eventpact.infrastructure.celery.consumer import refusal
 from eventpact.infrastructure.celery.messages import PREFIX
 from eventpact.infrastructure.monitoring.logs import JsonFormatter, about
 from eventpact.settings import load_settings
 
 __all__ = ["app", "run"]
 
+_CONNECT_SECONDS: Final = 5
+
 
 # Whatever the settings name, a worker is for Celery.
-app, dispatcher, parts = build_worker(with_broker(load_settings(dispatcher="celery")))
+app, dispatcher, parts = build_worker(with_broker(existing(load_settings(dispatcher="celery"))))
 
 
 @signals.after_setup_logger.connect(weak=False)
@@ -46,11 +52,25 @@ def _forget_connections(**_: object) -> None:
 
 
 def run(*, concurrency: int) -> int:
-    """Work until a signal says stop. Returns the exit code."""
-    # The banner is no log record.
-    quiet = ["--quiet"] if parts.settings.log_format == "json" else []
-    # Two workers of one name cannot live on one RabbitMQ; by default all of a machine have the same.
-    name = ["--hostname", f"eventpact-{os.getpid()}@%h"]
-    options = ["--concurrency", str(concurrency), "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
-    app.worker_main([*quiet, "worker", *name, *options])
-    return 0
+    """Work until a signal says stop. Returns the exit code.
+
+    Raises:
+        CannotStartError: the broker refuses this worker. An unreachable one is waited for.
+    """
+    try:
+        with app.connection_for_read(connect_timeout=_CONNECT_SECONDS) as connection:
+            connection.ensure_connection(max_retries=0)
+    except Exception as error:
+        if reason := refusal(error):
+            raise CannotStartError(f"{reason}; check EVENTPACT_BROKER") from error
+    worker: Any = app.Worker(
+        # Two workers of one name cannot live on one RabbitMQ; by default all of a machine have the same.
+        hostname=f"eventpact-{os.getpid()}@{socket.gethostname()}",
+        concurrency=concurrency,
+        loglevel="INFO",
+        without_gossip=True,
+        without_mingle=True,
+        quiet=parts.settings.log_format == "json",  # the banner is no log record
+    )
+    worker.start()
+    return int(worker.exitcode or 0)

@@ -11,7 +11,7 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from eventpact.bootstrap import Parts, build_parts, engine_of, with_broker
+from eventpact.bootstrap import Parts, build_parts, engine_of, existing, with_broker
 from eventpact.domain.dispatcher import DispatchError, EventDispatcher, Handlers
 from eventpact.infrastructure.dispatching.failures import FailureReporter
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
@@ -36,6 +36,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     Raises:
         CannotStartError: a broker is needed, and none is set or running.
     """
+    settings = existing(settings)
     if options.action == "retry" and not settings.uses_outbox:
         settings = with_broker(settings)
     parts = build_parts(settings)

@@ -106,7 +106,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_failed(commands)
 
-    _add_settings(_add(commands, "migrate", "bring the database to the newest schema"), "database", "data_dir")
+    migrate = _add(commands, "migrate", "bring the database to the newest schema")
+    _add_settings(migrate, "database", "data_dir")
+    migrate.add_argument(
+        "--new-secret", action="store_true", help="accept a changed secret; codes mailed with the one before are void"
+    )
     _add_settings(
         _add(
             commands,

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 
-from alembic.util import CommandError
-from sqlalchemy.exc import SQLAlchemyError
-
-from eventpact.infrastructure.persistence.database import Database
+from eventpact.infrastructure.persistence.deployment import secret_fingerprint, state
+from eventpact.infrastructure.persistence.opening import open_database, open_folder, open_secret
 from eventpact.settings import Settings
 
 __all__ = ["run"]
 
 
-def run(_: object, settings: Settings) -> int:
-    """Migrate. Returns the exit code."""
-    try:
-        database = Database(settings.database_url)
-    except OSError as error:
-        print(f"eventpact: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
-    try:
-        database.migrate()
-    except CommandError:
-        print("eventpact: the database has the schema of a newer version; upgrade eventpact", file=sys.stderr)
-        return 1
-    except SQLAlchemyError as error:
-        print(f"eventpact: the database cannot be migrated: {type(error).__name__}; is it up?", file=sys.stderr)
-        return 1
-    finally:
-        database.close()
+def run(options: argparse.Namespace, settings: Settings) -> int:
+    """Migrate. Returns the exit code.
+
+    Raises:
+        CannotStartError: the database cannot be opened, or has the schema of a newer version.
+    """
+    if settings.database is None or (options.new_secret and settings.secret is None):
+        open_folder(settings.data_dir)
+    database = open_database(settings.database_url, migrate=True)
     print("the database has the newest schema")
+    if options.new_secret:
+        secret = settings.secret.get_secret_value().encode() if settings.secret else open_secret(settings.data_dir)
+        state(database, "secret", secret_fingerprint(secret))
+        print("the secret is accepted; codes that were mailed with the one before are void")
+    database.close()
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 
-from eventpact.bootstrap import build_relay, with_broker
+from eventpact.bootstrap import build_relay, existing, with_broker
 from eventpact.infrastructure.monitoring.logs import configure
 from eventpact.settings import Settings
 
@@ -19,7 +19,7 @@ def run(_: object, settings: Settings) -> int:
         CannotStartError: a part of the relay cannot be opened.
     """
     configure(settings.log_format)
-    asyncio.run(_relay(with_broker(settings)))
+    asyncio.run(_relay(with_broker(existing(settings))))
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from celery import Celery
@@ -58,6 +59,8 @@ class CeleryEventDispatcher(EventDispatcher):
         backoff: seconds before the first retry, at most; doubled for each further one, of which the second half is
             random.
         max_backoff: what it is not doubled beyond.
+        agreement: facts that every process of the deployment must share, by name. A message states them; a worker that
+            states others sets the message aside as unreadable, and never handles it.
 
     Raises:
         RegistrationError: ``handlers`` is impossible (law A4).
@@ -73,6 +76,7 @@ class CeleryEventDispatcher(EventDispatcher):
         retries: int = 3,
         backoff: float = 2.0,
         max_backoff: float = 60.0,
+        agreement: Mapping[str, str] | None = None,
     ) -> None:
         self._table = SubscriptionTable(handlers)
         failures = FailureReporter(on_failure)
@@ -85,6 +89,7 @@ class CeleryEventDispatcher(EventDispatcher):
             delivery=Delivery.AT_LEAST_ONCE if survives else Delivery.AT_MOST_ONCE,
             ordering=Ordering.NONE,
         )
+        self._agreement = dict(agreement or {})
         self._queue = queue_of(celery_app)
         self._publisher = Publisher(celery_app)
         self._retry_publisher = Publisher(celery_app, _RETRY_STEP)
@@ -105,6 +110,7 @@ class CeleryEventDispatcher(EventDispatcher):
                 retries=retries,
                 backoff=backoff,
                 max_backoff=max_backoff,
+                agreement=self._agreement,
             )
             celery_app.tasks.pop(task.name, None)
             celery_app.register_task(task)
@@ -127,7 +133,7 @@ class CeleryEventDispatcher(EventDispatcher):
                 return
             self._publishing += 1
         try:
-            message = event_message(self._app, event)
+            message = event_message(self._app, event, agreement=self._agreement)
             self._publisher.publish(task_name(type(event)), message, self._queue)
         finally:
             with self._lock:

@@ -8,12 +8,13 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from celery import Celery
+from celery.exceptions import WorkerShutdown
 from celery.worker.consumer import Consumer
 
 from eventpact.infrastructure.celery.queues import declare_queues
 from eventpact.infrastructure.dispatching.unreadable import UnreadableMessage, UnreadableSink
 
-__all__ = ["KeepingConsumer", "UnreadableMessage", "UnreadableSink", "keep_unreadable", "tell_unreadable"]
+__all__ = ["KeepingConsumer", "UnreadableMessage", "UnreadableSink", "keep_unreadable", "refusal", "tell_unreadable"]
 
 _log = logging.getLogger("eventpact")
 
@@ -26,7 +27,10 @@ def keep_unreadable(app: Celery, sink: UnreadableSink) -> None:
 
 
 def tell_unreadable(app: Celery, message: UnreadableMessage) -> None:
-    """Hand ``message`` to the app's sink, and tell the log."""
+    """Hand ``message`` to the app's sink, and log it once it is stored."""
+    sink = _sinks.get(app)
+    if sink is not None:
+        sink(message)
     _log.error(
         "a message for %s (%s) was set aside: %s",
         message.name,
@@ -34,9 +38,16 @@ def tell_unreadable(app: Celery, message: UnreadableMessage) -> None:
         message.reason,
         extra={"event_id": message.message_id},
     )
-    sink = _sinks.get(app)
-    if sink is not None:
-        sink(message)
+
+
+def refusal(error: BaseException) -> str | None:
+    """Return the broker's words if it refuses the user, the password, or the virtual host."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if type(cause).__name__ in {"AccessRefused", "NotAllowed", "AuthenticationError", "NoPermissionError"}:
+            return f"the broker refuses this worker: {' '.join(str(cause).split())}"
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 class KeepingConsumer(Consumer):
@@ -53,8 +64,18 @@ class KeepingConsumer(Consumer):
     connection_errors: tuple[type[BaseException], ...]
 
     def connect(self) -> Any:
-        """Connect, with the queues declared that rejected messages go to, and those that wait for a retry."""
-        connection = super().connect()
+        """Connect, with the queues declared that rejected messages go to, and those that wait for a retry.
+
+        Raises:
+            WorkerShutdown: the broker refuses this worker, which trying again does not change.
+        """
+        try:
+            connection = super().connect()
+        except Exception as error:
+            if reason := refusal(error):
+                _log.critical("%s; this worker stops", reason)
+                raise WorkerShutdown(1) from error
+            raise
         retries = max((getattr(task, "event_retries", 0) for task in self.app.tasks.values()), default=0)
         with self.app.connection_for_write() as own:
             declare_queues(self.app, own.channel(), retries)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from celery import Celery
 
 from eventpact.domain.events import DomainEvent
 
-__all__ = ["PREFIX", "event_message", "task_name"]
+__all__ = ["HEADER", "PREFIX", "disagreement", "event_message", "task_name"]
 
+
+HEADER: Final = "eventpact"
+"""The header of a message that states the facts its sender assumes of a worker."""
+
+_UNSTATED: Final = {"outbox": "no"}
+"""The facts of a sender that states none: another program, which knows of no outbox."""
 
 PREFIX: Final = "handle_"
 """What the name of a task begins with; the event type's name follows."""
@@ -30,6 +36,7 @@ def event_message(
     countdown: float | None = None,
     root_id: str | None = None,
     parent_id: str | None = None,
+    agreement: Mapping[str, str] | None = None,
 ) -> Any:
     """The message of ``event``: its only argument is the event's fields, and its id the event's.
 
@@ -39,10 +46,11 @@ def event_message(
         only: the keys of the handlers that a retry is for.
         retries: how many attempts there were before.
         countdown: seconds that a worker is to wait first.
+        agreement: the facts that a worker must share.
     """
     amqp: Any = app.amqp
     task_id = str(event.event_id)
-    return amqp.as_task_v2(
+    message = amqp.as_task_v2(
         task_id,
         task_name(type(event)),
         (event.to_dict(),),
@@ -56,3 +64,16 @@ def event_message(
         ignore_result=True,
         create_sent_event=app.conf.task_send_sent_event,
     )
+    if agreement:
+        message.headers[HEADER] = dict(agreement)
+    return message
+
+
+def disagreement(own: Mapping[str, str], stated: object) -> str | None:
+    """Name the facts that a message states and this process does not share."""
+    theirs = stated if isinstance(stated, Mapping) else _UNSTATED
+    differing = [name for name in own if name in theirs and theirs[name] != own[name]]
+    if not differing:
+        return None
+    facts = ", ".join(f"{name} is {str(theirs[name])[:100]!r} there and {own[name]!r} here" for name in differing)
+    return f"its sender and this worker differ ({facts}); give both the same settings"

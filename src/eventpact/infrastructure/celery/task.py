@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]  # newer than its stubs
@@ -18,7 +18,7 @@ from eventpact.domain.dispatcher import DispatchError, FailedDelivery, Permanent
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.celery.connection import BrokerConnection
 from eventpact.infrastructure.celery.consumer import UnreadableMessage, tell_unreadable
-from eventpact.infrastructure.celery.messages import event_message, task_name
+from eventpact.infrastructure.celery.messages import HEADER, disagreement, event_message, task_name
 from eventpact.infrastructure.celery.publisher import Publisher
 from eventpact.infrastructure.celery.queues import is_amqp, queue_of, retry_queue
 from eventpact.infrastructure.dispatching.failures import FailureReporter
@@ -71,6 +71,7 @@ class EventTask(Task):  # type: ignore[type-arg]
         retries: int,
         backoff: float,
         max_backoff: float,
+        agreement: Mapping[str, str],
     ) -> None:
         self.name = task_name(event_type)
         self._event_type = event_type
@@ -81,6 +82,7 @@ class EventTask(Task):  # type: ignore[type-arg]
         self.event_retries = retries
         self._backoff = backoff
         self._max_backoff = max_backoff
+        self._agreement = agreement
 
     def run(self, *args: Any, **kwargs: Any) -> None:
         """Handle the message. What Celery makes of its end is told by what this raises.
@@ -133,7 +135,10 @@ class EventTask(Task):  # type: ignore[type-arg]
         except (TypeError, ValueError) as error:
             reason = f"it is malformed ({error})"
         else:
-            return event, [self._subscriptions[key] for key in keys]
+            differing = disagreement(self._agreement, getattr(self.request, HEADER, None))
+            if differing is None:
+                return event, [self._subscriptions[key] for key in keys]
+            reason = differing
         tell_unreadable(
             self.app,
             UnreadableMessage(
@@ -207,6 +212,7 @@ class EventTask(Task):  # type: ignore[type-arg]
             countdown=None if on_rabbitmq else wait,
             root_id=self.request.root_id,
             parent_id=self.request.parent_id,
+            agreement=self._agreement,
         )
         if not on_rabbitmq:
             self._publisher.publish(self.name, message, queue)

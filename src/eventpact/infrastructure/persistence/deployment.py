@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from eventpact.infrastructure.persistence.database import Database, metadata
 
-__all__ = ["database_id", "remember", "secret_fingerprint"]
+__all__ = ["database_id", "remember", "secret_fingerprint", "state"]
 
 _DATABASE: Final = "database"
 
@@ -41,6 +41,17 @@ def remember(database: Database, name: str, value: str) -> str:
     with database.transaction() as connection:
         connection.execute(statement)
         return _value(connection, name)
+
+
+def state(database: Database, name: str, value: str) -> None:
+    """Store a fact in place of the one that the database has.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
+    """
+    statement = database.insert(deployment).values(name=name, value=value)
+    with database.transaction() as connection:
+        connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
 
 
 def secret_fingerprint(secret: bytes) -> str:

@@ -1,0 +1,186 @@
+"""The data folder, the secret and the database: opened, or refused in one line that says what to do."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy.exc import SQLAlchemyError
+
+from eventpact.environment import CannotStartError
+from eventpact.infrastructure.persistence.database import Database
+from eventpact.infrastructure.persistence.deployment import database_id, remember, secret_fingerprint
+
+__all__ = [
+    "agree",
+    "database_file",
+    "explain",
+    "is_temporary",
+    "open_database",
+    "open_folder",
+    "open_secret",
+]
+
+_LEAST_SECRET_BYTES: Final = 32
+
+_MISSING_TABLE: Final = re.compile(r"no such (table|column)|relation .* does not exist|column .* does not exist")
+_PERMANENT: Final = re.compile(
+    r"no such|does not exist|authentication failed|not a database|readonly|unable to open|permission denied"
+)
+
+
+def open_folder(folder: Path) -> None:
+    """Make the data folder, which nobody else may read and no repository takes.
+
+    Raises:
+        CannotStartError: others can read it, or it cannot be made.
+    """
+    try:
+        made = not folder.exists()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.name == "posix" and folder.stat().st_mode & 0o077:
+            raise CannotStartError(
+                f"{folder} can be read by other users, and will hold a secret; run chmod 700 {folder}, or give another"
+                " folder with --data-dir"
+            )
+        ignored = folder / ".gitignore"
+        if (made or folder.name == ".eventpact") and not ignored.exists():
+            ignored.write_text("*\n")
+    except OSError as error:
+        raise CannotStartError(f"{error.filename}: {error.strerror}; give another folder with --data-dir") from error
+
+
+def open_secret(folder: Path) -> bytes:
+    """Read the secret of the data folder; the first process makes it up.
+
+    Raises:
+        CannotStartError: it is too short.
+    """
+    path = folder / "secret"
+    draft = folder / f"secret.{os.getpid()}.{secrets.token_hex(4)}"
+    if not path.exists():
+        _write_private(draft, secrets.token_hex(_LEAST_SECRET_BYTES))
+        try:
+            os.link(draft, path)  # the first process wins, and nobody reads half a secret
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    secret = path.read_bytes().strip()
+    if len(secret) < _LEAST_SECRET_BYTES:
+        raise CannotStartError(
+            f"the secret in {path} has {len(secret)} characters, and must have {_LEAST_SECRET_BYTES} or more; restore"
+            " it, or set EVENTPACT_SECRET"
+        )
+    return secret
+
+
+def database_file(url: str) -> Path | None:
+    """Return the file of a SQLite URL."""
+    parts = sa.make_url(url)
+    return Path(parts.database or "") if parts.get_backend_name() == "sqlite" else None
+
+
+def open_database(url: str, *, migrate: bool) -> Database:
+    """Open the database, whose schema is the newest.
+
+    Args:
+        migrate: bring it to the newest schema first. A SQLite file that is missing is made, for nobody else to read.
+
+    Raises:
+        CannotStartError: it cannot be reached, or has another schema.
+    """
+    path = database_file(url)
+    try:
+        if path is not None and path.is_dir():
+            raise CannotStartError(f"the database {path} is a folder; give a file")
+        if path is not None and not path.exists():
+            if not migrate:
+                raise CannotStartError(f"the database {path} does not exist; run eventpact migrate")
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with suppress(FileExistsError):  # another process was faster
+                _write_private(path, "")
+        database = Database(url)
+    except OSError as error:
+        raise CannotStartError(f"the database {path} cannot be opened: {error.strerror}") from error
+    try:
+        if migrate:
+            database.migrate()
+        _check_schema(database)
+    except CommandError as error:
+        raise CannotStartError("the database has the schema of a newer version; upgrade eventpact") from error
+    except SQLAlchemyError as error:
+        raise CannotStartError(explain(error, url)) from error
+    finally:
+        database.close()  # the connections alone, none of which a forked process may share
+    return database
+
+
+def agree(database: Database, secret: bytes, *, outbox: bool) -> Mapping[str, str]:
+    """Return the facts that a server and its workers must share, once the database confirms the secret.
+
+    Raises:
+        CannotStartError: the database was first used with another secret.
+    """
+    own = secret_fingerprint(secret)
+    first = remember(database, "secret", own)
+    if first != own:
+        raise CannotStartError(
+            f"this secret ({own}) is not the one that the database was first used with ({first}), so that mailed codes"
+            " would be wrong; give the server's EVENTPACT_SECRET or --data-dir, or accept a new secret for good with"
+            " eventpact migrate --new-secret"
+        )
+    return {"outbox": "yes" if outbox else "no", "database": database_id(database), "secret": own}
+
+
+def explain(error: SQLAlchemyError, url: str = "") -> str:
+    """Say in one line why the database refused, in the driver's words, and what to do.
+
+    Args:
+        url: the URL of the database, whose password is left out should the driver quote it.
+    """
+    reason = " ".join(str(getattr(error, "orig", None) or error).split())
+    if _MISSING_TABLE.search(reason):
+        return f"the database is not migrated ({reason}); run eventpact migrate"
+    reason = reason.removeprefix("connection failed: ").partition(" Is the server running")[0]
+    password = sa.make_url(url).password if url else None
+    if password:
+        reason = reason.replace(password, "***")
+    advice = "check EVENTPACT_DATABASE" if _PERMANENT.search(reason) else "is it up, and EVENTPACT_DATABASE right?"
+    if re.search(r'database ".*" does not exist', reason):
+        advice = "create it, and run eventpact migrate"
+    return f"the database cannot be used: {reason}; {advice}"
+
+
+def is_temporary(error: SQLAlchemyError) -> bool:
+    """Say whether the same statement may succeed later, without anybody mending the database."""
+    return not _PERMANENT.search(str(getattr(error, "orig", None) or error))
+
+
+def _check_schema(database: Database) -> None:
+    config = Config()
+    config.set_main_option("script_location", "eventpact:infrastructure/persistence/migrations")
+    scripts = ScriptDirectory.from_config(config)
+    with database.engine.connect() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+    if current is None:
+        raise CannotStartError("the database is not migrated; run eventpact migrate")
+    if current == scripts.get_current_head():
+        return
+    scripts.get_revision(current)  # raises CommandError for one that this version does not know
+    raise CannotStartError("the database has the schema of an older version; run eventpact migrate")
+
+
+def _write_private(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)

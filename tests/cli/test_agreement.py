@@ -1,0 +1,122 @@
+"""A server and a worker that disagree lose no mail silently: refused at start, or set aside by message."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support.celery_kit import until
+from support.services_kit import MailServer
+
+from eventpact_contracts.demo.processes import Server, Worker
+
+ADDRESS = "ada@example.com"
+
+
+@pytest.fixture
+def mail() -> Iterator[MailServer]:
+    with MailServer() as server:
+        yield server
+
+
+@pytest.fixture
+def common(tmp_path: Path, mail: MailServer, valkey: str) -> dict[str, str]:
+    """Settings of a server; its worker's are these with one difference."""
+    return {
+        "EVENTPACT_DATA_DIR": str(tmp_path / "data"),
+        "EVENTPACT_BROKER": valkey,
+        "EVENTPACT_SMTP": mail.url,
+        "EVENTPACT_SMTP_STARTTLS": "false",
+        "EVENTPACT_RETRIES": "0",
+        "EVENTPACT_OUTBOX_RESEND": "1",
+        "EVENTPACT_CELERY_QUEUE": f"agreement-{tmp_path.name[-60:].strip('-_.')}",
+    }
+
+
+def eventpact(environment: dict[str, str], *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "eventpact", *arguments],
+        env=os.environ | environment,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def folder(path: Path) -> Path:
+    path.mkdir(mode=0o700)
+    return path
+
+
+@contextmanager
+def serving(tmp_path: Path, settings: dict[str, str]) -> Iterator[Server]:
+    with Server(folder(tmp_path / "server"), settings, "celery") as server:
+        yield server
+
+
+@contextmanager
+def working(tmp_path: Path, settings: dict[str, str]) -> Iterator[Path]:
+    """A running worker, and its log."""
+    name = tmp_path / f"worker-{len(list(tmp_path.glob('worker-*')))}"
+    with Worker(folder(name), settings):
+        yield name / "worker.log"
+
+
+@pytest.mark.parametrize(("there", "here"), [("false", "true"), ("true", "false")])
+def test_a_worker_that_differs_about_the_outbox_sets_mails_aside(
+    tmp_path: Path, common: dict[str, str], mail: MailServer, there: str, here: str
+) -> None:
+    server, worker = common | {"EVENTPACT_OUTBOX": there}, common | {"EVENTPACT_OUTBOX": here}
+    said = {"true": "yes", "false": "no"}
+    with serving(tmp_path, server) as running:
+        with working(tmp_path, worker) as log:
+            assert running.sign_up(ADDRESS)[0] == 202
+            until(lambda: "was set aside" in log.read_text(), 20)
+        differing = f"(outbox is '{said[there]}' there and '{said[here]}' here); give both the same settings"
+        assert differing in log.read_text()
+        assert "succeeded" not in log.read_text()
+        assert ADDRESS not in log.read_text()
+        assert mail.mails == []
+        assert eventpact(server, "failed", "list", cwd=tmp_path).stdout.count("AccountCreatedEvent") == 1
+        if there == "true":
+            with working(tmp_path, server):
+                until(lambda: mail.mails, 20)
+                ((_, code),) = mail.mails
+                assert running.verify(ADDRESS, code)
+
+
+def test_a_worker_on_another_database_sets_mails_aside(
+    tmp_path: Path, common: dict[str, str], mail: MailServer
+) -> None:
+    common |= {"EVENTPACT_OUTBOX": "false"}
+    other = common | {"EVENTPACT_DATABASE": f"sqlite:///{tmp_path / 'other.db'}"}
+    assert eventpact(other, "migrate", cwd=tmp_path).returncode == 0
+    with serving(tmp_path, common) as running, working(tmp_path, other) as log:
+        assert running.sign_up(ADDRESS)[0] == 202
+        until(lambda: "was set aside" in log.read_text(), 20)
+    assert "(database is '" in log.read_text()
+    assert "succeeded" not in log.read_text()
+    assert mail.mails == []
+    assert "AccountCreatedEvent" in eventpact(other, "failed", "list", cwd=tmp_path).stdout
+
+
+def test_a_worker_elsewhere_without_the_secret_is_refused_and_makes_nothing(
+    tmp_path: Path, common: dict[str, str]
+) -> None:
+    elsewhere = folder(tmp_path / "elsewhere")
+    database = {"EVENTPACT_DATABASE": f"sqlite:///{tmp_path / 'data' / 'eventpact.db'}"}
+    del common["EVENTPACT_DATA_DIR"]
+    server = common | {"EVENTPACT_DATA_DIR": str(tmp_path / "data")}
+    with serving(tmp_path, server):
+        for more in ({}, database):
+            done = eventpact(common | more, "worker", cwd=elsewhere)
+            assert done.returncode == 1
+            assert done.stderr.startswith("eventpact: there is no eventpact here: .eventpact/")
+            assert done.stderr.count("\n") == 1
+            assert list(elsewhere.iterdir()) == []
