@@ -1,4 +1,4 @@
-"""How many requests there were, and what became of them, counted in what Schemathesis wrote down."""
+"""Counts of requests, answers and checks, taken from the NDJSON report of Schemathesis."""
 
 from __future__ import annotations
 
@@ -28,6 +28,14 @@ class Counts:
     @property
     def requests(self) -> int:
         return self.phases.total()
+
+    def plain(self) -> dict[str, object]:
+        """As JSON."""
+        statuses = {f"{where}: {status}": number for (where, status), number in sorted(self.statuses.items())}
+        return {"requests": self.requests, "statuses": statuses} | {
+            name: dict(sorted(getattr(self, name).items()))
+            for name in ("phases", "modes", "links", "checks", "failures")
+        }
 
 
 def count(counts: Counts, events: Path) -> None:

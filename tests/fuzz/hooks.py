@@ -1,4 +1,4 @@
-"""What a generator cannot know: the code that was mailed, and which answer it must get. Loaded by Schemathesis."""
+"""Hooks of Schemathesis: the code that was mailed, which no generator can know, and the answer that it must get."""
 
 from __future__ import annotations
 

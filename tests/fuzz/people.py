@@ -1,4 +1,4 @@
-"""What must be true of everyone who signed up, told from the requests, their answers and the mails alone."""
+"""A model of everyone who signed up, made of the requests, their answers and the mails alone."""
 
 from __future__ import annotations
 

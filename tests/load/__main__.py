@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Final
 
 import httpx
+from support.processes import ChildServer, ChildWorker
 
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.persistence.database import Database
 from eventpact.infrastructure.persistence.failure_store import FailureStore
 from eventpact_contracts.demo.mail_server import MailServer
-from eventpact_contracts.demo.processes import Process, Server, Worker
 from load.tables import table
 
 CLIENTS: Final = (1, 4, 16, 64, 256)
@@ -118,7 +118,7 @@ _HEAD: Final = (
 )  # fmt: skip
 
 
-def _start(dispatcher: str, folder: Path, mail: MailServer, stack: ExitStack) -> Server:
+def _start(dispatcher: str, folder: Path, mail: MailServer, stack: ExitStack) -> ChildServer:
     environment = {
         "EVENTPACT_DATA_DIR": str(folder),
         "EVENTPACT_SMTP": mail.url,
@@ -126,17 +126,10 @@ def _start(dispatcher: str, folder: Path, mail: MailServer, stack: ExitStack) ->
         "EVENTPACT_RATE_LIMIT": "1000000/minute",  # all clients have one address
         "EVENTPACT_DRAIN_TIMEOUT": "3",
     }
-    server = stack.enter_context(Server(folder, environment, dispatcher))
+    server = stack.enter_context(ChildServer(folder, environment, dispatcher))
     if dispatcher == "celery":
-        stack.enter_context(_Workers(folder, environment))
+        stack.enter_context(ChildWorker(folder, environment, "--concurrency", "8"))  # several mails at once
     return server
-
-
-class _Workers(Worker):
-    """A worker that sends several mails at once."""
-
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        Process.__init__(self, folder, environment, "worker", "--concurrency", "8")
 
 
 async def _drive(dispatcher: str, port: int, seconds: float) -> tuple[list[Step], set[str]]:

@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
-from eventpact_contracts.demo.processes import Server
+from support.processes import ChildServer
+
 from load.tables import table
 
 
@@ -39,7 +40,7 @@ def main() -> int:
                 "EVENTPACT_RATE_LIMIT": "1000000/minute",
                 "EVENTPACT_ANSWER_STEP": step,
             }
-            with Server(Path(folder), environment, options.dispatcher) as server:
+            with ChildServer(Path(folder), environment, options.dispatcher) as server:
                 rows += _measure(server.port, step, options.samples, random.Random(options.seed))
     print(f"{options.dispatcher}, {options.samples} of each, seed {options.seed}")
     print(
