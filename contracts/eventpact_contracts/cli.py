@@ -11,13 +11,13 @@ import textwrap
 import time
 import traceback
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from eventpact.domain.dispatcher import Guarantees
-from eventpact_contracts.checking.check import check, opened
+from eventpact_contracts.checking.check import check_laws
 from eventpact_contracts.checking.known import Known, KnownError, read_known, unknown_law
 from eventpact_contracts.checking.outcomes import CONTRACT_VERSION, LawResult, Verdict, with_known
 from eventpact_contracts.handlers.check import check_handler
@@ -267,27 +267,34 @@ class _Run:
     def _results(self, target: str, candidate: Any, laws: Sequence[Law | HandlerLaw]) -> Iterator[LawResult]:
         name = getattr(candidate, "name", target)
         known = {**getattr(candidate, "known_violations", {}), **self.known.of(target)}
-        with opened(candidate) if hasattr(candidate, "subject") else nullcontext():
-            for law in laws:
-                if self.progress:
-                    self.progress.starts(name, law.id, law.title)
-                result = with_known(self._check(target, law, candidate), known)
-                yield result
-                if self.progress:
-                    self.progress.ends(name, result)
+        if self.progress:
+            self.progress.starts(name, "", "everything that the laws need")
+        for result in self._check(target, laws, candidate):
+            result = with_known(result, known)
+            yield result
+            if self.progress:
+                self.progress.ends(name, result)
 
-    def _check(self, target: str, law: Law | HandlerLaw, candidate: Any) -> LawResult:
+    def _check(self, target: str, laws: Sequence[Law | HandlerLaw], candidate: Any) -> list[LawResult]:
         if isinstance(candidate, CandidateError):
-            return could_not_run(law.id, law.title, str(candidate))
+            return [could_not_run(law.id, law.title, str(candidate)) for law in laws]
+        examples, seed = self.options.examples, self.seed
+        of_dispatchers = [law for law in laws if isinstance(law, Law)]
         try:
-            if isinstance(law, Law):
-                result = check(law, candidate, examples=self.options.examples, seed=self.seed)
-            else:
-                result = check_handler(law, candidate, examples=self.options.examples, seed=self.seed)
+            results = check_laws(of_dispatchers, candidate, examples=examples, seed=seed) if of_dispatchers else []
+            results += [
+                check_handler(law, candidate, examples=examples, seed=seed)
+                for law in laws
+                if isinstance(law, HandlerLaw)
+            ]
         except Exception:  # noqa: BLE001
             # The check itself broke: that convicts nobody, and must not pass for a result either.
-            return could_not_run(law.id, law.title, f"the check itself failed:\n{traceback.format_exc()}")
-        return replace(result, script=self.again(target, laws=[law.id])) if result.violation else result
+            failed = f"the check itself failed:\n{traceback.format_exc()}"
+            return [could_not_run(law.id, law.title, failed) for law in laws]
+        return [
+            replace(result, script=self.again(target, laws=[result.law_id])) if result.violation else result
+            for result in results
+        ]
 
     def again(self, *targets: str, laws: Sequence[str] | None = None) -> str:
         """The command that shows the same again."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
 
 from eventpact.domain.dispatcher import EventDispatcher, FailureSink, Guarantees, Handlers
-from eventpact_contracts.checking.check import CouldNotRunError, check, is_opened, opened
-from eventpact_contracts.checking.columns import conclude
+from eventpact_contracts.checking.check import CouldNotRunError, check_laws
+from eventpact_contracts.checking.columns import conclude, judge
 from eventpact_contracts.checking.known import unknown_law
 from eventpact_contracts.checking.model import check_against_model
 from eventpact_contracts.checking.outcomes import LawResult, Outcome
@@ -24,7 +24,7 @@ __all__ = ["EventDispatcherContract"]
 
 
 class EventDispatcherContract(ABC):
-    """The contract of every event dispatcher, as tests: one a law (``pytest -k R1``), and one of everything together.
+    """The contract of every event dispatcher, as tests: one a law (``pytest -k R1``), and one of everything.
 
     ::
 
@@ -37,8 +37,7 @@ class EventDispatcherContract(ABC):
             def subject(self, handlers, on_failure):
                 yield MyDispatcher(handlers, on_failure=on_failure)
 
-    A law's test cannot be passed by leaving it out: one that is overridden, skipped or deselected is reported as *could
-    not run*.
+    A law's test cannot be passed by leaving it out: where it is overridden or skipped, its law *could not run*.
 
     Attributes:
         guarantees: what the dispatcher declares.
@@ -46,6 +45,9 @@ class EventDispatcherContract(ABC):
         settle_timeout: how many seconds to wait for what was accepted.
         target: ``"module:factory"``, importable in a fresh process, for the law that kills processes: see
             :mod:`eventpact_contracts.crash.crashes`.
+        dispatch_bound: within how many seconds ``dispatch`` refuses, where it cannot accept (law A5).
+        async_handlers: whether an ``async def handle`` may be registered. If not, it must be refused (law A4).
+        engine_outlives_dispatcher: whether a broker or a database settles later what it has taken over (law L1).
         known_violations: the IDs of laws that are violated for now, each with the reason. Their tests are expected to
             fail, and fail if they do not.
 
@@ -57,6 +59,9 @@ class EventDispatcherContract(ABC):
     needs_loop: ClassVar[bool] = False
     settle_timeout: ClassVar[float] = 5.0
     target: ClassVar[str | None] = None
+    dispatch_bound: ClassVar[float] = 2.0
+    async_handlers: ClassVar[bool] = True
+    engine_outlives_dispatcher: ClassVar[bool] = False
     known_violations: ClassVar[Mapping[str, str]] = {}
     contract_class: ClassVar[type[Any]]
     contract_of: ClassVar[str] = "dispatcher"
@@ -88,57 +93,29 @@ class EventDispatcherContract(ABC):
             result = replace(result, outcome=Outcome.VIOLATED, detail=str(error))
         conclude(self, request, result)
 
+    @pytest.mark.parametrize("law", LAWS, ids=lambda law: f"{law.id}-{law.title.replace(' ', '_')}")
+    def test_law(self, law: Law, request: pytest.FixtureRequest) -> None:
+        """A law of CONTRACT.md holds. The first test of a class plays the scenarios of all that were selected."""
+        judge(self, request, law.id, _check)
+
     def __init_subclass__(cls, **given: Any) -> None:
         super().__init_subclass__(**given)
         cls.contract_class = cls
         for law_id in cls.known_violations:
             if wrong := unknown_law(law_id):
                 raise TypeError(f"{cls.__qualname__}.known_violations: {wrong}")
-        for law in LAWS:
-            name = _test_name(law)
-            if getattr(cls, name) is not _TESTS[name]:
-                setattr(cls, name, _overridden(law, name))
+        if cls.test_law is not EventDispatcherContract.test_law:
+            cls.test_law = _overridden  # type: ignore[method-assign]
 
 
-def _keep_open(test: EventDispatcherContract, request: pytest.FixtureRequest) -> None:
-    """A dispatcher that is slow to open is opened once for all tests of the class, and closed after the last."""
-    class_node = request.node.getparent(pytest.Class)
-    if class_node is not None and not is_opened(test):
-        keeping = ExitStack()
-        keeping.enter_context(opened(test))
-        class_node.addfinalizer(keeping.close)
+def _check(subject: EventDispatcherContract, law_ids: list[str], examples: int, seed: int) -> list[LawResult]:
+    return check_laws([law for law in LAWS if law.id in law_ids], subject, examples=examples, seed=seed)
 
 
-def _test_name(law: Law) -> str:
-    return f"test_{law.id}_{law.title.replace(' ', '_')}"
-
-
-def _law_test(law: Law) -> Callable[..., None]:
-    def test(self: EventDispatcherContract, request: pytest.FixtureRequest) -> None:
-        with suppress(CouldNotRunError):  # check says so
-            _keep_open(self, request)
-        run = request.config.stash[RUN]
-        conclude(self, request, check(law, self, examples=run.examples, seed=run.seed))
-
-    test.__name__ = _test_name(law)
-    test.__qualname__ = f"EventDispatcherContract.{test.__name__}"
-    test.__doc__ = law.promise
-    return test
-
-
-def _overridden(law: Law, name: str) -> Callable[..., None]:
-    def test(self: EventDispatcherContract) -> None:
-        pytest.fail(
-            f"law {law.id} ({law.title}) could not run: {type(self).__qualname__} overrides {name}. Take that away: a"
-            " law is not checked by another test. What a dispatcher does not promise, its guarantees say.",
-            pytrace=False,
-        )
-
-    test.__name__ = name
-    return test
-
-
-_TESTS: dict[str, Callable[..., None]] = {_test_name(law): _law_test(law) for law in LAWS}
-
-for _name, _test in _TESTS.items():
-    setattr(EventDispatcherContract, _name, _test)
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: f"{law.id}-{law.title.replace(' ', '_')}")
+def _overridden(self: EventDispatcherContract, law: Law, request: pytest.FixtureRequest) -> None:
+    reason = (
+        f"{type(self).__qualname__} overrides test_law. Take that away: a law is not checked by another test. The"
+        " guarantees say what a dispatcher does not promise."
+    )
+    conclude(self, request, could_not_run(law.id, law.title, reason))

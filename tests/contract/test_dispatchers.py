@@ -65,19 +65,21 @@ IMPLEMENTATIONS: Final = {
         "eventpact.infrastructure.asyncio_dispatcher:AsyncioEventDispatcher", hooks={"needs_loop": True}, marks=()
     ),
     "TestCelery": Implementation(
-        "eventpact_contracts.subjects.celery:celery", retries=2, hooks={"settle_timeout": 10.0}
+        "eventpact_contracts.subjects.celery:celery",
+        retries=2,
+        hooks={"settle_timeout": 10.0, "engine_outlives_dispatcher": True},
     ),
     "TestOutboxOverAsyncio": Implementation(
         "eventpact_contracts.subjects.outbox:outbox",
         retries=2,
         delivery=Delivery.AT_LEAST_ONCE,
-        hooks={"settle_timeout": 8.0},
+        hooks={"settle_timeout": 8.0, "engine_outlives_dispatcher": True},
     ),
     "TestOutboxOverSync": Implementation(
         "eventpact_contracts.subjects.outbox:over_sync",
         retries=2,
         delivery=Delivery.AT_LEAST_ONCE,
-        hooks={"settle_timeout": 8.0},
+        hooks={"settle_timeout": 8.0, "engine_outlives_dispatcher": True},
     ),
     "TestObservedAsyncio": Implementation("contract.observed:observed_asyncio", hooks={"needs_loop": True}),
     "TestRecording": Implementation(

@@ -49,10 +49,8 @@ HEADING = re.compile(r"=+ event dispatcher contract =+")
 
 def name_of(law_id: str) -> str:
     """The name of the contract's test of a law."""
-    from eventpact_contracts import EventDispatcherContract
-
-    [name] = [name for name in dir(EventDispatcherContract) if re.match(rf"test_{law_id}(_|$)", name)]
-    return name
+    [law] = [law for law in LAWS if law.id == law_id]
+    return f"test_law[{law.id}-{law.title.replace(' ', '_')}]"
 
 
 class Run:
@@ -115,15 +113,15 @@ def test_the_verdicts_are_written_as_json_and_as_a_page(run: Run, pytester: pyte
     assert (shop["dispatcher"], forgetful["dispatcher"]) == ("test_shop.py::TestShop", "test_shop.py::TestForgetful")
     assert [law["outcome"] for law in shop["laws"][:2]] == ["upheld", "not selected"]
     assert forgetful["laws"][0]["violation"]["trace"]["entries"]
-    assert shop["laws"][0]["examples"] == 5
+    assert shop["laws"][0]["examples"] > 0
     assert "TestForgetful" in (pytester.path / "v.html").read_text()
 
 
 @pytest.mark.parametrize(
     ("more", "arguments", "reason"),
     [
-        ("\nclass TestOther(TestShop):\n    def {test}(self): pass\n", [], "TestOther overrides {test}"),
-        ("\nclass TestOther(TestShop):\n    {test} = None\n", [], "TestOther overrides {test}"),
+        ("\nclass TestOther(TestShop):\n    def test_law(self): pass\n", [], "TestOther overrides test_law"),
+        ("\nclass TestOther(TestShop):\n    test_law = None\n", [], "TestOther overrides test_law"),
         ("\n@pytest.mark.skip(reason='some day')\nclass TestOther(TestShop): pass\n", [], "some day"),
         ("\n@pytest.mark.slow\nclass TestOther(TestShop): pass\n", ["-m", "not slow"], None),
     ],

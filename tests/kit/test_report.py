@@ -119,7 +119,7 @@ class TestHeadline:
         assert headline([]) == "nothing was checked"
 
     def test_a_part_of_the_laws_is_not_called_conforming(self) -> None:
-        part = Verdict("1.0", "x", MODEST, GOOD.results[:3], 1.0)
+        part = Verdict("1.1", "x", MODEST, GOOD.results[:3], 1.0)
         assert headline([part]) == f"3 of {len(LAWS)} laws checked, none violated"
         assert "#2e7d32" in badge([GOOD], RUN)
         assert "#2e7d32" not in badge([part], RUN)
@@ -128,7 +128,7 @@ class TestHeadline:
 class TestMatrix:
     def test_laws_are_rows_and_dispatchers_are_columns(self) -> None:
         text = matrix([GOOD, BAD])
-        assert lines_of(text, "eventpact contract 1.0", "ShopDispatcher", "QueueDispatcher")
+        assert lines_of(text, "eventpact contract 1.1", "ShopDispatcher", "QueueDispatcher")
         for law in LAWS:
             [line] = lines_of(text, f"  {law.id} {law.title} ")
             assert len(re.split(r"[✓✗○~!]", line)) == 3
@@ -376,7 +376,7 @@ class TestDocument:
 
     def test_it_holds_what_the_contract_asks_of_it(self) -> None:
         data = json.loads(document([GOOD, BAD, UNABLE], RUN))
-        assert data["contract_version"] == "1.0"
+        assert data["contract_version"] == "1.1"
         assert data["exit_code"] == 1
         good, bad, unable = data["dispatchers"]
         assert good["dispatcher"] == "shop.events.ShopDispatcher"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from support.tracing import BLOCKING, broken, closed, closing, reported, taken, trace
 
-from eventpact_contracts.driver.fingerprints import token
+from eventpact_contracts.driver.fingerprints import fingerprint
 from eventpact_contracts.driver.trace import Entry, Kind, Trace, read_journal
-from eventpact_contracts.scenarios.cast import Described, Paid, Placed
+from eventpact_contracts.scenarios.events import Described, Paid, Placed
 
 TRACE = trace(
     taken("a", caller="caller 1"),
@@ -69,7 +69,9 @@ def test_a_long_trace_is_shortened_in_the_middle() -> None:
 )
 def test_tokens_of_equal_events_are_equal(one: Decimal, other: Decimal) -> None:
     event = Described(price=one)
-    assert token(event) == token(Described(price=other, event_id=event.event_id, occurred_at=event.occurred_at))
+    assert fingerprint(event) == fingerprint(
+        Described(price=other, event_id=event.event_id, occurred_at=event.occurred_at)
+    )
 
 
 def test_tokens_tell_types_and_values_apart() -> None:
@@ -77,10 +79,10 @@ def test_tokens_tell_types_and_values_apart() -> None:
     same = {"event_id": event.event_id, "occurred_at": event.occurred_at}
     noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
     shifted = noon.astimezone(timezone(timedelta(hours=5)))
-    assert token(event) == token(Placed(number=1, **same))
-    assert token(event) != token(Placed(number=2, **same))
-    assert token(event) != token(Paid(number=1, **same))
-    assert token(Described(at=noon, **same)) == token(Described(at=shifted, **same))
-    assert token(Described(at=noon, **same)) != token(Described(at=noon.replace(hour=13), **same))
-    assert token(Described(text="a", **same)) != token(Described(text="a\u0301", **same))
-    assert token(Described(number=10**4000, **same)) != token(Described(number=10**4000 + 1, **same))
+    assert fingerprint(event) == fingerprint(Placed(number=1, **same))
+    assert fingerprint(event) != fingerprint(Placed(number=2, **same))
+    assert fingerprint(event) != fingerprint(Paid(number=1, **same))
+    assert fingerprint(Described(at=noon, **same)) == fingerprint(Described(at=shifted, **same))
+    assert fingerprint(Described(at=noon, **same)) != fingerprint(Described(at=noon.replace(hour=13), **same))
+    assert fingerprint(Described(text="a", **same)) != fingerprint(Described(text="a\u0301", **same))
+    assert fingerprint(Described(number=10**4000, **same)) != fingerprint(Described(number=10**4000 + 1, **same))

@@ -190,7 +190,7 @@ class Shy(SyncEventDispatcher):
         def breaks(*_: object, **__: object) -> None:
             raise ZeroDivisionError("a fault of the suite")
 
-        monkeypatch.setattr(verify, "check", breaks)
+        monkeypatch.setattr(verify, "check_laws", breaks)
         assert main(quick("sync", "--quiet")) == 2
         assert "a fault of the suite" in capsys.readouterr().out
 

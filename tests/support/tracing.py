@@ -58,7 +58,14 @@ def refused(event: str, kind: str = "Paid", exception: str = "DispatchError", **
 
 
 def raised(event: str, exception: str, kind: str = "Paid", *, interruption: bool = False, **given: Any) -> Entry:
-    return Entry(kind=Kind.RAISED, event=event, event_type=kind, exception=kin(exception, interruption), **given)
+    return Entry(
+        kind=Kind.RAISED,
+        event=event,
+        event_type=kind,
+        exception=kin(exception, interruption),
+        interruption=interruption,
+        **given,
+    )
 
 
 def kin(exception: str, interruption: bool = False) -> tuple[str, ...]:
@@ -92,6 +99,7 @@ def failed(
         handler=handler,
         attempt=attempt,
         exception=kin(exception, interruption),
+        interruption=interruption,
         note=f"attempt {attempt}",
         **given,
     )

@@ -42,4 +42,4 @@ def verdict(
                 known="issue 7" if outcome is Outcome.KNOWN else "",
             )
         )
-    return Verdict("1.0", dispatcher, guarantees, tuple(results), seconds=8.25)
+    return Verdict("1.1", dispatcher, guarantees, tuple(results), seconds=8.25)

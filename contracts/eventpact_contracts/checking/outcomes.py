@@ -12,7 +12,7 @@ from eventpact_contracts.driver.trace import Trace
 
 __all__ = ["CONTRACT_VERSION", "LawResult", "Outcome", "Verdict", "Violation", "with_known"]
 
-CONTRACT_VERSION: Final = "1.0"
+CONTRACT_VERSION: Final = "1.1"
 
 
 class Outcome(Enum):

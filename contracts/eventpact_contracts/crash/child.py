@@ -1,4 +1,4 @@
-"""What runs in the processes that are killed: ``python -m eventpact_contracts.crash.child``; see :mod:`.crash`.
+"""Child processes, which are killed: ``python -m eventpact_contracts.crash.child``; see :mod:`.crashes`.
 
 Every process appends to a journal of its own, a line at a time, so that a kill cuts off one line at most. A handler
 writes down that it was called, then waits until the suite lets it go on; so the suite kills when it wants to.
@@ -23,16 +23,16 @@ from uuid import UUID
 
 from eventpact.domain.dispatcher import DispatchError, FailedDelivery
 from eventpact.domain.events import DomainEvent
-from eventpact_contracts.driver.fingerprints import kin, token
+from eventpact_contracts.driver.fingerprints import fingerprint, names_of
 from eventpact_contracts.driver.trace import Entry, Kind
-from eventpact_contracts.scenarios.cast import ROLES, is_async
+from eventpact_contracts.scenarios.events import ROLES, Marker, Paid, Placed, Priced, is_async
 
-__all__ = ["Journal", "find", "main"]
+__all__ = ["KINDS", "Journal", "find", "main"]
 
-_TICK: Final = 0.005
+_TICK_SECONDS: Final = 0.005
 
-
-_KINDS: Final = {kind.__name__: kind for kind in ROLES}
+KINDS: Final = {kind.__name__: kind for kind in (Placed, Priced, Paid, Marker)}
+"""The event types of these processes, by name."""
 
 
 class Journal:
@@ -48,7 +48,7 @@ class Journal:
 
 
 @dataclass(eq=False)
-class _Mortal:
+class _Handler:
     """A plain handler that is killed now and then."""
 
     name: str
@@ -57,19 +57,19 @@ class _Mortal:
     attempts: dict[str, int] = field(default_factory=dict)
 
     dispatcher: Any = None
-    """What it dispatches the child to, if the event has one."""
+    """Takes the child of an event, if it has one."""
 
     def handle(self, event: DomainEvent) -> None:
         self.start(event)
         gate = self.gate(event)
         while gate.exists():
-            time.sleep(_TICK)  # between two looks; the suite opens every gate in the end
+            time.sleep(_TICK_SECONDS)  # between two looks; the suite opens every gate in the end
         self.succeed(event)
 
     def start(self, event: DomainEvent) -> None:
         known = str(event.event_id)
         self.attempts[known] = self.attempts.get(known, 0) + 1
-        self.journal.write(Kind.STARTED, **self._about(event), token=token(event))
+        self.journal.write(Kind.STARTED, **self._about(event), token=fingerprint(event))
         child = self.folder / f"child-{known}"
         if child.exists() and self.name == f"{type(event).__name__}.{ROLES[type(event)][0]}":
             _dispatch(
@@ -80,7 +80,7 @@ class _Mortal:
         self.journal.write(Kind.SUCCEEDED, **self._about(event))
 
     def gate(self, event: DomainEvent) -> Path:
-        """What is there while the handlers of an event are to wait."""
+        """A file that is there while the handlers of an event are to wait."""
         return self.folder / f"gate-{event.event_id}"
 
     def _about(self, event: DomainEvent) -> dict[str, Any]:
@@ -96,24 +96,24 @@ class _Mortal:
 
 
 @dataclass(eq=False)
-class _AsyncMortal(_Mortal):
+class _AsyncHandler(_Handler):
     """The same, as an ``async def``."""
 
     async def handle(self, event: DomainEvent) -> None:  # type: ignore[override]  # async, where the base is plain
         self.start(event)
         gate = self.gate(event)
         while gate.exists():  # noqa: ASYNC110 - another process opens it
-            await asyncio.sleep(_TICK)
+            await asyncio.sleep(_TICK_SECONDS)
         self.succeed(event)
 
 
-def _actors(folder: Path, journal: Journal) -> dict[type[DomainEvent], Any]:
+def _handlers(folder: Path, journal: Journal) -> dict[type[DomainEvent], Any]:
     return {
         kind: [
-            (_AsyncMortal if is_async(name) else _Mortal)(name, folder, journal)
+            (_AsyncHandler if is_async(name) else _Handler)(name, folder, journal)
             for name in (f"{kind.__name__}.{role}" for role in roles)
         ]
-        for kind, roles in ROLES.items()
+        for kind, roles in ((kind, ROLES[kind]) for kind in KINDS.values())
     }
 
 
@@ -124,7 +124,7 @@ def _sink(journal: Journal) -> Callable[[FailedDelivery], None]:
             event=str(failed.event.event_id),
             handler=getattr(failed.handler, "name", ""),
             attempt=failed.attempts,
-            exception=kin(failed.exception),
+            exception=names_of(failed.exception),
             note=str(failed.exception),
         )
 
@@ -150,21 +150,19 @@ def _made(factory: Any, handlers: Any, on_failure: Any) -> Generator[Any]:
 
 
 def _dispatch_all(dispatcher: Any, folder: Path, journal: Journal, name: str) -> None:
-    """Dispatch what the suite asks for, a line of the file ``orders`` each, until it says that this is all."""
+    """Dispatch the events that the suite orders, a line of the file ``orders`` each, until it kills this process."""
     with (folder / f"orders-{name}").open() as orders:
         while True:
             line = orders.readline()
             if not line:
-                time.sleep(_TICK)  # between two looks; the suite kills this process in the end
+                time.sleep(_TICK_SECONDS)  # between two looks; the suite kills this process in the end
                 continue
             order = json.loads(line)
-            if order == "end":
-                return
             threading.Thread(target=_dispatch, args=(dispatcher, _event(order), journal), daemon=True).start()
 
 
 def _event(order: dict[str, str]) -> DomainEvent:
-    return _KINDS[order["kind"]](event_id=UUID(order["id"]))
+    return KINDS[order["kind"]](event_id=UUID(order["id"]))
 
 
 def _dispatch(dispatcher: Any, event: DomainEvent, journal: Journal, caller: str = "", cause: str = "") -> None:
@@ -174,13 +172,13 @@ def _dispatch(dispatcher: Any, event: DomainEvent, journal: Journal, caller: str
         "event": str(event.event_id),
         "event_type": type(event).__name__,
     }
-    journal.write(Kind.DISPATCHED, **about, token=token(event))
+    journal.write(Kind.DISPATCHED, **about, token=fingerprint(event))
     try:
         dispatcher.dispatch(event)
     except DispatchError as error:
-        journal.write(Kind.REFUSED, **about, exception=kin(error), note=str(error))
+        journal.write(Kind.REFUSED, **about, exception=names_of(error), note=str(error))
     except BaseException as error:  # noqa: BLE001 - written down, for the laws to judge
-        journal.write(Kind.RAISED, **about, exception=kin(error), note=str(error))
+        journal.write(Kind.RAISED, **about, exception=names_of(error), note=str(error))
     else:
         journal.write(Kind.ACCEPTED, **about)
 
@@ -192,20 +190,20 @@ def _end_with_the_suite() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    """What a process of the suite does: ``dispatch`` or ``work``."""
+    """Run a process of the suite: ``dispatch`` or ``work``."""
     what, name, place, target, where = argv
     threading.Thread(target=_end_with_the_suite, daemon=True).start()
     folder = Path(place)
     journal = Journal(folder, name)
     factory = find(target)
-    handlers, on_failure = _actors(folder, journal), _sink(journal)
+    handlers, on_failure = _handlers(folder, journal), _sink(journal)
 
     @contextmanager
     def ready() -> Generator[Any]:
         with _made(factory, handlers, on_failure) as dispatcher:
-            for actors in handlers.values():
-                for actor in actors:
-                    actor.dispatcher = dispatcher
+            for several in handlers.values():
+                for handler in several:
+                    handler.dispatcher = dispatcher
             (folder / f"ready-{name}").touch()
             yield dispatcher
 

@@ -1,6 +1,6 @@
-"""Law G3: real processes that dispatch and work, killed with SIGKILL at drawn steps, judged by what they wrote down.
+"""Law G3: real processes that dispatch and work, killed with SIGKILL at drawn steps, judged by their journals.
 
-What is started is named by a *target*, ``"module:factory"``, importable in a fresh process:
+The processes are named by a *target*, ``"module:factory"``, importable in a fresh process:
 
 - ``factory(handlers, on_failure=...)`` returns a dispatcher, or a context manager that yields one, as for
   ``eventpact verify``. A class whose constructor takes them will do.
@@ -35,23 +35,27 @@ from typing import Final
 from uuid import uuid4
 
 from eventpact.domain.dispatcher import Delivery
-from eventpact_contracts.checking.outcomes import Outcome, Violation
-from eventpact_contracts.crash.child import Journal, find
-from eventpact_contracts.driver.recorder import SUBSCRIPTIONS
+from eventpact_contracts.checking.evidence import LawCheck
+from eventpact_contracts.crash.child import KINDS, Journal, find
+from eventpact_contracts.driver.probes import subscriptions_of
 from eventpact_contracts.driver.trace import Entry, Kind, Trace, read_journal
 from eventpact_contracts.laws.law import Law
-from eventpact_contracts.scenarios import cast
-from eventpact_contracts.scenarios.cast import ROLES
-from eventpact_contracts.subjects.subject import CouldNotRunError, Hooks
+from eventpact_contracts.laws.view import TraceView
+from eventpact_contracts.scenarios.events import ROLES, Marker
+from eventpact_contracts.subjects.subject import CouldNotRunError, Subject
 
 __all__ = ["check_crashes"]
 
-_TICK: Final = 0.005
+_SUBSCRIPTIONS: Final = subscriptions_of(kinds=tuple(KINDS.values()))
+_SHARE: Final = 0.1
+"""The part of the usual number of examples, as each takes seconds."""
+
+_TICK_SECONDS: Final = 0.005
 _START_SECONDS: Final = 20.0
 
 
 class _CrashError(Exception):
-    """The processes could not be played with; the text says why."""
+    """The processes could not be run; the text says why."""
 
 
 @dataclass
@@ -61,7 +65,7 @@ class _Process:
     popen: subprocess.Popen[bytes]
 
 
-class _Theatre:
+class _ProcessGroup:
     """Starts, watches and kills the processes of one run."""
 
     def __init__(self, folder: Path, target: str, where: str, patience: float) -> None:
@@ -117,7 +121,7 @@ class _Theatre:
         with (self._folder / f"orders-{self.processes['dispatch'].name}").open("a") as orders:
             orders.write(f"{json.dumps({'kind': kind, 'id': event})}\n")
 
-    def bear(self, parent: str, kind: str, event: str) -> None:
+    def add_child(self, parent: str, kind: str, event: str) -> None:
         """Have the handler of one event dispatch another."""
         (self._folder / f"child-{parent}").write_text(json.dumps({"kind": kind, "id": event}))
 
@@ -136,13 +140,13 @@ class _Theatre:
         return read_journal(*sorted(self._folder.glob("*.jsonl")))
 
     def until(self, condition: Callable[[], bool], seconds: float | None = None) -> bool:
-        """Wait for what other processes write down."""
+        """Wait for a condition on what other processes write down."""
         deadline = time.monotonic() + (self._patience if seconds is None else seconds)
         tick = threading.Event()
         while not condition():
             if time.monotonic() > deadline:
                 return False
-            tick.wait(_TICK)
+            tick.wait(_TICK_SECONDS)
         return True
 
     def idle(self) -> None:
@@ -163,7 +167,7 @@ _DOES: Final = {"dispatch": "dispatches", "work": "works"}
 
 @dataclass(frozen=True)
 class _Plan:
-    """Which events, and who is killed when."""
+    """The events, and the process that is killed, and when."""
 
     kinds: tuple[str, ...]
     victim: str
@@ -182,46 +186,46 @@ def _plans(generator: random.Random, count: int, victims: Sequence[str]) -> Iter
         yield _Plan(tuple(kinds), victim, step)
 
 
-def _play(plan: _Plan, theatre: _Theatre, engine: _Engine) -> None:
+def _kill_in(plan: _Plan, group: _ProcessGroup, engine: _Engine) -> None:
     """Dispatch, kill, restart, and wait until all is settled."""
     # Not drawn from the seed: an engine that outlives the run may still hold an event of the last one under its id.
     events = [(kind, str(uuid4())) for kind in plan.kinds]
     for _, event in events:
-        theatre.close_gate(event)  # of these alone: what an earlier run left in the engine holds nothing up
-    theatre.start("dispatch")
+        group.close_gate(event)  # of these alone: what an earlier run left in the engine holds nothing up
+    group.start("dispatch")
     if engine.apart:
-        theatre.start("work")
+        group.start("work")
     if engine.blocks:
         parent = str(uuid4())
         for kind, event in events:
-            theatre.bear(parent, kind, event)
-            theatre.order("Placed", parent)
+            group.add_child(parent, kind, event)
+            group.order("Placed", parent)
             parent = str(uuid4())
     else:
         for kind, event in events:
-            theatre.order(kind, event)
-            _until_accepted(theatre, {event})  # one by one, so that it is the first that is handled first
-    _until_accepted(theatre, {event for _, event in events})
+            group.order(kind, event)
+            _until_accepted(group, {event})  # one by one, so that it is the first that is handled first
+    _until_accepted(group, {event for _, event in events})
     first = events[0][1]
     if plan.step != "accepted":
-        theatre.until(lambda: first in {entry.event for entry in _of(theatre, Kind.STARTED)})
+        group.until(lambda: first in {entry.event for entry in _of(group, Kind.STARTED)})
     if plan.step == "half handled":
-        theatre.open_gate(first)
-        theatre.until(lambda: bool(_of(theatre, Kind.SUCCEEDED)))
+        group.open_gate(first)
+        group.until(lambda: bool(_of(group, Kind.SUCCEEDED)))
     if plan.victim == "engine":
         assert engine.restart is not None
-        theatre.engine(engine.restart)
-        theatre.open_all()
+        group.engine(engine.restart)
+        group.open_all()
     else:
-        theatre.kill(plan.victim)
-        theatre.open_all()
-        theatre.restart(plan.victim)
-    _settle(theatre, engine.survives)
+        group.kill(plan.victim)
+        group.open_all()
+        group.restart(plan.victim)
+    _settle(group, engine.survives)
 
 
 @dataclass(frozen=True)
 class _Engine:
-    """What is known of the dispatcher that is killed."""
+    """Facts about the dispatcher that is killed."""
 
     apart: bool
     blocks: bool
@@ -229,94 +233,94 @@ class _Engine:
     restart: Callable[[], object] | None
 
 
-def _settle(theatre: _Theatre, again: bool) -> None:
+def _settle(group: _ProcessGroup, again: bool) -> None:
     """Wait until every accepted delivery has succeeded; where none is tried again, until a marker has come through."""
 
     def all_done() -> bool:
-        entries = theatre.entries()
+        entries = group.entries()
         accepted = {entry.event: entry.event_type for entry in entries if entry.kind is Kind.ACCEPTED}
         done = {entry.delivery for entry in entries if entry.kind is Kind.SUCCEEDED}
         return all(
-            (event, name) in done for event, kind in accepted.items() for given, name in SUBSCRIPTIONS if given == kind
+            (event, name) in done for event, kind in accepted.items() for given, name in _SUBSCRIPTIONS if given == kind
         )
 
-    settled = theatre.until(all_done) if again else False
+    settled = group.until(all_done) if again else False
     if settled:
-        theatre.idle()
+        group.idle()
         return
     if not again:
         marker = str(uuid4())
-        theatre.order("Marker", marker)
-        if theatre.until(
-            lambda: sum(entry.event == marker for entry in _of(theatre, Kind.SUCCEEDED)) >= len(ROLES[cast.Marker])
+        group.order("Marker", marker)
+        if group.until(
+            lambda: sum(entry.event == marker for entry in _of(group, Kind.SUCCEEDED)) >= len(ROLES[Marker])
         ):
-            theatre.idle()
+            group.idle()
             return
-    theatre.overdue()
+    group.overdue()
 
 
-def _of(theatre: _Theatre, kind: Kind) -> list[Entry]:
-    return [entry for entry in theatre.entries() if entry.kind is kind]
+def _of(group: _ProcessGroup, kind: Kind) -> list[Entry]:
+    return [entry for entry in group.entries() if entry.kind is kind]
 
 
-def _until_accepted(theatre: _Theatre, events: set[str]) -> None:
-    theatre.until(lambda: _accepted(theatre) >= events)
+def _until_accepted(group: _ProcessGroup, events: set[str]) -> None:
+    group.until(lambda: _accepted(group) >= events)
 
 
-def _accepted(theatre: _Theatre) -> set[str]:
-    return {entry.event for entry in _of(theatre, Kind.ACCEPTED)}
+def _accepted(group: _ProcessGroup) -> set[str]:
+    return {entry.event for entry in _of(group, Kind.ACCEPTED)}
 
 
-def check_crashes(
-    law: Law, hooks: Hooks, *, examples: int, seed: int
-) -> tuple[Outcome, str, Violation | None, int, int]:
-    """Check law G3: outcome, detail, violation, how many runs, and how many deliveries were in danger."""
-    target = getattr(hooks.subject, "target", None)
-    if not target:
+def check_crashes(law: Law, subject: Subject, *, examples: int, seed: int) -> LawCheck:
+    """Check law G3.
+
+    Raises:
+        CouldNotRunError: there is no target, or its processes cannot be run.
+    """
+    if not subject.target:
         raise CouldNotRunError(
             'there is no target; set target = "module:factory", importable in a fresh process, so that processes can be'
             " started and killed (see eventpact_contracts.crash.crashes)"
         )
     try:
-        return _checked(law, hooks, str(target), max(3, round(examples * law.share)), seed)
+        return _checked(law, subject, subject.target, max(3, round(examples * _SHARE)), seed)
     except _CrashError as error:
         raise CouldNotRunError(str(error)) from error
 
 
-def _checked(
-    law: Law, hooks: Hooks, target: str, count: int, seed: int
-) -> tuple[Outcome, str, Violation | None, int, int]:
+def _checked(law: Law, subject: Subject, target: str, count: int, seed: int) -> LawCheck:
     try:
         factory = find(target)
     except (ImportError, AttributeError) as error:
         raise _CrashError(f"the target {target} cannot be imported: {error}") from error
     apart = hasattr(factory, "worker")
-    promised = hooks.guarantees.delivery is Delivery.AT_LEAST_ONCE
-    observations, examples, lost = 0, 0, None
+    promised = subject.guarantees.delivery is Delivery.AT_LEAST_ONCE
+    check, runs = LawCheck(), 0
     with ExitStack() as stack:
         restart = stack.enter_context(factory.engine() if hasattr(factory, "engine") else nullcontext())
-        engine = _Engine(apart, hooks.guarantees.blocks_caller, promised, restart if callable(restart) else None)
+        engine = _Engine(apart, subject.guarantees.blocks_caller, promised, restart if callable(restart) else None)
         victims = [*(["work"] if apart else []), "dispatch", *(["engine"] if callable(restart) else [])]
-        deadline = time.monotonic() + _SECONDS
+        deadline = time.monotonic() + _MAX_SECONDS
         for plan in _plans(random.Random(seed), count, victims):  # noqa: S311 - not for secrets
-            if examples >= len(victims) and time.monotonic() > deadline:
+            if runs >= len(victims) and time.monotonic() > deadline:
                 break
-            trace = _run(plan, target, hooks, engine)
-            examples += 1
-            observations += law.observations(trace)
+            trace = _run(plan, target, subject, engine)
+            runs += 1
+            seen = law.observations(trace)
+            check.observations += seen
+            check.examples += bool(seen)
             if (violation := law.judge(trace)) is not None:
-                return Outcome.VIOLATED, violation.message, violation, examples, observations
-            if not promised and law.witness is not None and (seen := law.witness(trace)) is not None:
-                lost = lost or seen
-                if examples >= len(victims):
+                check.violation = violation
+                return check
+            if not promised and law.witness is not None:
+                check.absent = check.absent or law.witness(TraceView(trace))
+                if check.absent and runs >= len(victims):
                     break
-    if lost is not None:
-        return Outcome.ABSENT, lost, None, examples, observations
-    if not observations:
-        raise _CrashError(f"in {examples} runs, no delivery was accepted and unsettled when a process was killed")
-    if not promised:
-        return Outcome.UNCLAIMED, "it is not promised, and nothing was ever lost", None, examples, observations
-    return Outcome.UPHELD, _not_restarted(factory, restart), None, examples, observations
+    if not check.observations:
+        raise _CrashError(f"in {runs} runs, no delivery was accepted and unsettled when a process was killed")
+    if promised:
+        check.detail = _not_restarted(factory, restart)
+    return check
 
 
 def _not_restarted(factory: object, restart: object) -> str:
@@ -327,22 +331,22 @@ def _not_restarted(factory: object, restart: object) -> str:
     return f"its engine was not restarted: {why}"
 
 
-_SECONDS: Final = 5.0
+_MAX_SECONDS: Final = 5.0
 """After this long, no further run is begun, once everyone was killed once."""
 
 
-def _run(plan: _Plan, target: str, hooks: Hooks, engine: _Engine) -> Trace:
+def _run(plan: _Plan, target: str, subject: Subject, engine: _Engine) -> Trace:
     with tempfile.TemporaryDirectory(prefix="eventpact-crash-") as place:
-        where = "loop" if hooks.needs_loop else "outside"
-        theatre = _Theatre(Path(place), target, where, max(hooks.settle_timeout, 5.0))
+        where = "loop" if subject.needs_loop else "outside"
+        group = _ProcessGroup(Path(place), target, where, max(subject.settle_timeout, 5.0))
         try:
-            _play(plan, theatre, engine)
+            _kill_in(plan, group, engine)
         finally:
-            theatre.end()
-        subscribed = {f"{kind.__name__}.{role}" for kind, roles in ROLES.items() for role in roles}
+            group.end()
+        subscribed = {handler for _, handler in _SUBSCRIPTIONS}
         entries = tuple(
             entry
-            for entry in theatre.entries()
-            if entry.event_type != cast.Marker.__name__ and (not entry.handler or entry.handler in subscribed)
+            for entry in group.entries()
+            if entry.event_type != Marker.__name__ and (not entry.handler or entry.handler in subscribed)
         )
-    return Trace(entries, SUBSCRIPTIONS, hooks.guarantees)
+    return Trace(entries, _SUBSCRIPTIONS, subject.guarantees, outlives=subject.outlives)

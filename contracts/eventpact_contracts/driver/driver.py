@@ -1,4 +1,4 @@
-"""Plays one script over one dispatcher: callers take their steps, as threads or as tasks, and all is waited for."""
+"""The driver takes the steps of a scenario's callers, as threads or as tasks, and waits until everything is settled."""
 
 from __future__ import annotations
 
@@ -9,98 +9,254 @@ import threading
 import time
 import types
 from collections.abc import Awaitable, Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Self, TypeVar
 
-from eventpact.domain.dispatcher import EventDispatcher
-from eventpact_contracts.driver.fingerprints import kin
-from eventpact_contracts.driver.recorder import Run
-from eventpact_contracts.driver.scheduled_loop import StuckError
+from eventpact_contracts.driver.conditions import Until
+from eventpact_contracts.driver.fingerprints import names_of
+from eventpact_contracts.driver.gates import Obstacle, run_awaiting, run_blocking
+from eventpact_contracts.driver.program import Program
+from eventpact_contracts.driver.threads import in_thread
 from eventpact_contracts.driver.trace import Kind
-from eventpact_contracts.scenarios.invalid import JUNK
+from eventpact_contracts.scenarios.failures import text_of
+from eventpact_contracts.scenarios.invalid import NON_EVENTS
 from eventpact_contracts.scenarios.scenario import (
     AwaitBegun,
     AwaitClosed,
+    AwaitEnded,
     AwaitReturned,
     AwaitStarted,
     Caller,
     Close,
     CollectGarbage,
     Dispatch,
-    DispatchJunk,
+    DispatchNonEvent,
     Flood,
     Release,
-    Script,
+    Scenario,
 )
 
-__all__ = ["PlayError", "in_loop", "in_threads", "watched"]
+__all__ = ["Driver"]
 
 T = TypeVar("T")
 
-_OVERTIME: Final = 3.0
+_OVERTIME_SECONDS: Final = 2.0
 """Seconds past the second of grace after which ``aclose`` is given up."""
 
-_CLOCK: Final = 0.01
+_TICK_SECONDS: Final = 0.01
 """Seconds between two looks at how late this machine is."""
 
-_ROUNDS: Final = 10
+_MAX_ROUNDS: Final = 10
 """How often the suite goes on waiting because something still happens."""
 
-_BLOCKED: Final = 0.5
+_BLOCKED_SECONDS: Final = 0.5
 """Seconds that one dispatch of a flood takes only where the caller waits for handlers, so that there is no flood."""
 
-_GATHERING: Final = 0.02
+_MAX_REFUSALS: Final = 15
+"""So often a flood goes on when it is refused."""
+
+_GATHERING_SECONDS: Final = 0.02
 """Seconds in which other handlers may come to be held too, before the first is let go on. Nothing is judged by it."""
 
-
-class PlayError(Exception):
-    """A script did not come to its end; the text says why."""
+_Steps = Generator[Obstacle, Any, None]
 
 
-@dataclass
-class _Until:
-    """Wait for a condition."""
+class Driver:
+    """Takes the steps of one scenario.
 
-    condition: Callable[[], bool]
-    timeout: float
+    Attributes:
+        took: how many seconds it took until everything was settled.
+        patience: how many seconds to wait for something that has to happen.
+    """
 
-    def block(self, run: Run) -> bool:
-        return run.wait(self.condition, self.timeout)
+    def __init__(self, program: Program, scenario: Scenario, patience: float) -> None:
+        self.took = 0.0
+        self.patience = patience
+        self._program, self._scenario = program, scenario
+        self._recorder, self._conditions = program.recorder, program.recorder.conditions
+        self._ids: dict[int, str] = {}
+        several = len(scenario.callers) > 1
+        self._names = [f"caller {number}" if several else "caller" for number in range(1, len(scenario.callers) + 1)]
 
-    async def wait(self, run: Run) -> bool:
-        return await run.until(self.condition, self.timeout)
+    def in_threads(self) -> None:
+        """Drive it where no event loop runs: each caller in a thread of its own, if there are several."""
+        scenario = self._scenario
+        if len(scenario.callers) == 1 and not scenario.callers[0].thread:
+            run_blocking(self._steps(scenario.callers[0], self._names[0]))
+        elif scenario.callers:
+            start = threading.Barrier(len(scenario.callers) + 1)
 
+            def act(caller: Caller, name: str) -> None:
+                start.wait(self.patience)
+                run_blocking(self._steps(caller, name))
 
-@dataclass
-class _Closing:
-    """Close the dispatcher."""
+            with _restless():
+                callers = zip(scenario.callers, self._names, strict=True)
+                acting = [in_thread(partial(act, caller, name)) for caller, name in callers]
+                start.wait(self.patience)
+                run_blocking(self._releases())
+                for each in acting:
+                    each.result()
 
-    dispatcher: EventDispatcher
-    caller: str
-    timeout: float
+    async def in_loop(self) -> None:
+        """Drive it on the running event loop: each caller is a task, or a thread where the scenario says so."""
+        scenario = self._scenario
+        loop = asyncio.get_running_loop()
+        threads = [caller.thread for caller in scenario.callers].count(True)
+        start = None if scenario.schedule is not None or threads < 2 else threading.Barrier(threads)
 
-    def block(self, run: Run) -> bool:
-        return asyncio.run(self.wait(run))
+        def act(caller: Caller, name: str) -> None:
+            if start is not None:
+                start.wait(self.patience)
+            run_blocking(self._steps(caller, name))
 
-    async def wait(self, run: Run) -> bool:
-        run.closing(self.caller, self.timeout)
-        closing = asyncio.ensure_future(
-            _announced(self.dispatcher.aclose(self.timeout), lambda: run.begun(self.caller))
+        def place(caller: Caller, name: str) -> Awaitable[None]:
+            if not caller.thread:
+                return loop.create_task(run_awaiting(self._steps(caller, name)), name=name)
+            if scenario.schedule is not None:
+                return loop.run_in_executor(None, act, caller, name)  # a step like any other, on such a loop
+            return asyncio.wrap_future(in_thread(partial(act, caller, name)))
+
+        with _restless():
+            placed = [place(caller, name) for caller, name in zip(scenario.callers, self._names, strict=True)]
+            await run_awaiting(self._releases())
+            await asyncio.gather(*placed)
+
+    def settle(self) -> None:
+        """Wait until nothing more is to happen, and make sure of it."""
+        run_blocking(self._settling())
+
+    async def settle_in_loop(self) -> None:
+        """Do the same in a task."""
+        await run_awaiting(self._settling())
+
+    def _until(self, condition: Callable[[], bool], seconds: float | None = None) -> Until:
+        return Until(self._conditions, condition, self.patience if seconds is None else seconds)
+
+    def _steps(self, caller: Caller, name: str) -> _Steps:
+        """The steps of one caller."""
+        conditions, program = self._conditions, self._program
+        for step in caller.steps:
+            match step:
+                case Dispatch(event):
+                    self._dispatch(event, name)
+                case DispatchNonEvent(number):
+                    program.dispatch_non_event(*NON_EVENTS[number], name)
+                case Flood(event, limit):
+                    self._flood(event, limit, name)
+                case AwaitStarted(event):
+                    yield self._until(partial(self._is_held, event))
+                case AwaitEnded(event):
+                    yield self._until(partial(self._has_ended, event))
+                case AwaitReturned(event, seconds):
+                    yield self._until(partial(self._has_returned, event), seconds)
+                case AwaitBegun():
+                    yield self._until(conditions.has_begun)
+                case AwaitClosed():
+                    yield self._until(conditions.has_closed, 2 * self.patience + self._scenario.seconds)
+                case CollectGarbage():
+                    gc.collect(1)  # the younger generations, where everything of this scenario is
+                case Release(event):
+                    if event in self._ids:
+                        program.release(self._ids[event])
+                case Close(timeout):
+                    yield _Closing(program, name, timeout)
+
+    def _dispatch(self, event: int, name: str) -> None:
+        # Known before dispatch returns, which it need not do before the event is released.
+        self._program.dispatch(
+            self._scenario.events[event], name, announce=lambda known: self._ids.setdefault(event, known)
         )
+
+    def _flood(self, event: int, limit: int, name: str) -> None:
+        refused = 0
+        for _ in range(limit):
+            started = self._recorder.clock()
+            self._dispatch(event, name)
+            refused += self._recorder.entries[-1].kind is Kind.REFUSED
+            if refused == _MAX_REFUSALS or self._recorder.clock() - started > _BLOCKED_SECONDS:
+                break
+
+    def _is_held(self, event: int) -> bool:
+        known = self._ids.get(event, "")
+        return bool(known) and (self._conditions.held(known) or self._conditions.not_accepted(known))
+
+    def _has_ended(self, event: int) -> bool:
+        return self._conditions.ended(self._ids.get(event, ""))
+
+    def _has_returned(self, event: int) -> bool:
+        return self._conditions.returned(self._ids.get(event, ""))
+
+    def _releases(self) -> _Steps:
+        """Let held handlers go on: of those that are held at a time, the first in the scenario's order."""
+        left = list(self._scenario.releases)
+        gone = []
+        while left:
+            yield self._until(lambda: any(map(self._is_held, left)))
+            yield self._until(lambda: all(map(self._is_held, left)), _GATHERING_SECONDS)
+            event = next((each for each in left if self._is_held(each)), left[0])
+            left.remove(event)
+            gone.append(event)
+            if event in self._ids:
+                self._program.release(self._ids[event])
+        if gone:
+            order = ", ".join(f"event {event + 1}" for event in gone)
+            self._recorder.describe(schedule=f"held handlers went on in this order: {order}")
+
+    def _settling(self) -> _Steps:
+        program, recorder, conditions = self._program, self._recorder, self._conditions
+        for event, caller in program.doubtful:  # as a careful caller does, once the engine answers again
+            program.dispatch_event(event, caller)
+        program.release_all()
+        started = recorder.clock()
+        seen = len(recorder.entries)
+        while not (yield self._until(conditions.settled)):
+            if len(recorder.entries) == seen or recorder.clock() - started > _MAX_ROUNDS * self.patience:
+                recorder.write(Kind.OVERDUE, timeout=self.patience)
+                return
+            seen = len(recorder.entries)  # something still happens, so it is only slow
+        if not conditions.has_begun():
+            passed = program.mark()
+            if passed is not None and not (yield self._until(passed)):
+                return
+        self.took = recorder.clock() - started
+        recorder.write(Kind.IDLE)
+
+
+class _Closing:
+    """The obstacle of a caller who closes the dispatcher."""
+
+    def __init__(self, program: Program, caller: str, timeout: float) -> None:
+        self._program, self._recorder = program, program.recorder
+        self._caller, self._timeout = caller, timeout
+
+    def block(self) -> bool:
+        return asyncio.run(self.wait())
+
+    async def wait(self) -> bool:
+        recorder, caller = self._recorder, self._caller
+        assert self._program.dispatcher is not None
+        recorder.write(Kind.CLOSING, caller=caller, timeout=self._timeout)
+        aclose = self._program.dispatcher.aclose(self._timeout)
+        closing = asyncio.ensure_future(_announced(aclose, lambda: recorder.write(Kind.BEGUN, caller=caller)))
         with _Lateness() as lateness:
-            done, _ = await asyncio.wait({closing}, timeout=self.timeout + 1.0 + _OVERTIME)
+            done, _ = await asyncio.wait({closing}, timeout=self._timeout + 1.0 + _OVERTIME_SECONDS)
         if not done:
-            run.write(Kind.OVERDUE, caller=self.caller, timeout=self.timeout + 1.0 + _OVERTIME)
+            recorder.write(Kind.OVERDUE, caller=caller, timeout=self._timeout + 1.0 + _OVERTIME_SECONDS)
             closing.cancel()
-            await asyncio.wait({closing}, timeout=_OVERTIME)
+            await asyncio.wait({closing}, timeout=_OVERTIME_SECONDS)
             return False
         try:
-            run.closed(self.caller, closing.result(), lateness.seconds)
-        except BaseException as error:  # noqa: BLE001 - written down, for the laws to judge
-            run.write(Kind.RAISED, caller=self.caller, exception=kin(error), note=str(error))
+            self._program.closed(caller, closing.result(), lateness.seconds)
+        except BaseException as error:  # noqa: BLE001 - recorded, for the laws to judge
+            recorder.write(
+                Kind.RAISED,
+                caller=caller,
+                exception=names_of(error),
+                note=text_of(error),
+                interruption=not isinstance(error, Exception),
+            )
             return False
         return True
 
@@ -112,25 +268,24 @@ class _Lateness:
 
     def __enter__(self) -> Self:
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="eventpact-play-clock", daemon=True)
-        self._thread.start()
+        self._watching = in_thread(self._watch)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        self._thread.join()
+        self._watching.result()
 
     def _watch(self) -> None:
         before = time.monotonic()
-        while not self._over.wait(_CLOCK):
+        while not self._over.wait(_TICK_SECONDS):
             now = time.monotonic()
-            self.seconds = max(self.seconds, now - before - _CLOCK)
+            self.seconds = max(self.seconds, now - before - _TICK_SECONDS)
             before = now
 
 
 @types.coroutine
 def _stepwise(awaitable: Awaitable[T], announce: Callable[[], object]) -> Generator[Any, Any, T]:
-    """Await it, and say when it has run its first step."""
+    """Await it, and announce when it has run its first step."""
     stepping = awaitable.__await__()
     announced = False
     resume: Callable[[], Any] = partial(next, stepping)
@@ -157,203 +312,12 @@ async def _announced(awaitable: Awaitable[T], announce: Callable[[], object]) ->
     return await _stepwise(awaitable, announce)
 
 
-_Acting = Generator[_Until | _Closing, bool]
-
-
-class _Scene:
-    """What the callers of one script share."""
-
-    def __init__(self, run: Run, dispatcher: EventDispatcher, script: Script) -> None:
-        self.run, self.dispatcher, self.script = run, dispatcher, script
-        self.ids: dict[int, str] = {}
-        several = len(script.callers) > 1
-        self.names = [f"caller {number}" if several else "caller" for number in range(1, len(script.callers) + 1)]
-
-    def act(self, caller: Caller, name: str) -> _Acting:
-        """One caller's steps."""
-        run = self.run
-        for step in caller.steps:
-            match step:
-                case Dispatch(event):
-                    self._dispatch(event, name)
-                case DispatchJunk(junk):
-                    run.dispatch_junk(self.dispatcher, *JUNK[junk], name)
-                case Flood(event, limit):
-                    for _ in range(limit):
-                        started = run.clock()
-                        self._dispatch(event, name)
-                        if run.entries[-1].kind is Kind.REFUSED or run.clock() - started > _BLOCKED:
-                            break
-                case AwaitStarted(event):
-                    yield _Until(partial(self._reached, event), run.patience)
-                case AwaitReturned(event, seconds):
-                    patience = run.patience if seconds is None else seconds
-                    yield _Until(partial(self._came_back, event), patience)
-                case AwaitBegun():
-                    yield _Until(run.has_begun, run.patience)
-                case AwaitClosed():
-                    yield _Until(run.has_closed, 2 * run.patience)
-                case CollectGarbage():
-                    gc.collect(1)  # the younger generations, where everything of this script is
-                case Release(event):
-                    if event in self.ids:
-                        run.release(self.ids[event])
-                case Close(timeout):
-                    yield _Closing(self.dispatcher, name, timeout)
-
-    def _dispatch(self, event: int, name: str) -> None:
-        run = self.run
-        # Known before dispatch returns, which it need not do before the event is released.
-        run.dispatch(
-            self.dispatcher,
-            self.script.events[event],
-            name,
-            announce=lambda known: self.ids.setdefault(event, known),
-        )
-
-    def _reached(self, event: int) -> bool:
-        return event in self.ids and (self.run.started(self.ids[event]) or self.run.failed_to_start(self.ids[event]))
-
-    def _came_back(self, event: int) -> bool:
-        return self.run.came_back(self.ids.get(event, ""))
-
-    def releases(self) -> _Acting:
-        """Let held handlers go on in the script's order: of those that are held at a time, the first in that order."""
-        left = list(self.script.releases)
-        gone = []
-        while left:
-            yield _Until(lambda: any(map(self._reached, left)), self.run.patience)
-            yield _Until(lambda: all(map(self._reached, left)), _GATHERING)
-            event = next((each for each in left if self._reached(each)), left[0])
-            left.remove(event)
-            gone.append(event)
-            if event in self.ids:
-                self.run.release(self.ids[event])
-        if gone:
-            order = ", ".join(f"event {event + 1}" for event in gone)
-            self.run.schedule = f"held handlers went on in this order: {order}"
-
-    def settle(self) -> _Acting:
-        """Wait until nothing more is to happen, and make sure of it."""
-        run = self.run
-        run.release_all()
-        started = run.clock()
-        seen = len(run.entries)
-        while not (yield _Until(run.settled, run.patience)):
-            if len(run.entries) == seen or run.clock() - started > _ROUNDS * run.patience:
-                run.write(Kind.OVERDUE, timeout=run.patience)
-                return
-            seen = len(run.entries)  # something still happens, so it is only slow
-        if not run.has_closed():
-            marker = run.mark(self.dispatcher)
-            if marker is not None and not (yield _Until(lambda: run.passed(marker), run.patience)):
-                return
-        run.took = run.clock() - started
-        run.write(Kind.IDLE)
-
-
-def _block(acting: _Acting, run: Run) -> None:
-    try:
-        request = next(acting)
-        while True:
-            request = acting.send(request.block(run))
-    except StopIteration:
-        return
-
-
-async def _await(acting: _Acting, run: Run) -> None:
-    try:
-        request = next(acting)
-        while True:
-            request = acting.send(await request.wait(run))
-    except StopIteration:
-        return
-
-
-def in_threads(run: Run, dispatcher: EventDispatcher, script: Script) -> None:
-    """Play the script where no event loop runs: each caller in a thread of its own, if there are several."""
-    run.dispatcher = dispatcher
-    scene = _Scene(run, dispatcher, script)
-    if len(script.callers) == 1 and not script.callers[0].thread:
-        _block(scene.act(script.callers[0], scene.names[0]), run)
-    else:
-        start = threading.Barrier(len(script.callers) + 1)
-
-        def act(caller: Caller, name: str) -> None:
-            start.wait(run.patience)
-            _block(scene.act(caller, name), run)
-
-        with ThreadPoolExecutor(len(script.callers), thread_name_prefix="eventpact-caller") as pool, _restless():
-            acting = [pool.submit(act, caller, name) for caller, name in zip(script.callers, scene.names, strict=True)]
-            start.wait(run.patience)
-            _block(scene.releases(), run)
-            for each in acting:
-                each.result()
-    _block(scene.settle(), run)
-
-
-async def in_loop(run: Run, dispatcher: EventDispatcher, script: Script) -> None:
-    """Play the script on the running event loop: each caller is a task, or a thread where the script says so."""
-    run.dispatcher = dispatcher
-    scene = _Scene(run, dispatcher, script)
-    loop = asyncio.get_running_loop()
-    threads = [caller.thread for caller in script.callers].count(True)
-    start = None if script.schedule is not None or threads < 2 else threading.Barrier(threads)
-
-    def act(caller: Caller, name: str) -> None:
-        if start is not None:
-            start.wait(run.patience)
-        _block(scene.act(caller, name), run)
-
-    def place(caller: Caller, name: str) -> Awaitable[None]:
-        if caller.thread:
-            return loop.run_in_executor(pool, act, caller, name)
-        return loop.create_task(_await(scene.act(caller, name), run), name=name)
-
-    pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="eventpact-caller")
-    with pool, _restless():
-        placed = [place(caller, name) for caller, name in zip(script.callers, scene.names, strict=True)]
-        await _await(scene.releases(), run)
-        await asyncio.gather(*placed)
-    await _await(scene.settle(), run)
-
-
 @contextmanager
 def _restless() -> Generator[None]:
-    """Threads take turns as often as the interpreter lets them."""
+    """Let threads take turns as often as the interpreter can."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
         yield
     finally:
         sys.setswitchinterval(interval)
-
-
-def watched(play: Callable[[], None], timeout: float) -> None:
-    """Call ``play`` in a thread of its own, and leave it alone if it does not come back.
-
-    Raises:
-        PlayError: it did not come back within ``timeout`` seconds, or it was interrupted.
-        Exception: what it raised.
-    """
-    outcome: list[BaseException | None] = []
-
-    def guarded() -> None:
-        try:
-            play()
-        except BaseException as error:  # noqa: BLE001 - told where it is waited for
-            outcome.append(error)
-        else:
-            outcome.append(None)
-
-    thread = threading.Thread(target=guarded, name="eventpact-play", daemon=True)
-    thread.start()
-    thread.join(timeout)
-    if not outcome:
-        raise PlayError(f"nothing came back within {timeout:g} s")
-    error = outcome[0]
-    if isinstance(error, StuckError) or (error is not None and not isinstance(error, Exception)):
-        # What a handler raised went through the dispatcher and its loop, and ended the script.
-        raise PlayError(f"{type(error).__name__} ended the script: {error}") from error
-    if error is not None:
-        raise error

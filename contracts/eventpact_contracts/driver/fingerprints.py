@@ -11,21 +11,21 @@ from typing import Any, Final
 
 from eventpact.domain.events import DomainEvent
 
-__all__ = ["kin", "token"]
+__all__ = ["fingerprint", "names_of"]
 
-_LONGEST_TOKEN: Final = 200
+_MAX_FINGERPRINT_LENGTH: Final = 200
 
 
-def kin(exception: BaseException) -> tuple[str, ...]:
+def names_of(exception: BaseException) -> tuple[str, ...]:
     """The names of the exception's class and of its bases."""
     return tuple(kind.__name__ for kind in type(exception).__mro__[:-1])
 
 
-def token(event: object) -> str:
-    """Type and values, as ASCII: two events are equal if and only if their tokens are."""
+def fingerprint(event: object) -> str:
+    """Type and values, as ASCII: two events are equal if and only if their fingerprints are."""
     text = f"{type(event).__qualname__}({_values(event)})" if isinstance(event, DomainEvent) else ascii(event)
-    if len(text) > _LONGEST_TOKEN:
-        return f"{text[:_LONGEST_TOKEN]}... sha256 {sha256(text.encode()).hexdigest()[:16]}"
+    if len(text) > _MAX_FINGERPRINT_LENGTH:
+        return f"{text[:_MAX_FINGERPRINT_LENGTH]}... sha256 {sha256(text.encode()).hexdigest()[:16]}"
     return text
 
 

@@ -1,27 +1,75 @@
-"""What handlers wait at until the script lets them go on."""
+"""Obstacles that a handler or a caller meets: a gate that the scenario opens, a pause, a while.
+
+A thread blocks at an obstacle, and a task awaits it. Handlers and callers are generators of obstacles, and
+:func:`run_blocking` and :func:`run_awaiting` take them through.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final, Protocol, TypeVar
 
-__all__ = ["Gate", "Pause", "wake"]
+__all__ = ["Delay", "Gate", "Obstacle", "Pause", "run_awaiting", "run_blocking", "wake"]
 
-_LONGEST_HOLD: Final = 60.0
+T = TypeVar("T")
+
+_MAX_HOLD_SECONDS: Final = 60.0
+
+
+class Obstacle(Protocol):
+    """Something to get past, on a thread or in a task."""
+
+    def block(self) -> Any: ...
+
+    async def wait(self) -> Any: ...
+
+
+def run_blocking(steps: Generator[Obstacle, Any, T]) -> T:
+    """Run the generator to its end on this thread."""
+    try:
+        obstacle = next(steps)
+        while True:
+            try:
+                answer = obstacle.block()
+            except BaseException as interruption:  # noqa: BLE001 - goes on inside
+                obstacle = steps.throw(interruption)
+            else:
+                obstacle = steps.send(answer)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+
+
+async def run_awaiting(steps: Generator[Obstacle, Any, T]) -> T:
+    """Run the generator to its end in this task."""
+    try:
+        obstacle = next(steps)
+        while True:
+            try:
+                answer = await obstacle.wait()
+            except BaseException as interruption:  # noqa: BLE001 - goes on inside
+                obstacle = steps.throw(interruption)
+            else:
+                obstacle = steps.send(answer)
+    except StopIteration as end:
+        value: T = end.value
+        return value
 
 
 def wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event | None) -> None:
+    """Set an event of another thread's loop."""
     if event is not None:
         with suppress(RuntimeError):  # the loop is closed, and with it whoever waited
             loop.call_soon_threadsafe(event.set)
 
 
 class Gate:
-    """What a held handler waits at."""
+    """The obstacle of a held handler."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -36,7 +84,7 @@ class Gate:
             wake()
 
     def block(self) -> None:
-        self._open.wait(_LONGEST_HOLD)
+        self._open.wait(_MAX_HOLD_SECONDS)
 
     async def wait(self) -> None:
         loop, passed = asyncio.get_running_loop(), asyncio.Event()
@@ -50,10 +98,23 @@ class Gate:
 
 
 class Pause:
-    """Gives way once."""
+    """The obstacle of a handler that gives way once. A plain handler cannot."""
 
     def block(self) -> None:
-        """A plain handler cannot give way."""
+        """Go on."""
 
     async def wait(self) -> None:
         await asyncio.sleep(0)
+
+
+class Delay:
+    """The obstacle of a handler that takes its time."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def block(self) -> None:
+        time.sleep(self._seconds)  # a handler's own work, which takes as long as it takes
+
+    async def wait(self) -> None:
+        await asyncio.sleep(self._seconds)

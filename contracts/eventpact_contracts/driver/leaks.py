@@ -1,4 +1,4 @@
-"""What a closed dispatcher left behind: threads, tasks, connections, coroutines that nobody awaited, open resources."""
+"""Leaks: threads, tasks, connections, unawaited coroutines and open resources that a closed dispatcher left behind."""
 
 from __future__ import annotations
 
@@ -16,23 +16,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from eventpact_contracts.driver.recorder import Run
+from eventpact_contracts.driver.recorder import Recorder
+from eventpact_contracts.driver.threads import THREAD_PREFIX
 from eventpact_contracts.driver.trace import Kind
-from eventpact_contracts.scenarios.scenario import Script
+from eventpact_contracts.scenarios.scenario import Scenario
 
-__all__ = ["Leftovers", "tasks_watched"]
+__all__ = ["Leaks", "tasks_watched"]
 
-_OWN = "eventpact-play", "eventpact-caller"
-_DEADLINE: Final = 1.0
+_ENDING_SECONDS: Final = 1.0
+"""A thread or a task that is still ending gets so long."""
+
 _DESCRIPTORS: Final = Path("/proc/self/fd")
 
 
-class Leftovers:
-    """Compares before and after, where a script asks for it."""
+class Leaks:
+    """Compares before and after, where a scenario asks for it."""
 
-    def __init__(self, script: Script) -> None:
-        self._wanted = script.leftovers or script.loop_gone
-        self._deep = script.leftovers
+    def __init__(self, scenario: Scenario) -> None:
+        self._wanted = scenario.leaks or scenario.loop_gone
+        self._deep = scenario.leaks
         self._said: list[str] = []
 
     def __enter__(self) -> Self:
@@ -56,24 +58,24 @@ class Leftovers:
             self._catching.__exit__(kind, error, where)
             gc.unfreeze()
 
-    def look(self, run: Run) -> None:
-        """Write down what is left. What is still ending gets a moment."""
+    def look(self, recorder: Recorder) -> None:
+        """Record what is left."""
         if not self._wanted:
             return
         gc.collect()
         if self._deep:
-            deadline = time.monotonic() + _DEADLINE
+            deadline = time.monotonic() + _ENDING_SECONDS
             while self._remaining() and time.monotonic() < deadline:
                 for thread in self._new_threads():
                     thread.join(0.01)
                 threading.Event().wait(0.01)
             for what in self._remaining():
-                run.write(Kind.LEFT, note=what)
+                recorder.write(Kind.LEFT, note=what)
         for what in self._said:
-            run.write(Kind.LEFT, note=what)
+            recorder.write(Kind.LEFT, note=what)
 
     def _new_threads(self) -> list[threading.Thread]:
-        return [t for t in threading.enumerate() if t not in self._threads and not t.name.startswith(_OWN)]
+        return [t for t in threading.enumerate() if t not in self._threads and not t.name.startswith(THREAD_PREFIX)]
 
     def _remaining(self) -> list[str]:
         left = [f"the thread {thread.name}" for thread in self._new_threads()]
@@ -89,24 +91,21 @@ class Leftovers:
 
 
 @asynccontextmanager
-async def tasks_watched(script: Script, run: Run) -> AsyncGenerator[None]:
-    """Write down which tasks a closed dispatcher left on the running loop, where a script asks for it.
-
-    What is still ending gets a moment.
-    """
+async def tasks_watched(scenario: Scenario, recorder: Recorder) -> AsyncGenerator[None]:
+    """Record the tasks that a closed dispatcher left on the running loop, where a scenario asks for it."""
     before = asyncio.all_tasks()
     yield
-    if not script.leftovers or not run.has_closed():
+    if not scenario.leaks or not recorder.conditions.has_closed():
         return
-    deadline = time.monotonic() + _DEADLINE
+    deadline = time.monotonic() + _ENDING_SECONDS
     while (left := asyncio.all_tasks() - before) and (seconds := deadline - time.monotonic()) > 0:
         await asyncio.wait(left, timeout=seconds)
     for name in sorted(getattr(task.get_coro(), "__qualname__", task.get_name()) for task in left):
-        run.write(Kind.LEFT, note=f"the task {name}")
+        recorder.write(Kind.LEFT, note=f"the task {name}")
 
 
 def _descriptors() -> Counter[str]:
-    """How many sockets, pipes and event queues are open, where the system tells."""
+    """The number of open sockets, pipes and event queues, where the system tells."""
     found: Counter[str] = Counter()
     if not _DESCRIPTORS.is_dir():
         return found

@@ -1,114 +1,293 @@
-"""The handlers and the failure sink that every dispatcher is built with.
+"""Probes: the handlers and the failure sink that every dispatcher is built with.
 
-They never change, and the record never goes through the dispatcher: a handler writes down what it receives before
-anything else.
+A probe records what it receives before anything else, so that the record never goes through the dispatcher. Probes are
+as various as the handlers of real programs; a role's name says which kind it is of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+import functools
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from typing import Any, Final
 
 from eventpact.domain.dispatcher import FailedDelivery
 from eventpact.domain.events import DomainEvent
-from eventpact_contracts.driver.gates import Gate, Pause
-from eventpact_contracts.driver.recorder import Run, id_of
-from eventpact_contracts.scenarios.cast import ROLES, is_async
+from eventpact_contracts.driver.gates import Obstacle, run_awaiting, run_blocking
+from eventpact_contracts.driver.program import Program
+from eventpact_contracts.driver.recorder import id_of
+from eventpact_contracts.scenarios.events import ROLES, SHARED, Marker, is_async, is_awaitable, label_of
 
-__all__ = ["STAGE", "Actor", "AsyncActor", "Stage"]
+__all__ = ["PROBES", "Probe", "Probes"]
 
 
-@dataclass(eq=False)
-class Actor:
+class _Base:
+    """Part of every probe: its name, and its attempts."""
+
+    def __init__(self, probes: Probes, role: str, kinds: tuple[type[DomainEvent], ...]) -> None:
+        self.probes, self.role, self.kinds = probes, role, kinds
+
+    def name_for(self, event: object) -> str:
+        """The name of this probe as it receives the event: a shared one has a name for each type that it serves."""
+        kind = type(event) if type(event) in self.kinds else self.kinds[0]
+        return f"{label_of(kind)}.{self.role}"
+
+    def attempt(self, event: DomainEvent) -> Generator[Obstacle, Any, object]:
+        return self.probes.attempt(event, self.name_for(event))
+
+    def __repr__(self) -> str:
+        return f"<handler {self.name_for(None)}>"
+
+
+class Probe(_Base):
     """A plain handler."""
 
-    stage: Stage
-    name: str
-
-    def handle(self, event: DomainEvent) -> None:
+    def handle(self, event: DomainEvent) -> Any:
         try:
-            for obstacle in self.stage.act(event, self.name):
-                obstacle.block()
+            return run_blocking(self.attempt(event))
         except RuntimeError as error:
-            # What it does is told by a generator, which cannot raise StopIteration.
+            # An attempt is a generator, which cannot raise StopIteration.
             if isinstance(error.__cause__, StopIteration):
                 raise error.__cause__ from None
             raise
 
-    def __repr__(self) -> str:
-        return f"<handler {self.name}>"
 
-
-@dataclass(eq=False)
-class AsyncActor:
+class AsyncProbe(_Base):
     """An ``async def`` handler."""
 
-    stage: Stage
-    name: str
-
-    async def handle(self, event: DomainEvent) -> None:
-        acting = self.stage.act(event, self.name)
-        try:
-            obstacle = next(acting)
-            while True:
-                try:
-                    await obstacle.wait()
-                except BaseException as interruption:  # noqa: BLE001 - goes on inside
-                    obstacle = acting.throw(interruption)
-                else:
-                    obstacle = next(acting)
-        except StopIteration:
-            return
-
-    def __repr__(self) -> str:
-        return f"<async handler {self.name}>"
+    async def handle(self, event: DomainEvent) -> Any:
+        return await run_awaiting(self.attempt(event))
 
 
-class Stage:
-    """The handlers and the failure sink that every dispatcher is built with; they find the run that an event is of."""
+class AwaitableProbe(_Base):
+    """A plain ``handle`` that returns a coroutine, as one that is decorated does."""
+
+    def handle(self, event: DomainEvent) -> Awaitable[Any]:
+        return self.run(event)
+
+    async def run(self, event: DomainEvent) -> Any:
+        return await run_awaiting(self.attempt(event))
+
+
+class _Later:
+    """An awaitable that is no coroutine."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self._coroutine = coroutine
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._coroutine.__await__()
+
+
+class _AwaitableObjectProbe(AwaitableProbe):
+    """A plain ``handle`` that returns an awaitable of its own class."""
+
+    def handle(self, event: DomainEvent) -> Awaitable[Any]:
+        return _Later(self.run(event))
+
+
+class _AsyncCall:
+    """A callable object whose ``__call__`` is an ``async def``."""
+
+    def __init__(self, run: Callable[[DomainEvent], Awaitable[Any]]) -> None:
+        self._run = run
+
+    async def __call__(self, event: DomainEvent) -> Any:
+        return await self._run(event)
+
+
+class _AwaitableCallProbe(AwaitableProbe):
+    """An object whose ``handle`` is an attribute, and a callable object."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.handle = _AsyncCall(self.run)  # type: ignore[method-assign]  # it may be an attribute, too
+
+
+class _AttributeProbe(_Base):
+    """An object whose ``handle`` is an attribute: a partial of a function."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.handle = functools.partial(_handle, self)
+
+
+def _handle(probe: _Base, event: DomainEvent) -> Any:
+    return Probe.handle(probe, event)  # type: ignore[arg-type]  # it has everything that this needs
+
+
+class _Falsy:
+    def __bool__(self) -> bool:
+        return False
+
+
+class _Empty:
+    def __len__(self) -> int:
+        return 0
+
+
+class _Equal:
+    """Equal to every other of its class, with the same hash."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Equal)
+
+    def __hash__(self) -> int:
+        return 7
+
+
+class _Unhashable:
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = None  # type: ignore[assignment]  # as that of every class that says what equals it, and no more
+
+
+class _Untouchable:
+    """Neither compared nor asked for its truth nor for its length."""
+
+    def __eq__(self, other: object) -> bool:
+        raise TypeError("this handler cannot be compared")
+
+    def __hash__(self) -> int:
+        raise TypeError("this handler cannot be hashed")
+
+    def __bool__(self) -> bool:
+        raise TypeError("this handler is neither true nor false")
+
+
+class _Callable:
+    """Callable, with another meaning."""
+
+    probes: Probes
+    name_for: Callable[[object], str]
+
+    def __call__(self, *_: object, **__: object) -> None:
+        self.probes.called(self.name_for(None))
+
+
+class _ListProbe(list[int], Probe):
+    """A list that is a handler."""
+
+    __hash__ = None  # type: ignore[assignment]  # as that of every list
+
+    def __init__(self, probes: Probes, role: str, kinds: tuple[type[DomainEvent], ...]) -> None:
+        list.__init__(self, (1, 2, 3))
+        Probe.__init__(self, probes, role, kinds)
+
+    __repr__ = _Base.__repr__
+
+
+def _mixed(mixin: type, base: type[_Base]) -> type[_Base]:
+    return type(f"{mixin.__name__}{base.__name__}", (mixin, base), {})
+
+
+_SPECIAL: Final[dict[str, type[_Base]]] = {
+    "plain_falsy": _mixed(_Falsy, Probe),
+    "plain_empty": _mixed(_Empty, Probe),
+    "plain_equal": _mixed(_Equal, Probe),
+    "plain_unhashable": _mixed(_Unhashable, Probe),
+    "plain_untouchable": _mixed(_Untouchable, Probe),
+    "plain_callable": _mixed(_Callable, Probe),
+    "plain_list": _ListProbe,
+    "plain_attribute": _AttributeProbe,
+    "coroutine_falsy": _mixed(_Falsy, AsyncProbe),
+    "coroutine_equal": _mixed(_Equal, AsyncProbe),
+    "coroutine_callable": _mixed(_Callable, AsyncProbe),
+    "awaitable_object": _AwaitableObjectProbe,
+    "awaitable_call": _AwaitableCallProbe,
+}
+_SPECIAL["plain_equal_too"] = _SPECIAL["plain_equal"]
+_SPECIAL["coroutine_equal_too"] = _SPECIAL["coroutine_equal"]
+
+
+def _class_of(role: str, *, async_handlers: bool) -> type[_Base]:
+    if not async_handlers and (is_async(role) or is_awaitable(role)):
+        return Probe
+    if role in _SPECIAL:
+        return _SPECIAL[role]
+    return AsyncProbe if is_async(role) else AwaitableProbe if is_awaitable(role) else Probe
+
+
+def subscriptions_of(*, kinds: tuple[type[DomainEvent], ...] = tuple(ROLES)) -> tuple[tuple[str, str], ...]:
+    """The subscriptions as a trace names them."""
+    return tuple(
+        (label_of(kind), f"{label_of(kind)}.{role}") for kind in kinds if kind is not Marker for role in ROLES[kind]
+    )
+
+
+SUBSCRIPTIONS: Final = subscriptions_of()
+"""The subscriptions of every dispatcher, as a trace names them."""
+
+
+class Probes:
+    """The handlers and the failure sink of every dispatcher; they find the program that an event is of."""
 
     def __init__(self) -> None:
+        self.program: Program | None = None
+        self._programs: dict[str, Program] = {}
+        self._kept: dict[bool, Mapping[type[DomainEvent], Any]] = {}
+        self._known: set[int] = set()
+
+    def handlers(self, *, async_handlers: bool = True) -> Mapping[type[DomainEvent], Any]:
+        """The handlers that stay: an engine that is slow to start serves all dispatchers that are built with them."""
+        if async_handlers not in self._kept:
+            self._kept[async_handlers] = self.new_handlers(async_handlers=async_handlers)
+        return self._kept[async_handlers]
+
+    def new_handlers(self, *, async_handlers: bool = True) -> dict[type[DomainEvent], Any]:
+        """Handlers that nobody else knows."""
         made: dict[type[DomainEvent], Any] = {}
+        shared: list[Any] = []
         for kind, roles in ROLES.items():
-            names = [f"{kind.__name__}.{role}" for role in roles]
-            actors = [(AsyncActor if is_async(name) else Actor)(self, name) for name in names]
-            # Both forms that a registration may have.
-            made[kind] = actors[0] if len(actors) == 1 else actors
-        self.handlers: Mapping[type[DomainEvent], Any] = made
-        self.run: Run | None = None
-        self._runs: dict[str, Run] = {}
+            if kind in SHARED and shared:
+                made[kind] = tuple(shared)
+                continue
+            kinds = SHARED if kind in SHARED else (kind,)
+            several = [_class_of(role, async_handlers=async_handlers)(self, role, kinds) for role in roles]
+            self._known.update(map(id, several))
+            if kind in SHARED:
+                shared = several
+            # All forms that a registration may have.
+            made[kind] = several[0] if len(several) == 1 else several
+        return made
 
-    def begin(self, run: Run) -> None:
-        """Play ``run`` from now on."""
-        self.run = run
+    def begin(self, program: Program) -> None:
+        """Play this program from now on."""
+        self.program = program
 
-    def end(self, run: Run) -> None:
-        """Let go of whatever is held in it, and write down nothing more."""
-        run.end()
-        if self.run is run:
-            self.run = None
+    def end(self, program: Program) -> None:
+        """Release everything that is held in it, and record nothing more."""
+        with program.recorder.conditions.lock:
+            program.recorder.over = True
+        program.release_all()
+        if self.program is program:
+            self.program = None
+        self._programs = {event: each for event, each in self._programs.copy().items() if not each.recorder.over}
 
-    def knows(self, event: str, run: Run) -> None:
-        """The event of this ID is of this run."""
-        self._runs[event] = run
+    def claim(self, event: str, program: Program) -> None:
+        """Remember that the event of this ID is of this program."""
+        self._programs[event] = program
 
-    def forget(self) -> None:
-        """Let go of all that is over."""
-        self._runs = {event: run for event, run in self._runs.copy().items() if not run.over}
+    def attempt(self, event: DomainEvent, handler: str) -> Generator[Obstacle, Any, object]:
+        """Run an attempt of a handler."""
+        program = self._programs.get(id_of(event)) or self.program
+        if program is None:
+            return None
+        return (yield from program.attempt(event, handler))
 
-    def act(self, event: DomainEvent, handler: str) -> Generator[Gate | Pause]:
-        """What a handler does."""
-        run = self._runs.get(id_of(event)) or self.run
-        if run is not None:
-            yield from run.act(event, handler)
+    def called(self, handler: str) -> None:
+        """Record that a handler was called itself, instead of its ``handle``."""
+        raise TypeError(f"{handler} was called, and is no function: call its handle")
 
     def on_failure(self, failed: FailedDelivery) -> None:
-        """The failure sink."""
-        run = self._runs.get(id_of(getattr(failed, "event", None))) or self.run
-        if run is not None:
-            run.reported(failed)
+        """Record a failed delivery: this is the failure sink."""
+        program = self._programs.get(id_of(getattr(failed, "event", None))) or self.program
+        if program is not None:
+            program.reported(failed, self._name_of)
+
+    def _name_of(self, handler: object, event: object) -> str:
+        return handler.name_for(event) if id(handler) in self._known and isinstance(handler, _Base) else ""
 
 
-STAGE: Final = Stage()
-"""The one of this process, so that an engine that is slow to start can serve all dispatchers that are built."""
+PROBES: Final = Probes()
+"""The probes of this process, so that an engine that is slow to start can serve all dispatchers that are built."""

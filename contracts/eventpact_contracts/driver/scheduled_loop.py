@@ -25,13 +25,13 @@ import functools
 import inspect
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar, TypeVarTuple
 from weakref import WeakKeyDictionary
 
-from hypothesis import strategies as st
+from eventpact_contracts.scenarios.schedule import Schedule, schedules
 
 __all__ = ["Schedule", "ScheduledLoop", "Step", "StuckError", "run", "schedules"]
 
@@ -41,33 +41,6 @@ Ts = TypeVarTuple("Ts")
 
 class StuckError(RuntimeError):
     """Nothing can run any more, or it never ends; the message names the tasks that wait, and where."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Which decisions go otherwise than usual: ``{decision: hold}``.
-
-    A decision is a moment when more than one thing may run; they are counted from 0. Usually the one that has been
-    ready longest goes first. At a decision that is mentioned, it is held back until ``hold`` decisions later.
-    """
-
-    preemptions: Mapping[int, int] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        return f"Schedule({dict(sorted(self.preemptions.items()))})"
-
-
-def schedules(*, decisions: int = 128, preemptions: int = 5) -> st.SearchStrategy[Schedule]:
-    """Schedules with up to ``preemptions`` exceptions among the first ``decisions``; the usual order is the simplest.
-
-    Few exceptions find nearly every race: it is rare that more than a handful of steps must be out of order. As it is
-    not known how many decisions a run will have, a third of the schedules each is for short, middling and long ones.
-    """
-
-    def within(horizon: int) -> st.SearchStrategy[dict[int, int]]:
-        return st.dictionaries(st.integers(0, horizon - 1), st.integers(1, 16), max_size=preemptions)
-
-    return st.one_of(*map(within, sorted({min(decisions, 8), min(decisions, 32), decisions}))).map(Schedule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +164,7 @@ class ScheduledLoop(asyncio.BaseEventLoop):
         schedule: the schedule that it follows.
         steps: what ran, in order.
         decisions: how many decisions there were.
+        strangers: the threads that reached for it, which it has no place for.
         limit: how many steps it makes before it gives up.
     """
 
@@ -206,7 +180,7 @@ class ScheduledLoop(asyncio.BaseEventLoop):
         self.limit = limit
         self._now = 0.0
         self._names: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
-        self._strangers: list[str] = []
+        self.strangers: list[str] = []
         self._ready = _Ready(self)
         self._selector = _NoIO(self)
 
@@ -220,8 +194,8 @@ class ScheduledLoop(asyncio.BaseEventLoop):
         """The tasks that are not done, and where each waits."""
         tasks = sorted(self.describe_task(task) for task in asyncio.all_tasks(self))
         parts = [f"{len(tasks)} task(s) wait: {'; '.join(tasks)}." if tasks else "No task waits."]
-        if self._strangers:
-            names = ", ".join(self._strangers)
+        if self.strangers:
+            names = ", ".join(self.strangers)
             parts.append(f"(Refused here: call_soon_threadsafe from {names}. Use loop.run_in_executor for threads.)")
         return " ".join(parts)
 
@@ -280,7 +254,7 @@ class ScheduledLoop(asyncio.BaseEventLoop):
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         if self._thread_id not in (None, threading.get_ident()):
-            self._strangers.append(threading.current_thread().name)
+            self.strangers.append(threading.current_thread().name)
             raise RuntimeError("a thread reached a ScheduledLoop, which has none; use loop.run_in_executor")
         return super().call_soon_threadsafe(callback, *args, context=context)
 

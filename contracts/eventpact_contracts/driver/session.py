@@ -1,196 +1,299 @@
-"""Opens a dispatcher as it wants to be opened, plays a script over it, and tells what happened."""
+"""A session opens a dispatcher in a thread or in an event loop, runs one scenario over it, and returns the trace."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any, Final
 
 from eventpact.domain.dispatcher import EventDispatcher
-from eventpact_contracts.driver.driver import PlayError, in_loop, in_threads, watched
-from eventpact_contracts.driver.fingerprints import kin
-from eventpact_contracts.driver.leaks import Leftovers, tasks_watched
-from eventpact_contracts.driver.probes import STAGE
-from eventpact_contracts.driver.recorder import Run
-from eventpact_contracts.driver.scheduled_loop import ScheduledLoop
+from eventpact_contracts.driver.driver import Driver
+from eventpact_contracts.driver.fingerprints import names_of
+from eventpact_contracts.driver.leaks import Leaks, tasks_watched
+from eventpact_contracts.driver.probes import PROBES, SUBSCRIPTIONS
+from eventpact_contracts.driver.program import Program
+from eventpact_contracts.driver.recorder import Recorder
+from eventpact_contracts.driver.scheduled_loop import ScheduledLoop, StuckError
+from eventpact_contracts.driver.threads import in_thread
 from eventpact_contracts.driver.trace import Kind, Trace
-from eventpact_contracts.scenarios.scenario import Script
-from eventpact_contracts.subjects.subject import CouldNotRunError, Hooks
+from eventpact_contracts.scenarios.failures import text_of
+from eventpact_contracts.scenarios.scenario import Scenario
+from eventpact_contracts.subjects.subject import CouldNotRunError, Subject
 
-__all__ = ["perform"]
+__all__ = ["Run", "Unfinished", "run_scenario"]
+
+_GUARD_SECONDS: Final = 3.0
+"""A scenario may take this much longer than the waits that it consists of, before it is given up."""
 
 
-def perform(hooks: Hooks, script: Script, patience: float) -> tuple[Trace, str]:
-    """Play the script; return what happened and, where it did not come to its end, why.
+class Unfinished(Exception):  # noqa: N818 - a state of a scenario, not a fault of the suite
+    """A scenario did not come to its end; the text says why."""
+
+
+class Interrupted(Unfinished):
+    """An interruption of a handler went through the dispatcher and its loop, and ended the scenario."""
+
+
+class _NeedsThreadsError(Unfinished):
+    """The dispatcher has threads of its own, which a loop that follows a schedule has no place for."""
+
+
+class Run:
+    """One scenario that was run.
+
+    Attributes:
+        trace: everything that happened.
+        unfinished: why it did not come to its end, if it did not.
+        excused: whether that shows nothing of the dispatcher: an interruption of a handler ended it, or the suite
+            could not follow a schedule.
+    """
+
+    def __init__(self, trace: Trace, unfinished: str = "", *, excused: bool = False) -> None:
+        self.trace, self.unfinished, self.excused = trace, unfinished, excused
+
+
+def run_scenario(subject: Subject, scenario: Scenario, patience: float) -> Run:
+    """Run the scenario, and wait ``patience`` seconds for each thing that has to happen.
 
     Raises:
-        CouldNotRunError: there is no dispatcher to play over.
+        CouldNotRunError: there is no dispatcher to run it over.
     """
-    run = Run(
-        STAGE,
-        hooks.guarantees,
-        patience=patience,
-        sink_raises=script.sink_raises,
-        virtual=script.schedule is not None,
+    recorder = Recorder(
+        SUBSCRIPTIONS,
+        subject.guarantees,
+        virtual=scenario.schedule is not None,
+        outlives=subject.outlives,
+        hindrance=scenario.hindrance,
+        sink_raises=bool(scenario.sink_raises),
     )
-    STAGE.begin(run)
-    broken = ""
+    program = Program(
+        recorder,
+        bound=subject.dispatch_bound,
+        retries=subject.guarantees.retries,
+        sink_raises=scenario.sink_raises,
+        repeats=not scenario.unavailable,
+        claim=lambda event: PROBES.claim(event, program),
+    )
+    session = _Session(subject, scenario, program, Driver(program, scenario, patience))
+    PROBES.begin(program)
+    unfinished, excused = "", False
     try:
-        with _log_watched(script, run), Leftovers(script) as leftovers:
+        with _log_watched(recorder if scenario.sink_raises else None), Leaks(scenario) as leaks:
             try:
-                watched(lambda: _Performance(hooks, run, script).perform(), 6 * hooks.settle_timeout + 30.0)
-            except PlayError as error:
-                broken = str(error)
-            leftovers.look(run)
+                _guarded(session.run, 3 * patience + scenario.seconds + _GUARD_SECONDS)
+            except Unfinished as error:
+                unfinished, excused = str(error), isinstance(error, Interrupted | _NeedsThreadsError)
+            leaks.look(recorder)
     finally:
-        STAGE.end(run)
-        STAGE.forget()
-    hooks.longest = max(hooks.longest, run.took)
-    return run.trace(), broken
+        PROBES.end(program)
+    subject.longest = max(subject.longest, session.driver.took)
+    return Run(recorder.trace(), unfinished, excused=excused)
 
 
-class _Performance:
-    def __init__(self, hooks: Hooks, run: Run, script: Script) -> None:
-        self._hooks, self._run, self._script = hooks, run, script
+def _guarded(run: Callable[[], None], seconds: float) -> None:
+    """Call ``run`` in another thread, and leave it alone if it does not come back.
 
-    def perform(self) -> None:
-        """Open a dispatcher where it wants to be, and play the script over it."""
-        if self._script.impossible is not None:
+    Raises:
+        Unfinished: it did not come back in time, or it was interrupted.
+        Exception: as it raised.
+    """
+    running = in_thread(run)
+    try:
+        error = running.exception(seconds)
+    except FutureTimeoutError:
+        raise Unfinished(f"nothing came back within {seconds:g} s") from None
+    if isinstance(error, StuckError):
+        raise Unfinished(str(error)) from error
+    if error is not None and not isinstance(error, Exception):
+        raise Interrupted(f"{type(error).__name__} ended the scenario: {text_of(error)}") from error
+    if error is not None:
+        raise error
+
+
+class _Session:
+    def __init__(self, subject: Subject, scenario: Scenario, program: Program, driver: Driver) -> None:
+        self.driver = driver
+        self._subject, self._scenario, self._program = subject, scenario, program
+        self._recorder = program.recorder
+
+    def run(self) -> None:
+        """Open a dispatcher where it wants to be, and drive the scenario over it."""
+        scenario, subject = self._scenario, self._subject
+        if scenario.registration is not None:
             self._build()
-        elif self._script.loop_gone:
+        elif scenario.loop_gone:
             self._without_its_loop()
-        elif self._hooks.needs_loop or self._script.schedule is not None:
+        elif subject.needs_loop or scenario.schedule is not None:
             self._in_its_loop()
-        elif self._hooks.slow and not self._script.close:
-            self._play_over(self._kept())
+        elif subject.slow and not scenario.close:
+            self._drive(self._kept())
         else:
             self._let_go()  # an engine that is slow to start may allow but one at a time
-            with _fresh(self._hooks) as dispatcher:
-                self._play_over(dispatcher)
-                if not self._run.has_closed():
-                    asyncio.run(_put_away(dispatcher, self._run))
+            with self._opened() as dispatcher:
+                self._drive(dispatcher)
+                if not self._recorder.conditions.has_closed():
+                    asyncio.run(self._put_away(dispatcher))
 
-    def _play_over(self, dispatcher: EventDispatcher) -> None:
+    def _drive(self, dispatcher: EventDispatcher) -> None:
+        self._program.dispatcher = dispatcher
+        if self._scenario.inside_loop:
+            asyncio.run(self._drive_inside())
+            return
         with self._unavailable():
-            if self._script.inside_loop:
-                asyncio.run(self._play_inside(dispatcher))
-            else:
-                in_threads(self._run, dispatcher, self._script)
+            self.driver.in_threads()
+        self.driver.settle()
 
-    async def _play_inside(self, dispatcher: EventDispatcher) -> None:
-        async with tasks_watched(self._script, self._run):
-            await in_loop(self._run, dispatcher, self._script)
+    async def _drive_inside(self) -> None:
+        async with tasks_watched(self._scenario, self._recorder):
+            with self._unavailable():
+                await self.driver.in_loop()
+            await self.driver.settle_in_loop()
 
     @contextmanager
     def _unavailable(self) -> Generator[None]:
-        """What the engine cannot do without is away for the while, where the script says so."""
-        with self._hooks.subject.unavailable() if self._script.unavailable else nullcontext():
+        """Make the engine unavailable for the while, where the scenario says so."""
+        with self._subject.hooks.unavailable() if self._scenario.unavailable else nullcontext():
             yield
 
     def _in_its_loop(self) -> None:
-        scheduled = None if self._script.schedule is None else ScheduledLoop(self._script.schedule)
+        scheduled = None if self._scenario.schedule is None else ScheduledLoop(self._scenario.schedule)
         if scheduled is not None:
-            self._run.clock = scheduled.time
+            self._recorder.clock = scheduled.time
         try:
             with asyncio.Runner(loop_factory=None if scheduled is None else lambda: scheduled) as running:
                 running.run(self._in_loop())
         finally:
             if scheduled is not None:
-                self._run.schedule = scheduled.explain()
+                self._recorder.describe(schedule=scheduled.explain())
+        if scheduled is not None and scheduled.strangers:
+            raise _NeedsThreadsError(f"{scheduled.strangers[0]} is a thread of the dispatcher's own")
 
     async def _in_loop(self) -> None:
-        async with tasks_watched(self._script, self._run):
-            await self._in_loop_watched()
-
-    async def _in_loop_watched(self) -> None:
-        with _fresh(self._hooks) as dispatcher:
-            with self._unavailable():
-                await in_loop(self._run, dispatcher, self._script)
-            if not self._run.has_closed():
-                await _put_away(dispatcher, self._run)
+        async with tasks_watched(self._scenario, self._recorder):
+            with self._opened() as dispatcher:
+                self._program.dispatcher = dispatcher
+                with self._unavailable():
+                    await self.driver.in_loop()
+                await self.driver.settle_in_loop()
+                if not self._recorder.conditions.has_closed():
+                    await self._put_away(dispatcher)
 
     def _without_its_loop(self) -> None:
-        """The loop that the dispatcher was built in is closed by the time that it is used."""
+        """Drive it in threads; the loop that the dispatcher was built in is closed by then."""
         with ExitStack() as stack:
 
             async def build() -> EventDispatcher:
-                return stack.enter_context(_fresh(self._hooks))
+                return stack.enter_context(self._opened())
 
-            in_threads(self._run, asyncio.run(build()), self._script)
+            self._program.dispatcher = asyncio.run(build())
+            self.driver.in_threads()
+            self.driver.settle()
 
     def _build(self) -> None:
-        """Build with what cannot be."""
-        wrong = self._script.impossible
+        """Build with a registration that cannot be."""
+        wrong = self._scenario.registration
         assert wrong is not None
 
         def build() -> None:
             try:
-                with self._hooks.subject.subject(wrong.handlers(), STAGE.on_failure):
-                    self._run.write(Kind.BUILT, handler=wrong.what, note=wrong.what)
-            except Exception as error:  # noqa: BLE001 - written down, for law A4 to judge
-                self._run.write(
+                with self._subject.open(wrong.handlers(), PROBES.on_failure):
+                    self._recorder.write(Kind.BUILT, handler=wrong.what, note=wrong.what)
+            except Exception as error:  # noqa: BLE001 - recorded, for law A4 to judge
+                self._recorder.write(
                     Kind.REJECTED,
                     handler=wrong.what,
-                    exception=kin(error),
-                    note=str(error),
+                    exception=names_of(error),
+                    note=text_of(error),
                     token=" or ".join(wrong.culprits),
                 )
 
         async def build_in_loop() -> None:
             build()
 
-        if self._hooks.needs_loop:
+        if self._subject.needs_loop:
             asyncio.run(build_in_loop())
         else:
             build()
 
     def _kept(self) -> EventDispatcher:
-        """The one that stays open from script to script."""
-        hooks = self._hooks
-        if hooks.kept is None:
-            assert hooks.keeper is not None
-            hooks.keeper.callback(self._let_go)
+        """The dispatcher that stays open from scenario to scenario."""
+        subject = self._subject
+        if subject.kept is None:
+            subject.keeper.callback(self._let_go)
             with ExitStack() as opening:
-                dispatcher = opening.enter_context(_fresh(hooks))
-                hooks.kept = dispatcher, opening.pop_all()
-        return hooks.kept[0]
+                dispatcher = opening.enter_context(self._opened())
+                subject.kept = dispatcher, opening.pop_all()
+        return subject.kept[0]
 
     def _let_go(self) -> None:
-        if self._hooks.kept is not None:
-            (dispatcher, opened), self._hooks.kept = self._hooks.kept, None
+        if self._subject.kept is not None:
+            (dispatcher, opened), self._subject.kept = self._subject.kept, None
             with opened:
-                asyncio.run(_put_away(dispatcher))
+                asyncio.run(_closed(dispatcher, 1.0))
 
-
-@contextmanager
-def _fresh(hooks: Hooks) -> Generator[EventDispatcher]:
-    opening = hooks.open()
-    try:
-        dispatcher = opening.__enter__()
-    except Exception as error:
-        raise CouldNotRunError(f"subject() raised {type(error).__name__}: {error}") from error
-    try:
-        yield dispatcher
-    finally:
+    @contextmanager
+    def _opened(self) -> Generator[EventDispatcher]:
+        """A fresh dispatcher."""
+        subject, forgotten = self._subject, self._scenario.forgotten
+        make = PROBES.new_handlers if forgotten else PROBES.handlers
+        handlers = make(async_handlers=subject.async_handlers)
+        opening = subject.open(handlers, PROBES.on_failure)
         try:
-            opening.__exit__(None, None, None)
+            dispatcher = opening.__enter__()
         except Exception as error:
-            raise CouldNotRunError(f"leaving subject() raised {type(error).__name__}: {error}") from error
+            raise CouldNotRunError(f"subject() raised {type(error).__name__}: {text_of(error)}") from error
+        if forgotten:
+            _forget(handlers)
+        del handlers
+        try:
+            yield dispatcher
+        finally:
+            try:
+                opening.__exit__(None, None, None)
+            except Exception as error:
+                raise CouldNotRunError(f"leaving subject() raised {type(error).__name__}: {text_of(error)}") from error
+
+    async def _put_away(self, dispatcher: EventDispatcher) -> None:
+        """Close what a scenario left open; how it closes is for other scenarios to see."""
+        await _closed(dispatcher, 1.0 if self._recorder.conditions.settled() else 0.0)
 
 
-async def _put_away(dispatcher: EventDispatcher, run: Run | None = None) -> None:
-    """Close what a script left open; how it closes is for other laws to judge."""
-    settled = run is None or run.settled()
+async def _closed(dispatcher: EventDispatcher, timeout: float) -> None:
     try:
-        await asyncio.wait_for(dispatcher.aclose(1.0 if settled else 0.0), 5.0)
+        await asyncio.wait_for(dispatcher.aclose(timeout), timeout + 2.0)
     except Exception:
-        logging.getLogger("eventpact").debug("closing after a script raised", exc_info=True)
+        logging.getLogger("eventpact").debug("closing after a scenario raised", exc_info=True)
+
+
+def _forget(handlers: Mapping[Any, Any]) -> None:
+    """Leave the handlers to the dispatcher.
+
+    The frame of ``subject()`` still refers to the mapping that it was given, and so keeps all handlers alive. Where
+    nothing but frames does, nobody reads it any more, and it is emptied. Where something else does, the dispatcher has
+    kept it, and the handlers with it.
+    """
+    assert isinstance(handlers, dict)
+    if all(_is_frame(each) for each in gc.get_referrers(handlers)):
+        lists = [several for several in handlers.values() if type(several) is list]
+        handlers.clear()
+        for several in lists:
+            if all(each is lists or _is_frame(each) for each in gc.get_referrers(several)):
+                several.clear()
+    gc.collect(1)
+
+
+def _is_frame(thing: object) -> bool:
+    """Return whether it is a frame, or the generator or coroutine that a frame is part of."""
+    return type(thing).__name__ in ("frame", "generator", "coroutine")
 
 
 @contextmanager
-def _log_watched(script: Script, run: Run) -> Generator[None]:
-    watcher = _LogWatcher(run if script.sink_raises else None)
+def _log_watched(recorder: Recorder | None) -> Generator[None]:
+    watcher = _LogWatcher(recorder)
     logging.getLogger().addHandler(watcher)
     try:
         yield
@@ -199,12 +302,12 @@ def _log_watched(script: Script, run: Run) -> Generator[None]:
 
 
 class _LogWatcher(logging.Handler):
-    """Writes down that something was logged; and keeps what scripts provoke from the screen, if nobody else listens."""
+    """Records that something was logged, and keeps what scenarios provoke from the screen, if nobody else listens."""
 
-    def __init__(self, run: Run | None) -> None:
+    def __init__(self, recorder: Recorder | None) -> None:
         super().__init__(logging.WARNING)
-        self._run = run
+        self._recorder = recorder
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._run is not None:
-            self._run.write(Kind.LOGGED, note=f"{record.name} {record.levelname}")
+        if self._recorder is not None:
+            self._recorder.write(Kind.LOGGED, note=f"{record.name} {record.levelname}")

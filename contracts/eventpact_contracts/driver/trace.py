@@ -1,6 +1,6 @@
-"""What happened in one run, in CONTRACT.md's words, as data: the only thing that a law is judged by.
+"""The trace of one run, in CONTRACT.md's words, as data: the only thing that a law is judged by.
 
-A trace does not say how it was seen: a blocking call, a task and a worker process leave the same one. It crosses
+A trace does not say how it was recorded: a blocking call, a task and a worker process leave the same one. It crosses
 processes as JSON lines, one entry a line, appended to a journal.
 """
 
@@ -20,7 +20,7 @@ __all__ = ["Entry", "Kind", "Trace", "read_journal"]
 
 
 class Kind(Enum):
-    """What can happen. The first eleven are CONTRACT.md's; the others are what the suite did or saw beside them."""
+    """The kinds of entries. The first eleven are CONTRACT.md's; the suite adds the others."""
 
     DISPATCHED = "dispatched"
     ACCEPTED = "accepted"
@@ -35,7 +35,7 @@ class Kind(Enum):
     RESTARTED = "restarted"
 
     RAISED = "raised"
-    """A call of ``dispatch`` or ``aclose`` raised what is no ``DispatchError``."""
+    """A call of ``dispatch`` or ``aclose`` raised something other than a ``DispatchError``."""
     BEGUN = "closing has begun"
     """``aclose`` has run its first step: from here on ``dispatch`` must refuse."""
     BUILT = "built"
@@ -44,14 +44,16 @@ class Kind(Enum):
     """An impossible registration was refused; ``exception`` says how."""
     LOGGED = "logged"
     """A record of level WARNING or higher."""
+    HELD = "held"
+    """A handler, or the failure sink, waits until the suite lets it go on, or for a while."""
     RELEASED = "released"
     """The suite let a held handler go on."""
     IDLE = "idle"
-    """Everything that was accepted is settled, and what was dispatched last came through: nothing more will happen."""
+    """Everything that was accepted is settled, and a marker that was dispatched last has come through."""
     OVERDUE = "waited in vain"
-    """The suite waited as long as it was told to, and what had to happen did not."""
+    """The suite waited as long as it was told to, in vain."""
     LEFT = "left behind"
-    """Something of the dispatcher's outlived it; ``note`` says what."""
+    """Something of the dispatcher's outlived it; ``note`` names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,21 +61,23 @@ class Entry:
     """One thing that happened.
 
     Attributes:
-        kind: what.
-        time: when, in seconds on a clock that only goes forward.
-        caller: who did it: a thread or task of the script, or the handler that dispatched in turn.
-        event: the ``event_id``, or a label of what was dispatched although it is no event.
+        kind: the kind of entry.
+        time: seconds, on a clock that only goes forward.
+        caller: a thread or task of the scenario, or the handler that dispatched in turn.
+        event: the ``event_id``, or a label of an object that is no event.
         event_type: the name of its class.
         cause: the event whose handler dispatched this one, if one did.
-        handler: which handler, as ``EventType.role``. BUILT, REJECTED: what was wrong with the registration.
-        token: the whole event, type and values: two tokens are equal where the events are. REJECTED: what the message
-            must name, alternatives separated by `` or ``.
-        attempt: STARTED, SUCCEEDED, FAILED: which attempt of this delivery. REPORTED: how many attempts there were.
+        handler: the handler, as ``EventType.role``. BUILT, REJECTED: the fault of the registration.
+        token: the fingerprint of the event, type and values: two are equal where the events are. REJECTED: names of
+            which the message must have one, separated by `` or ``.
+        attempt: STARTED, SUCCEEDED, FAILED: the number of the attempt. REPORTED: how many attempts there were.
         exception: the names of the exception's class and of all its bases, most special first.
-        note: the exception's message; what was returned that should not have been; what was left behind.
+        interruption: FAILED, RAISED: whether the exception is no ``Exception``.
+        imposed: FAILED: whether the attempt was ended from outside, and not by the handler itself.
+        note: the exception's message; a value that should not have been returned; a thing that was left behind.
         events: CLOSED: the undelivered, as they were returned.
-        timeout: CLOSING: what ``aclose`` was given. OVERDUE: how long the suite waited.
-        bound: REFUSED: within how many seconds ``dispatch`` had to say so. CLOSED: how late the machine itself was.
+        timeout: CLOSING: the argument of ``aclose``. OVERDUE: how long the suite waited.
+        bound: REFUSED: the seconds that ``dispatch`` had. CLOSED: how late the machine itself was.
     """
 
     kind: Kind
@@ -86,13 +90,15 @@ class Entry:
     token: str = ""
     attempt: int = 0
     exception: tuple[str, ...] = ()
+    interruption: bool = False
+    imposed: bool = False
     note: str = ""
     events: tuple[str, ...] = ()
     timeout: float | None = None
     bound: float | None = None
 
     def to_json(self) -> str:
-        """One line, without what is not said."""
+        """One line, without the fields that have their defaults."""
         given = {each.name: getattr(self, each.name) for each in fields(self)}
         said = {each.name: given[each.name] for each in fields(self) if given[each.name] != each.default}
         return json.dumps({**said, "kind": self.kind.name}, separators=(",", ":"))
@@ -113,14 +119,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Trace:
-    """One run: what the dispatcher was built with and declared, and what happened, in order.
+    """One run: the registration and the declarations of the dispatcher, and everything that happened, in order.
 
     Attributes:
-        entries: what happened.
+        entries: everything that happened.
         subscriptions: ``(event type, handler)`` for each handler that the dispatcher was built with.
-        guarantees: what it declares.
+        guarantees: its declaration.
         virtual: whether times are of a virtual clock, which stands still while code runs.
         schedule: the order in which ready tasks ran, to be read, where the suite chose it.
+        outlives: whether the engine outlives the dispatcher, and may settle later what it has taken over.
+        hindrance: the reason for which it may have had to refuse, other than closing.
+        sink_raises: whether the failure sink raised.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -128,6 +137,9 @@ class Trace:
     guarantees: Guarantees | None = None
     virtual: bool = False
     schedule: str = ""
+    outlives: bool = False
+    hindrance: str = ""
+    sink_raises: bool = False
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
@@ -164,6 +176,9 @@ class Trace:
             "subscriptions": [list(pair) for pair in self.subscriptions],
             "virtual": self.virtual,
             "schedule": self.schedule,
+            "outlives": self.outlives,
+            "hindrance": self.hindrance,
+            "sink_raises": self.sink_raises,
             "entries": [json.loads(entry.to_json()) for entry in self.entries],
         }
 
@@ -177,11 +192,14 @@ class Trace:
             guarantees=declared and Guarantees.from_dict(declared),
             virtual=data["virtual"],
             schedule=data["schedule"],
+            outlives=data.get("outlives", False),
+            hindrance=data.get("hindrance", ""),
+            sink_raises=data.get("sink_raises", False),
         )
 
 
 def read_journal(*files: Path) -> tuple[Entry, ...]:
-    """What several processes wrote down, in the order in which it happened. A line cut short by a kill is left out."""
+    """The entries of several processes, in the order of time. A line cut short by a kill is left out."""
     entries = []
     for file in files:
         for line in file.read_text("ascii").splitlines(keepends=True):

@@ -19,7 +19,7 @@ from eventpact_contracts.checking.outcomes import LawResult, Outcome, Violation
 from eventpact_contracts.handlers.laws import HandlerLaw
 from eventpact_contracts.handlers.ports import Attempt
 from eventpact_contracts.handlers.world import Interruption, PortError, StuckError, World, interrupted_at, joined_at
-from eventpact_contracts.subjects.subject import CouldNotRunError, called
+from eventpact_contracts.subjects.subject import CouldNotRunError, name_of
 
 __all__ = ["check_handler"]
 
@@ -160,7 +160,7 @@ def check_handler(law: HandlerLaw, subject: Any, *, examples: int = 100, seed: i
     except (CouldNotRunError, StuckError) as error:
         outcome, detail = Outcome.COULD_NOT_RUN, str(error)
     except Exception as error:  # noqa: BLE001 - a hook is a stranger's code
-        outcome, detail = Outcome.COULD_NOT_RUN, f"{called(subject)} raised {type(error).__name__}: {error}"
+        outcome, detail = Outcome.COULD_NOT_RUN, f"{name_of(subject)} raised {type(error).__name__}: {error}"
     return LawResult(
         law_id=law.id,
         title=law.title,

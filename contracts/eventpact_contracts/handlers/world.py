@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, ExitStack, suppress
 from contextvars import copy_context
 from typing import Any, Final, TypeVar
 
-from eventpact_contracts.driver.fingerprints import kin
+from eventpact_contracts.driver.fingerprints import names_of
 from eventpact_contracts.driver.trace import Entry, Kind, Trace
 from eventpact_contracts.handlers.ports import CURRENT, Attempt, Stepped, with_ports
 
@@ -240,7 +240,7 @@ class World:
             self._note(Kind.SUCCEEDED, number)
             return None
         self.failures.append(error)
-        self._note(Kind.FAILED, number, exception=kin(error), note=str(error))
+        self._note(Kind.FAILED, number, exception=names_of(error), note=str(error))
         return error
 
     def _note(self, kind: Kind, number: int, **more: Any) -> None:

@@ -1,16 +1,11 @@
-"""The laws of CONTRACT.md, each as one object: its words, its scripts, its judge."""
+"""The laws of CONTRACT.md, one file a chapter, one block a law."""
 
 from __future__ import annotations
 
-from eventpact_contracts.laws.acceptance import ACCEPTANCE
-from eventpact_contracts.laws.concurrency import CONCURRENCY
-from eventpact_contracts.laws.guarantees import GUARANTEES
-from eventpact_contracts.laws.isolation import ISOLATION
-from eventpact_contracts.laws.law import Law
-from eventpact_contracts.laws.lifecycle import LIFECYCLE
-from eventpact_contracts.laws.routing import ROUTING
+from eventpact_contracts.laws import acceptance, concurrency, guarantees, isolation, lifecycle, routing
+from eventpact_contracts.laws.law import Law, registered
 
-__all__ = ["LAWS", "Law"]
+__all__ = ["LAWS", "Law", "acceptance", "concurrency", "guarantees", "isolation", "lifecycle", "routing"]
 
-LAWS: tuple[Law, ...] = (*ROUTING, *ISOLATION, *ACCEPTANCE, *CONCURRENCY, *LIFECYCLE, *GUARANTEES)
-"""Every law, in CONTRACT.md's order."""
+LAWS: tuple[Law, ...] = registered()
+"""Every law of dispatchers, in CONTRACT.md's order."""

@@ -1,192 +1,242 @@
-"""A1 to A5: what ``dispatch`` takes, what it refuses, and how."""
+"""A1 to A5: the events that ``dispatch`` takes, those that it refuses, and how."""
 
 from __future__ import annotations
 
-from eventpact_contracts.checking.outcomes import Violation
-from eventpact_contracts.driver.trace import Kind, Trace
-from eventpact_contracts.laws.law import Law, Reading
-from eventpact_contracts.scenarios import strategies
+from eventpact_contracts.driver.trace import Kind
+from eventpact_contracts.laws.law import Fault, law
+from eventpact_contracts.laws.view import Call, TraceView
+from eventpact_contracts.scenarios import events
+from eventpact_contracts.scenarios.events import ROLES
+from eventpact_contracts.scenarios.scenario import (
+    AwaitReturned,
+    AwaitStarted,
+    Caller,
+    EventPlan,
+    Flood,
+    HandlerPlan,
+    Release,
+    Scenario,
+    Traits,
+)
+from eventpact_contracts.scenarios.strategies.parts import in_turn
+from eventpact_contracts.scenarios.strategies.routing import every_invalid, every_non_event
 
-__all__ = ["ACCEPTANCE"]
+__all__: list[str] = []
+
+_FLOOD = 1_050
+"""More events than a queue usually holds, with ten handlers each."""
 
 
-def _only_events(trace: Trace) -> Violation | None:
-    reading = Reading(trace)
-    for _, call, _, end in reading.calls:
-        if call.event_type:
+def _non_events(view: TraceView) -> int:
+    return sum(not entry.event_type for entry in view.trace.of(Kind.DISPATCHED))
+
+
+@law(
+    "A1",
+    families=("no events",),
+    fixed=every_non_event,
+    observations=_non_events,
+    causes=(
+        "what has no handler is dropped before anyone looks at what it is",
+        "what is false or empty is dropped before anyone looks at what it is",
+        "an object that looks like an event is taken for one",
+    ),
+    rogue="omnivorous",
+)
+def only_events(view: TraceView) -> Fault | None:
+    """Find an object that is no event and was not refused with a ``TypeError``."""
+    for call in view.calls:
+        if call.start.event_type:
             continue
-        if end is None or end.kind is Kind.ACCEPTED:
-            became = "never returned" if end is None else "accepted it"
-            return Violation("A1", f"{call.note} is no event, and dispatch {became}", trace)
-        if "TypeError" not in end.exception:
-            message = f"{call.note} is no event, and dispatch raised {end.exception[0]} instead of TypeError"
-            return Violation("A1", message, trace)
-    for entry in trace.of(Kind.STARTED):
-        if not reading.types.get(entry.event):
-            return Violation("A1", f"what is no event was delivered to {entry.handler}: {entry.token}", trace)
+        if call.end is None or call.accepted:
+            became = "never returned" if call.end is None else "accepted it"
+            return Fault(f"{call.start.note} is no event, and dispatch {became}")
+        if "TypeError" not in call.end.exception and not (call.refused_as_closed and _late(view, call)):
+            return Fault(
+                f"{call.start.note} is no event, and dispatch raised {call.end.exception[0]} instead of TypeError"
+            )
+    for entry in view.trace.of(Kind.STARTED):
+        if entry.event in view.types and not view.types[entry.event]:
+            return Fault(f"what is no event was delivered to {entry.handler}: {entry.token}")
     return None
 
 
-def _all_or_nothing(trace: Trace) -> Violation | None:
-    reading = Reading(trace)
-    for _, call, _, end in reading.calls:
-        if end is None or end.kind is not Kind.REFUSED or call.event in reading.accepted:
+def _late(view: TraceView, call: Call) -> bool:
+    return view.closing is not None and call.ended is not None and call.ended > view.closing
+
+
+def _refusals(view: TraceView) -> int:
+    return sum(call.refused for call in view.calls)
+
+
+def _cannot_accept(traits: Traits) -> tuple[Scenario, ...]:
+    """A flood of events, a loop that is closed, an engine that is unavailable."""
+    held_up = EventPlan(events.Crowded, handlers={role: HandlerPlan(held=True) for role in ROLES[events.Crowded]})
+    found = []
+    if traits.quick and not traits.guarantees.blocks_caller:
+        # Should it block its caller all the same, the caller gets free, and the flood ends: law G1 has its say.
+        rescuer = Caller((AwaitStarted(0), AwaitReturned(0, 1.0), Release(0)), thread=True)
+        found.append(Scenario((held_up,), (Caller((Flood(0, _FLOOD),)), rescuer), inside_loop=True, close=True))
+    if traits.needs_loop:
+        gone = tuple(EventPlan(kind) for kind in (events.Priced, events.Placed, events.Paid, *events.ODD))
+        found.append(Scenario(gone, (in_turn(len(gone)),), loop_gone=True, close=True))
+    plans = (EventPlan(events.Paid), EventPlan(events.Placed))
+    found.append(Scenario(plans, (in_turn(2),), unavailable=True))
+    return tuple(found)
+
+
+@law(
+    "A2",
+    families=("closed", "racing"),
+    fixed=_cannot_accept,
+    observations=_refusals,
+    causes=(
+        "one message or task for each handler, and the second one could not be sent",
+        "the event is queued first, and whether it can be taken is asked afterwards",
+        "a time-out after sending raises DispatchError instead of DispatchUncertainError",
+        "an event that was left in doubt is dispatched again, and handled once more for each time",
+    ),
+    rogue="halfhearted",
+)
+def all_or_nothing(view: TraceView) -> Fault | None:
+    """Find a refused event that was delivered, or one in doubt whose repetition did harm."""
+    for event, calls in view.calls_of.items():
+        if any(call.in_doubt for call in calls):
+            if fault := _harmful(view, event, calls):
+                return fault
             continue
-        if "DispatchUncertainError" in end.exception:
+        if not any(call.refused for call in calls) or event in view.accepted:
             continue
-        received = [entry.handler for entry in trace.of(Kind.STARTED) if entry.event == call.event]
+        received = [entry.handler for entry in view.trace.of(Kind.STARTED) if entry.event == event]
         if received:
-            message = f"{reading.called(call.event)} was refused, and delivered to {', '.join(received)}"
-            return Violation("A2", message, trace)
+            return Fault(f"{view.name(event)} was refused, and delivered to {', '.join(dict.fromkeys(received))}")
     return None
 
 
-def _closed(trace: Trace) -> Violation | None:
-    reading = Reading(trace)
-    begun = reading.first(Kind.BEGUN)
+def _harmful(view: TraceView, event: str, calls: list[Call]) -> Fault | None:
+    """Find the harm in dispatching an event again that was left in doubt."""
+    times = sum(call.accepted or call.in_doubt for call in calls)
+    what = f"{view.name(event)} was dispatched {times} times, as it was in doubt"
+    for handler in view.handlers_of(event):
+        attempts, reports = view.attempts.get((event, handler), []), view.reports.get((event, handler), [])
+        if len(attempts) > times * view.allowed and not any(view.trace.of(Kind.CRASHED)):
+            return Fault(f"{what}, and {handler} had {len(attempts)} attempts")
+        if len(reports) > times:
+            return Fault(f"{what}, and the failure of {handler} was reported {len(reports)} times")
+        if event in view.accepted and not attempts and view.closing is None and _nothing_broke(view):
+            return Fault(f"{what}, and accepted in the end, and {handler} never received it")
+    return None
+
+
+def _nothing_broke(view: TraceView) -> bool:
+    return not any(view.trace.of(Kind.FAILED, Kind.CRASHED))
+
+
+def _dispatched_late(view: TraceView) -> int:
+    return 0 if view.begun is None else sum(call.began > view.begun for call in view.calls)
+
+
+@law(
+    "A3",
+    families=("closed", "racing"),
+    observations=_dispatched_late,
+    causes=(
+        "the flag is set when closing ends instead of when it begins",
+        "whether there is a handler is asked first, and whether it is closed afterwards",
+        "a closed dispatcher takes events, and drops them",
+    ),
+    rogue="undead",
+)
+def closed(view: TraceView) -> Fault | None:
+    """Find an event that was dispatched after closing had begun, and not refused as it should be."""
+    begun = view.begun
     if begun is None:
         return None
-    for start, call, _, end in reading.calls:
-        if start < begun or not call.event_type:
+    for call in view.calls:
+        if call.began < begun or not call.start.event_type:
             continue
-        what = f"{reading.called(call.event)} was dispatched after closing had begun, and"
-        if end is None or end.kind is Kind.ACCEPTED:
-            return Violation("A3", f"{what} {'dispatch never returned' if end is None else 'was accepted'}", trace)
-        if "DispatcherClosedError" not in end.exception:
-            return Violation("A3", f"{what} dispatch raised {end.exception[0]} instead of DispatcherClosedError", trace)
-        received = [entry.handler for entry in trace.of(Kind.STARTED) if entry.event == call.event]
+        what = f"{view.name(call.event)} was dispatched after closing had begun, and"
+        if call.end is None or call.accepted:
+            return Fault(f"{what} {'dispatch never returned' if call.end is None else 'was accepted'}")
+        if "DispatcherClosedError" not in call.end.exception:
+            if call.end.interruption:
+                continue
+            return Fault(f"{what} dispatch raised {call.end.exception[0]} instead of DispatcherClosedError")
+        received = [entry.handler for entry in view.trace.of(Kind.STARTED) if entry.event == call.event]
         if received:
-            return Violation("A3", f"{what} it was delivered to {received[0]}", trace)
+            return Fault(f"{what} it was delivered to {received[0]}")
     return None
 
 
-def _refused_early(trace: Trace) -> Violation | None:
-    for entry in trace.of(Kind.BUILT):
-        return Violation("A4", f"a dispatcher was built with {entry.note}", trace)
-    for entry in trace.of(Kind.REJECTED):
-        if "RegistrationError" not in entry.exception:
-            message = f"with {entry.handler}, building raised {entry.exception[0]} instead of RegistrationError"
-            return Violation("A4", message, trace)
-        if not any(culprit in entry.note for culprit in entry.token.split(" or ")):
-            message = f"with {entry.handler}, the message does not name what is wrong, {entry.token}: {entry.note!r}"
-            return Violation("A4", message, trace)
-    return None
+def _registrations(view: TraceView) -> int:
+    return sum(1 for _ in view.trace.of(Kind.BUILT, Kind.REJECTED))
 
 
-def _bounded(trace: Trace) -> Violation | None:
-    reading = Reading(trace)
-    for _, call, _, end in reading.calls:
-        if end is not None and end.kind is Kind.ACCEPTED:
-            continue
-        what = f"dispatching {reading.called(call.event)}"
-        if end is None:
-            return Violation("A5", f"{what} never returned", trace)
-        if end.kind is Kind.RAISED:
-            return Violation("A5", f"{what} raised {end.exception[0]} instead of a DispatchError: {end.note}", trace)
-        if end.kind is Kind.REFUSED and end.bound is not None and end.time - call.time > end.bound:
-            message = f"{what} was refused after {end.time - call.time:.2f} s, and {end.bound:g} s are allowed"
-            return Violation("A5", message, trace, timed=True)
-    for entry in trace.of(Kind.LEFT):
-        if "never awaited" in entry.note:
-            return Violation("A5", f"an event was refused, and left behind: {entry.note}", trace)
-    return None
-
-
-def _junk(trace: Trace) -> int:
-    return sum(not entry.event_type for entry in trace.of(Kind.DISPATCHED))
-
-
-def _refusals(trace: Trace) -> int:
-    return sum(1 for _ in trace.of(Kind.REFUSED))
-
-
-def _refusals_while_open(trace: Trace) -> int:
-    return sum("DispatcherClosedError" not in entry.exception for entry in trace.of(Kind.REFUSED))
-
-
-def _dispatched_late(trace: Trace) -> int:
-    reading = Reading(trace)
-    begun = reading.first(Kind.BEGUN)
-    return 0 if begun is None else sum(start > begun for start, _, _, _ in reading.calls)
-
-
-def _registrations(trace: Trace) -> int:
-    return sum(1 for _ in trace.of(Kind.BUILT, Kind.REJECTED))
-
-
-ACCEPTANCE = (
-    Law(
-        id="A1",
-        title="only events",
-        promise="anything that is not a `DomainEvent` raises `TypeError`; nothing is delivered.",
-        scripts=strategies.junk,
-        judge=_only_events,
-        observations=_junk,
-        causes=(
-            "what has no handler is dropped before anyone looks at what it is",
-            "an object that looks like an event is taken for one",
-        ),
-        rogue="omnivorous",
+@law(
+    "A4",
+    fixed=every_invalid,
+    observations=_registrations,
+    causes=(
+        "the handlers are stored unseen; SubscriptionTable in eventpact.infrastructure.dispatching checks them",
+        "only the first handler of a type, or only the first type, is looked at",
     ),
-    Law(
-        id="A2",
-        title="all or nothing",
-        promise="a refused event is delivered to no handler: not to some of its handlers, not later. Where a remote"
-        " engine leaves it in doubt (time-out after sending), the error is `DispatchUncertainError` (a"
-        " `DispatchError`), and dispatching the same event again does no harm.",
-        scripts=strategies.refused,
-        judge=_all_or_nothing,
-        observations=_refusals,
-        causes=(
-            "one message or task for each handler, and the second one could not be sent",
-            "the event is queued first, and whether it can be taken is asked afterwards",
-            "a time-out after sending raises DispatchError instead of DispatchUncertainError",
-        ),
-        rogue="halfhearted",
-    ),
-    Law(
-        id="A3",
-        title="closed",
-        promise="from the moment closing begins, `dispatch` raises `DispatcherClosedError` (a `DispatchError`);"
-        " nothing is delivered.",
-        scripts=strategies.closed,
-        judge=_closed,
-        observations=_dispatched_late,
-        causes=(
-            "the flag is set when closing ends instead of when it begins",
-            "a closed dispatcher takes events, and drops them",
-        ),
-        rogue="undead",
-    ),
-    Law(
-        id="A4",
-        title="refused early",
-        promise="an impossible registration (a key that is no event type, two types with one wire name, an event type"
-        " that is mutable or not wire-safe, a handler without `handle`) raises `RegistrationError` when the"
-        " dispatcher is built, naming what is wrong and what to do.",
-        scripts=strategies.impossible,
-        judge=_refused_early,
-        observations=_registrations,
-        causes=(
-            "the handlers are stored unseen; SubscriptionTable in eventpact.infrastructure.dispatching checks them",
-        ),
-        rogue="careless",
-    ),
-    Law(
-        id="A5",
-        title="bounded",
-        promise="where it cannot accept (no broker, no running loop, full), `dispatch` raises `DispatchError` within"
-        " its declared bound (2 s unless stated), leaves no coroutine unawaited and never hangs.",
-        scripts=strategies.cannot_accept,
-        judge=_bounded,
-        observations=_refusals_while_open,
-        likeness=_refusals,
-        share=0.25,
-        causes=(
-            "publishing retries, or waits for the broker, without a time-out",
-            "the coroutine is made first, and the loop that should run it is asked for afterwards",
-            "the error of the engine or of the loop reaches the caller as it is",
-        ),
-        rogue="patient",
-    ),
+    rogue="careless",
 )
+def refused_early(view: TraceView) -> Fault | None:
+    """Find an impossible registration that was taken, or refused without a word on what is wrong."""
+    for entry in view.trace.of(Kind.BUILT):
+        return Fault(f"a dispatcher was built with {entry.note}")
+    for entry in view.trace.of(Kind.REJECTED):
+        if "RegistrationError" not in entry.exception:
+            return Fault(f"with {entry.handler}, building raised {entry.exception[0]} instead of RegistrationError")
+        if not any(culprit in entry.note for culprit in entry.token.split(" or ")):
+            return Fault(
+                f"with {entry.handler}, the message does not name what is wrong, {entry.token}: {entry.note!r}"
+            )
+    return None
+
+
+def _refusals_while_open(view: TraceView) -> int:
+    return sum(call.refused and not call.refused_as_closed for call in view.calls)
+
+
+@law(
+    "A5",
+    families=("closed",),
+    fixed=_cannot_accept,
+    observations=_refusals_while_open,
+    likeness=_refusals,
+    causes=(
+        "publishing retries, or waits for the broker, without a time-out",
+        "the coroutine is made first, and the loop that should run it is asked for afterwards",
+        "the error of the engine or of the loop reaches the caller as it is",
+        "a field that the engine cannot write down raises the engine's error",
+    ),
+    rogue="patient",
+)
+def bounded(view: TraceView) -> Fault | None:
+    """Find a call that did not refuse as it should, where it could not accept."""
+    nested = any(call.start.cause for call in view.calls)
+    for call in view.calls:
+        if call.accepted or not call.start.event_type:
+            continue
+        what = f"dispatching {view.name(call.event)}"
+        if call.end is None:
+            if nested or len(view.callers) > 1 or view.closing is not None:
+                continue  # a deadlock is law C2's, C1's or L3's
+            return Fault(f"{what} never returned")
+        if call.raised and not _of_a_handler(view, call):
+            return Fault(f"{what} raised {call.end.exception[0]} instead of a DispatchError: {call.end.note}")
+        took = call.end.time - call.start.time
+        if call.refused and call.end.bound is not None and took > call.end.bound and not view.trace.virtual:
+            return Fault(f"{what} was refused after {took:.2f} s, and {call.end.bound:g} s are allowed", timed=True)
+    refused = any(call.refused or call.raised for call in view.calls)
+    for entry in view.trace.of(Kind.LEFT) if refused else ():
+        if "never awaited" in entry.note:
+            return Fault(f"an event was refused, and left behind: {entry.note}")
+    return None
+
+
+def _of_a_handler(view: TraceView, call: Call) -> bool:
+    """Return whether a handler failed meanwhile, so that law I1 or I4 has its say."""
+    return any(entry.kind is Kind.FAILED for entry in view.trace.entries[call.began : call.ended])

@@ -1,137 +1,168 @@
-"""C1 to C3: many threads, cascades, and every order in which what is ready may run."""
+"""C1 to C3: many threads, cascades, and every order in which ready tasks may run."""
 
 from __future__ import annotations
 
-from eventpact_contracts.checking.outcomes import Violation
-from eventpact_contracts.driver.trace import Kind, Trace
+from dataclasses import replace
+
+from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.laws.isolation import caller_spared, neighbours_spared, reported
-from eventpact_contracts.laws.law import Law, Reading
+from eventpact_contracts.laws.law import Fault, law
 from eventpact_contracts.laws.lifecycle import again, conserved, racing
 from eventpact_contracts.laws.routing import delivered, nowhere_else, once
-from eventpact_contracts.scenarios import strategies
+from eventpact_contracts.laws.view import Call, TraceView
+from eventpact_contracts.scenarios import events
+from eventpact_contracts.scenarios.scenario import ALWAYS, EventPlan, HandlerPlan, Scenario, Traits
+from eventpact_contracts.scenarios.strategies.parts import in_turn
 
-__all__ = ["CONCURRENCY"]
+__all__: list[str] = []
 
-
-def _threads(trace: Trace) -> Violation | None:
-    reading = Reading(trace)
-    for _, call, _, end in reading.calls:
-        if end is None or end.kind is Kind.RAISED:
-            became = "never returned" if end is None else f"raised {end.exception[0]}: {end.note}"
-            return Violation(
-                "C1", f"{call.caller} dispatched {reading.called(call.event)}, and dispatch {became}", trace
-            )
-    for delivery in reading.deliveries:
-        event, handler = delivery
-        count, due = len(reading.attempts.get(delivery, [])), reading.accepted[event]
-        if count < due:
-            return Violation(
-                "C1", f"{reading.called(event)} was accepted, and lost: {handler} never received it", trace
-            )
-        if count > due:
-            return Violation("C1", f"{reading.called(event)} was doubled: {handler} received it {count} times", trace)
-    return None
+_FEW_PENDING = 2
+"""A dispatcher that has no more than this to do is not full, whatever its size."""
 
 
-def _cascades(trace: Trace) -> Violation | None:
-    reading = Reading(trace)
-    for _, call, _, end in reading.calls:
-        if end is not None and end.kind is Kind.ACCEPTED:
-            continue
-        what = f"a handler dispatched {reading.called(call.event)}" if call.cause else f"{reading.called(call.event)}"
-        if end is None:
-            return Violation("C2", f"{what}, and dispatch never returned: a deadlock", trace)
-        return Violation("C2", f"{what}, and dispatch raised {end.exception[0]}: {end.note}", trace)
-    for event, handler in reading.deliveries:
-        attempts = reading.attempts.get((event, handler))
-        end = attempts[-1].end if attempts else None
-        if end is not None and "RecursionError" not in end.exception:
-            continue
-        where = f"{_depth(reading, event)} deep in a cascade"
-        if not attempts:
-            return Violation("C2", f"{handler} never received {reading.called(event)}, {where}", trace)
-        if end is None:
-            return Violation("C2", f"{handler} never came to an end with {reading.called(event)}, {where}", trace)
-        return Violation("C2", f"RecursionError in {handler}, {where}", trace)
-    return None
+def _many_callers(view: TraceView) -> bool:
+    return len(view.callers) > 1 and not view.trace.sink_raises
 
 
-def _depth(reading: Reading, event: str) -> int:
-    causes = {call.event: call.cause for _, call, _, _ in reading.calls}
-    depth, seen = 0, {event}
-    while (event := causes.get(event, "")) and event not in seen:
-        seen.add(event)
-        depth += 1
-    return depth
+def _from_many(view: TraceView) -> int:
+    return sum(call.accepted or call.refused for call in view.calls) if _many_callers(view) else 0
 
 
-def _every_schedule(trace: Trace) -> Violation | None:
-    closing = any(trace.of(Kind.CLOSING))
-    judges = (nowhere_else, once, caller_spared, reported, again, conserved, racing)
-    for judge in judges if closing else (delivered, nowhere_else, once, caller_spared, neighbours_spared, reported):
-        if violation := judge(trace):
-            return Violation("C3", f"{violation.law_id} does not hold on this schedule: {violation.message}", trace)
-    return None
-
-
-def _from_many(trace: Trace) -> int:
-    callers = {call.caller for _, call, _, _ in Reading(trace).calls}
-    return sum(1 for _ in trace.of(Kind.ACCEPTED, Kind.REFUSED)) if len(callers) > 1 else 0
-
-
-def _nested(trace: Trace) -> int:
-    return sum(bool(entry.cause) for entry in trace.of(Kind.DISPATCHED))
-
-
-def _scheduled(trace: Trace) -> int:
-    return sum(1 for _ in trace.of(Kind.STARTED)) if trace.schedule else 0
-
-
-CONCURRENCY = (
-    Law(
-        id="C1",
-        title="threads",
-        promise="events dispatched from many threads at once are each accepted or refused as if alone: none lost,"
-        " none doubled.",
-        scripts=strategies.threads,
-        judge=_threads,
-        observations=_from_many,
-        share=0.3,
-        causes=(
-            "one queue, flag or current event for all threads, without a lock",
-            "asyncio.get_running_loop() in dispatch, which raises in a thread without a loop",
-            "loop.create_task or loop.call_soon from another thread than the loop's",
-        ),
-        rogue="racy",
+@law(
+    "C1",
+    families=("threads", "held"),
+    observations=_from_many,
+    causes=(
+        "one queue, flag or current event for all threads, without a lock",
+        "asyncio.get_running_loop() in dispatch, which raises in a thread without a loop",
+        "loop.create_task or loop.call_soon from another thread than the loop's",
     ),
-    Law(
-        id="C2",
-        title="cascades",
-        promise="a handler may dispatch. A cascade of any depth settles, without deadlock or recursion error.",
-        scripts=strategies.cascades,
-        judge=_cascades,
-        observations=_nested,
-        share=0.4,
-        causes=(
-            "a nested dispatch runs its handlers on the stack of the outer one",
-            "a lock that is not re-entrant is held while handlers run",
-            "a nested dispatch waits for a worker, and all workers wait like it",
-        ),
-        rogue="recursive",
-    ),
-    Law(
-        id="C3",
-        title="every schedule",
-        promise="R1 to R3, I1 to I3 and L1 to L3 hold under every order in which ready tasks may run, not only the"
-        " event loop's usual one.",
-        scripts=strategies.schedules,
-        judge=_every_schedule,
-        observations=_scheduled,
-        share=1.5,
-        causes=(
-            "something is read before an await, and written after it",
-            "closing looks at what is pending once, and another task adds to it afterwards",
-        ),
-        rogue="lucky",
-    ),
+    rogue="racy",
 )
+def threads(view: TraceView) -> Fault | None:
+    """Find an event that was lost, doubled or not answered because others were dispatched at the same time."""
+    if not _many_callers(view) or view.closing is not None or view.trace.hindrance:
+        return None
+    for call in view.calls:
+        if call.end is None or (call.raised and not _failed_meanwhile(view, call)):
+            return Fault(f"{call.start.caller} dispatched {view.name(call.event)}, and {call.outcome}")
+    if view.interruptions:
+        return None
+    failed = any(view.failures)
+    astray = {entry.handler for entry in view.strays}
+    for delivery in view.deliveries:
+        event, handler = delivery
+        count = len(view.attempts.get(delivery, ()))
+        if count == 0 and handler not in astray:
+            return Fault(f"{view.name(event)} was accepted, and lost: {handler} never received it")
+        if count > view.due(event) and not failed:
+            return Fault(f"{view.name(event)} was doubled: {handler} received it {count} times")
+    return None
+
+
+def _failed_meanwhile(view: TraceView, call: Call) -> bool:
+    return any(entry.kind is Kind.FAILED for entry in view.trace.entries[call.began : call.ended])
+
+
+def _nested(view: TraceView) -> int:
+    return sum(bool(call.start.cause) for call in view.calls)
+
+
+def _deep(traits: Traits) -> tuple[Scenario, ...]:
+    """Cascades as deep as they can be, and a wide one."""
+    kinds, first = (events.Placed, events.Priced), (in_turn(1),)
+    wide = EventPlan(
+        events.Paid, handlers={"plain": HandlerPlan(spawns=(EventPlan(events.Paid), EventPlan(events.Noted)) * 12)}
+    )
+    return (
+        *(Scenario((EventPlan(kind, chain=traits.depth),), first) for kind in kinds),
+        Scenario((wide,), first),
+        # A handler that dispatches, and then takes its time or fails.
+        *(
+            Scenario((EventPlan(events.Paid, handlers={role: replace(plan, spawns=(EventPlan(kind),))}),), first)
+            for role in ("plain", "coroutine")
+            for kind in kinds
+            for plan in (HandlerPlan(seconds=0.05), HandlerPlan(fails=ALWAYS), HandlerPlan(pauses=3))
+        ),
+    )
+
+
+@law(
+    "C2",
+    families=("cascades", "held"),
+    fixed=_deep,
+    observations=_nested,
+    causes=(
+        "a nested dispatch runs its handlers on the stack of the outer one",
+        "a lock that is not re-entrant is held while handlers run",
+        "a nested dispatch waits for a worker, and all workers wait like it",
+    ),
+    rogue="recursive",
+)
+def cascades(view: TraceView) -> Fault | None:
+    """Find a cascade that does not settle; an event that is refused to a handler is no part of it."""
+    if not any(call.start.cause for call in view.calls) or view.trace.hindrance:
+        return None
+    for call in view.calls:
+        what = f"a handler dispatched {view.name(call.event)}" if call.start.cause else f"{view.name(call.event)}"
+        if call.end is None:
+            return Fault(f"{what}, and dispatch never returned: a deadlock")
+        if not call.start.cause or call.accepted or call.end.interruption:
+            continue
+        if call.raised and not _failed_meanwhile(view, call):
+            return Fault(f"{what}, and dispatch raised {call.end.exception[0]}: {call.end.note}")
+        if call.refused and not call.in_doubt and view.closing is None:
+            pending = view.unsettled_at(call.began)
+            if pending <= _FEW_PENDING and not _failed_meanwhile(view, call):
+                return Fault(f"{what}, and it was refused, though little was pending ({pending}): {call.end.note}")
+    for entry in view.failures:
+        if "RecursionError" in entry.exception:
+            return Fault(f"RecursionError in {entry.handler}, {view.depth(entry.event)} deep in a cascade")
+    if view.closing is not None or view.interruptions or view.trace.sink_raises:
+        return None
+    for delivery in view.deliveries:
+        event, handler = delivery
+        attempts = view.attempts.get(delivery)
+        if attempts and attempts[-1].end is not None:
+            continue
+        where = f"{view.depth(event)} deep in a cascade"
+        if not attempts:
+            return Fault(f"{handler} never received {view.name(event)}, {where}")
+        return Fault(f"{handler} never came to an end with {view.name(event)}, {where}")
+    return None
+
+
+def _scheduled(view: TraceView) -> int:
+    return sum(1 for _ in view.trace.of(Kind.STARTED)) if view.trace.schedule else 0
+
+
+_OPEN = {"R1": delivered, "R2": nowhere_else, "R3": once, "I1": caller_spared, "I2": neighbours_spared, "I3": reported}
+_CLOSING = {
+    "R2": nowhere_else,
+    "R3": once,
+    "I1": caller_spared,
+    "I3": reported,
+    "L2": again,
+    "L1": conserved,
+    "L3": racing,
+}
+
+
+@law(
+    "C3",
+    families=("schedules", "ordered"),
+    observations=_scheduled,
+    causes=(
+        "something is read before an await, and written after it",
+        "closing looks at what is pending once, and another task adds to it afterwards",
+    ),
+    rogue="lucky",
+)
+def every_schedule(view: TraceView) -> Fault | None:
+    """Find another law that does not hold on a schedule that is not the usual one."""
+    if view.is_usual:
+        return None
+    for law_id, judge in (_OPEN if view.closing is None else _CLOSING).items():
+        if fault := judge(view):
+            return Fault(f"{law_id} does not hold on this schedule: {fault.message}", fault.timed)
+    return None

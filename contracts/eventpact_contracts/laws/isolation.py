@@ -1,99 +1,273 @@
-"""I1 to I5: what a failing handler, a failing sink and an interruption may not do."""
+"""I1 to I5: the limits of a failing handler, a failing sink and an interruption."""
 
 from __future__ import annotations
 
-from eventpact_contracts.checking.outcomes import Violation
-from eventpact_contracts.driver.trace import Entry, Kind, Trace
-from eventpact_contracts.laws.law import Law, Reading
-from eventpact_contracts.scenarios import strategies
+from collections.abc import Iterator
 
-__all__ = ["ISOLATION", "caller_spared", "neighbours_spared", "reported"]
+from eventpact_contracts.driver.trace import Entry, Kind
+from eventpact_contracts.laws.law import Fault, law
+from eventpact_contracts.laws.view import Attempt, TraceView
+from eventpact_contracts.scenarios import events
+from eventpact_contracts.scenarios.events import ROLES, is_async, is_awaitable
+from eventpact_contracts.scenarios.failures import FAILURES, INTERRUPTIONS, LOOK_ALIKES
+from eventpact_contracts.scenarios.scenario import (
+    ALWAYS,
+    AwaitEnded,
+    Caller,
+    Dispatch,
+    EventPlan,
+    HandlerPlan,
+    Scenario,
+    Traits,
+)
+from eventpact_contracts.scenarios.strategies.parts import in_turn
+
+__all__ = ["caller_spared", "neighbours_spared", "reported"]
+
+_CIRCUIT: int = 12
+"""More failures in a row than any usual limit."""
 
 
-def caller_spared(trace: Trace) -> Violation | None:
-    """I1. An event that was refused, and that no handler had, was refused for another reason (law A5)."""
-    reading = Reading(trace)
-    handled = {event for event, _ in reading.attempts}
-    for start, call, stop, end in reading.calls:
-        if end is None or end.kind is Kind.ACCEPTED or "Exception" not in end.exception:
+def _failures(view: TraceView) -> int:
+    return len(view.failures)
+
+
+def _beside_one_that_fails(traits: Traits) -> tuple[Scenario, ...]:  # noqa: ARG001
+    """One handler of each kind fails beside one that does not, and before another event; with each exception."""
+    failing = {role: HandlerPlan(fails=ALWAYS) for role in ROLES[events.Paid][:2]}
+    beside = Scenario((EventPlan(events.Paid, handlers=failing), EventPlan(events.Placed)), (in_turn(2),))
+    # Exceptions that a future cannot carry, a generator takes for its end, or a dispatcher takes for its own.
+    plans: list[EventPlan] = []
+    for name, failure in {**FAILURES, **LOOK_ALIKES}.items():
+        kind, role = (events.Priced, "coroutine") if failure.everywhere and len(plans) % 2 else (events.Placed, "plain")
+        plans.append(EventPlan(kind, handlers={role: HandlerPlan(fails=ALWAYS, how=name)}))
+    half = len(plans) // 2
+    last = EventPlan(events.Paid)
+    return (
+        beside,
+        *(Scenario((*some, last), (in_turn(1 + len(some)),)) for some in (plans[:half], plans[half:])),
+        *_odd_handlers_fail(),
+    )
+
+
+def _odd_handlers_fail() -> Iterator[Scenario]:
+    for kind in (events.Odd, events.Mirrored, events.Recorded, events.Crowded):
+        failing = {role: HandlerPlan(fails=ALWAYS) for role in ROLES[kind][::2]}
+        yield Scenario((EventPlan(kind, handlers=failing), EventPlan(events.Returned)), (in_turn(2),))
+
+
+def _long_run(traits: Traits) -> tuple[Scenario, ...]:
+    """Many failures, one after the other, and then events that nothing is wrong with."""
+    count = _CIRCUIT if not traits.guarantees.retries else 3
+    failing = [EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS)})] * count
+    plans = (*failing, EventPlan(events.Placed), EventPlan(events.Paid))
+    one_by_one = tuple(step for n in range(len(plans)) for step in (Dispatch(n), AwaitEnded(n)))
+    return (Scenario(plans, (Caller(one_by_one, thread=True),)),)
+
+
+@law(
+    "I1",
+    families=("failing", "retried", "cascades"),
+    fixed=_beside_one_that_fails,
+    observations=_failures,
+    usual_order=True,
+    causes=(
+        "handlers are called in dispatch without a try",
+        "only the plain handlers are isolated, or only the async ones",
+        "an exception that looks like the dispatcher's own is let through",
+        "the exceptions are collected, and raised at the end as one",
+    ),
+    rogue="leaky",
+)
+def caller_spared(view: TraceView) -> Fault | None:
+    """Find a handler's exception that reached the caller.
+
+    An event that was refused, and that no handler had, was refused for another reason (law A5), unless what was raised
+    is what a handler raised.
+    """
+    handled = {event for event, _ in view.attempts}
+    for call in view.calls:
+        if not (call.refused or call.raised) or call.end is None:
             continue
-        if end.kind is Kind.REFUSED and call.event not in handled:
+        failed = [
+            e for e in view.trace.entries[call.began : call.ended] if e.kind is Kind.FAILED and not e.interruption
+        ]
+        if not failed:
             continue
-        failed = next((e for e in trace.entries[start:stop] if e.kind is Kind.FAILED), None)
-        if failed is not None and "DispatcherClosedError" not in end.exception:
-            message = (
-                f"{failed.handler} failed, and the caller of dispatch got {end.exception[0]}: {end.note or '(no text)'}"
-            )
-            return Violation("I1", message, trace)
+        same = next((e for e in failed if _is_same(e, call.end)), None)
+        explained = call.refused and (
+            call.event not in handled or call.in_doubt or (call.refused_as_closed and view.closing is not None)
+        )
+        if same is None and (explained or not call.start.event_type):
+            continue
+        culprit = same or failed[0]
+        return Fault(
+            f"{culprit.handler} failed, and the caller of dispatch got {call.end.exception[0]}:"
+            f" {call.end.note or '(no text)'}"
+        )
     return None
 
 
-def neighbours_spared(trace: Trace) -> Violation | None:
-    """I2. An event whose dispatch raised a handler's exception counts as taken; that it raised is law I1's."""
-    reading = Reading(trace)
-    failures = list(trace.of(Kind.FAILED))
-    if not failures:
-        return None
-    started = {event for event, _ in reading.attempts}
-    raised = {call.event for _, call, _, end in reading.calls if end is not None and end.kind is Kind.RAISED}
-    taken = [event for event in reading.types if event in reading.accepted or event in raised & started]
-    for event in taken:
-        for handler in trace.handlers_of(reading.types[event]):
-            if (event, handler) not in reading.attempts and event not in reading.returned:
-                culprit = next((entry for entry in failures if entry.event == event), failures[0])
-                message = (
-                    f"{handler} never received {reading.called(event)}, after {culprit.handler} had failed with"
-                    f" {reading.called(culprit.event)}"
+def _is_same(failed: Entry, end: Entry) -> bool:
+    """Return whether an exception is that of a handler; those of the suite tell by their text whose they are."""
+    return failed.exception[:1] == end.exception[:1] and failed.note == end.note and " attempt " in end.note
+
+
+def _neighbours(view: TraceView) -> int:
+    if not _only_failures(view):
+        return 0
+    failed = {entry.delivery for entry in view.failures}
+    return sum(delivery not in failed for delivery in view.deliveries)
+
+
+def _only_failures(view: TraceView) -> bool:
+    return bool(view.failures) and not view.interruptions and view.is_open and not view.trace.sink_raises
+
+
+@law(
+    "I2",
+    families=("failing", "retried"),
+    fixed=lambda traits: (*_beside_one_that_fails(traits), *_long_run(traits)),
+    observations=_neighbours,
+    usual_order=True,
+    causes=(
+        "one try around the loop over all handlers, instead of one in it",
+        "asyncio.gather or a TaskGroup, which cancels the others",
+        "the worker's loop ends with the first exception, or with the first of some kind",
+        "after so many failures, nothing is delivered any more",
+    ),
+    rogue="contagious",
+)
+def neighbours_spared(view: TraceView) -> Fault | None:
+    """Find a delivery that a failing handler kept from being made; the neighbours of interruptions are law I5's."""
+    return _spared(view, view.failures) if _only_failures(view) else None
+
+
+def _spared(view: TraceView, culprits: list[Entry]) -> Fault | None:
+    """Find a delivery that was not made after another had ended badly.
+
+    An event whose dispatch raised a handler's exception counts as taken; that it raised is law I1's.
+    """
+    started = {event for event, _ in view.attempts}
+    raised = {call.event for call in view.calls if call.end is not None and call.end.kind is Kind.RAISED}
+    astray = {entry.handler for entry in view.strays}
+    for event in view.types:
+        if event not in view.accepted and event not in raised & started:
+            continue
+        for handler in view.handlers_of(event):
+            if (event, handler) not in view.attempts and handler not in astray:
+                culprit = next((entry for entry in culprits if entry.event == event), culprits[0])
+                return Fault(
+                    f"{handler} never received {view.name(event)}, after {culprit.handler} had failed with"
+                    f" {view.name(culprit.event)}"
                 )
-                return Violation("I2", message, trace)
+    for call in view.calls:
+        if call.refused and not call.in_doubt and view.handlers_of(call.event) and not view.unsettled_at(call.began):
+            before = [e for e in view.trace.entries[: call.began] if e.kind is Kind.FAILED]
+            if before and call.event not in view.accepted:
+                return Fault(
+                    f"{view.name(call.event)} was refused, after {before[-1].handler} had failed with"
+                    f" {view.name(before[-1].event)}, though nothing was pending: {call.outcome}"
+                )
     return None
 
 
-def reported(trace: Trace) -> Violation | None:
-    """I3. An event whose dispatch was interrupted counts as taken: its handler was, and that is a failed attempt."""
-    reading = Reading(trace)
+def _failed_deliveries(view: TraceView) -> Iterator[tuple[tuple[str, str], list[Attempt]]]:
+    """The deliveries that law I3 is about: accepted, attempted, and each attempt ended badly.
+
+    An event whose dispatch was interrupted counts as taken: its handler was, and that is a failed attempt.
+    """
     interrupted = {
         call.event
-        for _, call, _, end in reading.calls
-        if end is not None and end.kind is Kind.RAISED and "Exception" not in end.exception
+        for call in view.calls
+        if call.end is not None and call.end.kind is Kind.RAISED and call.end.interruption
     }
-    taken = [event for event in reading.types if event in reading.accepted or event in interrupted]
-    for delivery in [(event, handler) for event in taken for handler in trace.handlers_of(reading.types[event])]:
+    for event in view.types:
+        if event not in view.accepted and event not in interrupted:
+            continue
+        if view.due(event) > 1:
+            continue  # several deliveries of one event, whose attempts cannot be told apart
+        for handler in view.handlers_of(event):
+            attempts = view.attempts.get((event, handler), [])
+            if attempts and not any(attempt.succeeded for attempt in attempts):
+                yield (event, handler), attempts
+
+
+def _judged_failures(view: TraceView) -> int:
+    return sum(
+        all(a.failed for a in attempts) and view.has_failed(delivery) for delivery, attempts in _failed_deliveries(view)
+    )
+
+
+@law(
+    "I3",
+    families=("failing", "retried", "interrupted"),
+    fixed=lambda traits: (*_beside_one_that_fails(traits), *_beside_an_interruption(traits)),
+    observations=_judged_failures,
+    usual_order=True,
+    causes=(
+        "the exception is logged and forgotten, or nobody looks at the task's result",
+        "each attempt is reported instead of the last one",
+        "reports are told apart by event, by handler's class or by the exception's text, and one is dropped",
+        "what is reported was rebuilt: the engine's wrapper instead of the handler's exception",
+    ),
+    rogue="secretive",
+)
+def reported(view: TraceView) -> Fault | None:
+    """Find a failed delivery that was not reported as it should be, or a report of something else."""
+    for (event, handler), reports in view.reports.items():
+        attempts = view.attempts.get((event, handler), [])
+        if any(attempt.succeeded for attempt in attempts) and view.due(event) <= 1:
+            return Fault(f"{handler}'s delivery of {view.name(event)} succeeded, and was reported as failed")
+        running = any(a.started < reports[0][0] and (a.ended is None or a.ended > reports[0][0]) for a in attempts)
+        if running and view.closing is None:
+            return Fault(f"{handler}'s delivery of {view.name(event)} was reported as failed while it was running")
+    for delivery, attempts in _failed_deliveries(view):
         event, handler = delivery
-        attempts, reports = reading.attempts.get(delivery, []), reading.reports.get(delivery)
-        what = f"{handler}'s delivery of {reading.called(event)}"
-        if any(attempt.succeeded for attempt in attempts):
-            if reports:
-                return Violation("I3", f"{what} succeeded, and was reported as failed", trace)
+        if any(attempt.end is None for attempt in attempts):
             continue
-        if not attempts or any(attempt.end is None for attempt in attempts):
-            continue
-        if not reports and any(attempt.interrupted for attempt in attempts):
-            continue  # whether it had to be reported is law I5's
+        reports = view.reports.get(delivery, [])
+        what = f"{handler}'s delivery of {view.name(event)}"
         if not reports:
-            found = _misattributed(reading, event)
-            return Violation("I3", found or f"{what} failed, and was never reported to the failure sink", trace)
+            if _must_be_reported(view, delivery, attempts):
+                found = _misattributed(view, event)
+                return Fault(found or f"{what} failed, and was never reported to the failure sink")
+            continue
         if len(reports) > 1:
-            return Violation("I3", f"{what} failed once, and was reported {len(reports)} times", trace)
-        if wrong := _wrong(reports[0], attempts[-1].end, len(attempts), reading.tokens[event]):
-            return Violation("I3", f"{what} failed, and was reported {wrong}", trace)
-    for entry in trace.of(Kind.REPORTED):
-        if entry.delivery not in reading.attempts and entry.attempt > 0:
-            message = f"{entry.handler or 'a handler'} was reported to have failed, which never had the event"
-            return Violation("I3", message, trace)
+            return Fault(f"{what} failed once, and was reported {len(reports)} times")
+        place, report = reports[0]
+        before = [attempt for attempt in attempts if attempt.started < place]
+        if not before:
+            continue
+        if wrong := _wrong(report, before[-1].end, len(before), view.fingerprints[event]):
+            return Fault(f"{what} failed, and was reported {wrong}")
+    for delivery, reports in view.reports.items():
+        if delivery not in view.attempts and reports[0][1].attempt > 0:
+            return Fault(f"{delivery[1] or 'a handler'} was reported to have failed, which never had the event")
     return None
 
 
-def _misattributed(reading: Reading, event: str) -> str | None:
-    for entry in reading.trace.of(Kind.REPORTED):
-        if entry.event == event and entry.delivery not in reading.attempts:
-            return f"the failure of {reading.called(event)} was reported with another handler: {entry.handler}"
+def _must_be_reported(view: TraceView, delivery: tuple[str, str], attempts: list[Attempt]) -> bool:
+    if any(attempt.interrupted for attempt in attempts):
+        return False  # that is law I5's
+    if not view.has_failed(delivery):
+        return False  # another attempt is owed, which is law G2's, or its event is undelivered, which is law L1's
+    last = attempts[-1].ended
+    # What fails while the dispatcher closes may be given up instead.
+    return delivery[0] not in view.returned or (last is not None and view.closing is not None and last < view.closing)
+
+
+def _misattributed(view: TraceView, event: str) -> str | None:
+    for entry in view.trace.of(Kind.REPORTED):
+        if entry.event == event and entry.delivery not in view.attempts:
+            return f"the failure of {view.name(event)} was reported with another handler: {entry.handler}"
     return None
 
 
-def _wrong(report: Entry, end: Entry | None, attempts: int, token: str) -> str | None:
-    assert end is not None
-    if report.token != token:
+def _wrong(report: Entry, end: Entry | None, attempts: int, fingerprint: str) -> str | None:
+    if end is None:
+        return None
+    if report.token != fingerprint:
         return f"with another event: {report.token}"
     if report.attempt != attempts:
         return f"with {report.attempt} attempt(s) instead of {attempts}"
@@ -103,144 +277,97 @@ def _wrong(report: Entry, end: Entry | None, attempts: int, token: str) -> str |
     return None
 
 
-def _sink_not_trusted(trace: Trace) -> Violation | None:
-    reading = Reading(trace)
-    if not reading.reports:
-        return None
-    for _, call, _, end in reading.calls:
-        if end is not None and end.kind is not Kind.ACCEPTED:
-            message = f"the failure sink raised, and dispatching {reading.called(call.event)} raised {end.exception[0]}"
-            return Violation("I4", message, trace)
-    for event, handler in reading.deliveries:
-        attempts = reading.attempts.get((event, handler))
-        if not attempts:
-            message = f"the failure sink raised, and {handler} never received {reading.called(event)}"
-            return Violation("I4", message, trace)
-        failed = attempts[-1].end is not None and not any(attempt.succeeded for attempt in attempts)
-        if failed and not attempts[-1].interrupted and (event, handler) not in reading.reports:
-            message = f"the failure sink raised, and the failure of {handler} was not reported any more"
-            return Violation("I4", message, trace)
-    if not any(trace.of(Kind.LOGGED)):
-        return Violation("I4", "the failure sink raised, and nothing was logged", trace)
-    return None
+def _reports(view: TraceView) -> int:
+    return sum(1 for _ in view.trace.of(Kind.REPORTED)) if view.trace.sink_raises else 0
 
 
-def _interruption(trace: Trace) -> Violation | None:
-    reading = Reading(trace)
-    for delivery, attempts in reading.attempts.items():
-        event, handler = delivery
-        if event not in reading.types:
-            continue
-        last = attempts[-1]
-        if not last.interrupted or last.end is None:
-            continue
-        what = f"{handler} was interrupted with {last.end.exception[0]} while it handled {reading.called(event)}"
-        if delivery not in reading.reports and event not in reading.returned:
-            return Violation("I5", f"{what}, and this was neither reported, nor tried again, nor returned", trace)
-        waits = trace.guarantees is not None and trace.guarantees.blocks_caller
-        if waits and last.end.exception[0] in ("KeyboardInterrupt", "SystemExit"):
-            calls = [end for _, call, _, end in reading.calls if call.event == event]
-            if not any(end is not None and end.exception[:1] == last.end.exception[:1] for end in calls):
-                return Violation("I5", f"{what}, and the caller, who waits, never saw it", trace)
-    return None
-
-
-def _failures(trace: Trace) -> int:
-    return sum("Exception" in entry.exception for entry in trace.of(Kind.FAILED))
-
-
-def _neighbours(trace: Trace) -> int:
-    failed = {entry.delivery for entry in trace.of(Kind.FAILED)}
-    return len(failed) and sum(delivery not in failed for delivery in Reading(trace).deliveries)
-
-
-def _failed_deliveries(trace: Trace) -> int:
-    reading = Reading(trace)
-    return sum(
-        bool(attempts) and all(a.end is not None and not a.succeeded and not a.interrupted for a in attempts)
-        for attempts in reading.attempts.values()
-    )
-
-
-def _reports(trace: Trace) -> int:
-    return sum(1 for _ in trace.of(Kind.REPORTED))
-
-
-def _interruptions(trace: Trace) -> int:
-    return sum(a.interrupted for attempts in Reading(trace).attempts.values() for a in attempts)
-
-
-ISOLATION = (
-    Law(
-        id="I1",
-        title="caller is spared",
-        promise="a handler's exception never reaches the caller of `dispatch`.",
-        scripts=strategies.failing,
-        judge=caller_spared,
-        observations=_failures,
-        causes=(
-            "handlers are called in dispatch without a try",
-            "only the plain handlers are isolated, or only the async ones",
-            "the exceptions are collected, and raised at the end as one",
-        ),
-        rogue="leaky",
+@law(
+    "I4",
+    families=("raising sink",),
+    observations=_reports,
+    causes=(
+        "the sink is called in the loop over the handlers, without a try of its own",
+        "the sink's exception is suppressed without a word in the log",
     ),
-    Law(
-        id="I2",
-        title="neighbours are spared",
-        promise="a failing handler keeps no other handler and no other event from delivery.",
-        scripts=strategies.failing,
-        judge=neighbours_spared,
-        observations=_neighbours,
-        causes=(
-            "one try around the loop over all handlers, instead of one in it",
-            "asyncio.gather or a TaskGroup, which cancels the others",
-            "the worker's loop ends with the first exception",
-        ),
-        rogue="contagious",
-    ),
-    Law(
-        id="I3",
-        title="reported",
-        promise="each failed delivery is reported to the failure sink exactly once, with the event, the handler, the"
-        " exception and the number of attempts. A delivery that succeeded is never reported.",
-        scripts=strategies.failing,
-        judge=reported,
-        observations=_failed_deliveries,
-        causes=(
-            "the exception is logged and forgotten, or nobody looks at the task's result",
-            "each attempt is reported instead of the last one",
-            "what is reported was rebuilt: the engine's wrapper instead of the handler's exception",
-        ),
-        rogue="secretive",
-    ),
-    Law(
-        id="I4",
-        title="sink is not trusted",
-        promise="a sink that raises breaks nothing and is logged.",
-        scripts=strategies.raising_sink,
-        judge=_sink_not_trusted,
-        observations=_reports,
-        causes=(
-            "the sink is called in the loop over the handlers, without a try of its own",
-            "the sink's exception is suppressed without a word in the log",
-        ),
-        rogue="trusting",
-    ),
-    Law(
-        id="I5",
-        title="interruption is no success",
-        promise="a handler that is cancelled or interrupted is never counted as having succeeded: it is a failed"
-        " attempt, or undelivered if the dispatcher is closing; `KeyboardInterrupt` and `SystemExit` are not"
-        " swallowed where the caller waits.",
-        scripts=strategies.interrupted,
-        judge=_interruption,
-        observations=_interruptions,
-        causes=(
-            "except Exception, which lets asyncio.CancelledError pass without a report",
-            "a task's done callback returns early if task.cancelled()",
-            "a bare except, which swallows KeyboardInterrupt",
-        ),
-        rogue="oblivious",
-    ),
+    rogue="trusting",
 )
+def sink_not_trusted(view: TraceView) -> Fault | None:
+    """Find something that a raising failure sink broke."""
+    if not view.trace.sink_raises or not view.reports or not view.is_open or view.interruptions:
+        return None
+    for call in view.calls:
+        if call.end is not None and not call.accepted and not call.in_doubt:
+            first = min(place for reports in view.reports.values() for place, _ in reports)
+            if call.ended is not None and call.ended > first:
+                return Fault(
+                    f"the failure sink raised, and dispatching {view.name(call.event)} raised {call.end.exception[0]}"
+                )
+    for delivery in view.deliveries:
+        event, handler = delivery
+        attempts = view.attempts.get(delivery, [])
+        if not attempts:
+            return Fault(f"the failure sink raised, and {handler} never received {view.name(event)}")
+        if any(attempt.succeeded for attempt in attempts) or delivery in view.reports:
+            continue
+        if view.has_failed(delivery) and attempts[-1].end is not None:
+            return Fault(f"the failure sink raised, and the failure of {handler} was not reported any more")
+    if not any(view.trace.of(Kind.LOGGED)):
+        return Fault("the failure sink raised, and nothing was logged")
+    return None
+
+
+def _interrupted_attempts(view: TraceView) -> int:
+    return len(view.interruptions)
+
+
+def _beside_an_interruption(traits: Traits) -> tuple[Scenario, ...]:
+    """One handler is interrupted, in each way, beside those that are not, and before another event."""
+    found = []
+    for role in ROLES[events.Paid][:2]:
+        for name, failure in INTERRUPTIONS.items():
+            awaited = is_async(role) or is_awaitable(role)
+            if awaited and not failure.everywhere and (traits.needs_loop or name == "Halt"):
+                continue
+            plan = EventPlan(events.Paid, handlers={role: HandlerPlan(fails=ALWAYS, how=name)})
+            found.append(Scenario((plan, EventPlan(events.Placed)), (in_turn(2),)))
+    return tuple(found)
+
+
+@law(
+    "I5",
+    families=("interrupted",),
+    fixed=_beside_an_interruption,
+    observations=_interrupted_attempts,
+    causes=(
+        "except Exception, which lets asyncio.CancelledError and a library's own interruptions pass without a report",
+        "a task's done callback returns early if task.cancelled()",
+        "a bare except, which swallows KeyboardInterrupt",
+        "the loop over the handlers ends with an interruption",
+    ),
+    rogue="oblivious",
+)
+def interruption_is_no_success(view: TraceView) -> Fault | None:
+    """Find an interrupted attempt that counts as a success, or kept others from delivery."""
+    for (event, handler), attempts in view.attempts.items():
+        last = attempts[-1]
+        if event not in view.types or not last.interrupted or last.end is None:
+            continue
+        what = f"{handler} was interrupted with {last.end.exception[0]} while it handled {view.name(event)}"
+        if (event, handler) not in view.reports and event not in view.returned:
+            return Fault(f"{what}, and this was neither reported, nor tried again, nor returned")
+        stops = {"KeyboardInterrupt", "SystemExit"} & {*last.end.exception} and not last.end.imposed
+        if stops and _waits(view) and not _reached_caller(view, event):
+            return Fault(f"{what}, and the caller, who waits, never saw it")
+    planned = [entry for entry in view.interruptions if not entry.imposed]
+    return _spared(view, planned) if planned and view.is_open else None
+
+
+def _waits(view: TraceView) -> bool:
+    return view.trace.guarantees is not None and view.trace.guarantees.blocks_caller
+
+
+def _reached_caller(view: TraceView, event: str) -> bool:
+    """Return whether an interruption reached a caller who waits for the event; of several, one does."""
+    raised = {entry.exception[0] for entry in view.interruptions}
+    calls = [call for each in view.ancestors(event) for call in view.calls_of.get(each, ())]
+    return any(call.end is not None and call.end.interruption and call.end.exception[0] in raised for call in calls)

@@ -1,239 +1,355 @@
-"""L1 to L4: what closing settles, returns and leaves behind."""
+"""L1 to L4: the events that closing settles and returns, and what it leaves behind."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
-from eventpact_contracts.checking.outcomes import Violation
-from eventpact_contracts.driver.trace import Kind, Trace
-from eventpact_contracts.laws.law import Law, Reading
-from eventpact_contracts.scenarios import strategies
+from eventpact.domain.events import DomainEvent
+from eventpact_contracts.driver.trace import Kind
+from eventpact_contracts.laws.law import Fault, law
+from eventpact_contracts.laws.view import Attempt, Closing, TraceView
+from eventpact_contracts.scenarios import events
+from eventpact_contracts.scenarios.events import ROLES
+from eventpact_contracts.scenarios.scenario import (
+    ALWAYS,
+    AwaitBegun,
+    AwaitClosed,
+    AwaitEnded,
+    AwaitReturned,
+    AwaitStarted,
+    Caller,
+    Close,
+    Dispatch,
+    EventPlan,
+    HandlerPlan,
+    Release,
+    Scenario,
+    Step,
+    Traits,
+)
+from eventpact_contracts.scenarios.strategies.closing import let_go_late
+from eventpact_contracts.scenarios.strategies.parts import in_turn
 
-__all__ = ["LIFECYCLE", "again", "conserved", "racing"]
+__all__ = ["again", "conserved", "racing"]
 
-_GRACE: Final = 1.0
-_SIMULTANEOUS: Final = 0.05
+_GRACE_SECONDS: Final = 1.0
+_SIMULTANEOUS_SECONDS: Final = 0.05
 """Seconds before ``aclose`` returned in which it need not have noticed that a handler ended."""
 
-
-def conserved(trace: Trace) -> Violation | None:
-    """L1."""
-    reading = Reading(trace)
-    return _close_raised(reading, "L1") or _returned_wrongly(reading) or _lost(reading, "L1") or _late(reading)
+_BACKLOG: Final = 120
+"""Events that are pending when the dispatcher closes."""
 
 
-def _close_raised(reading: Reading, law: str) -> Violation | None:
-    for entry in reading.trace.of(Kind.RAISED):
-        if not entry.event:
-            return Violation(law, f"aclose raised {entry.exception[0]}: {entry.note}", reading.trace)
+def _accepted_before_close(view: TraceView) -> int:
+    return sum(1 for _ in view.trace.of(Kind.ACCEPTED)) if view.closed is not None else 0
+
+
+def _each_state(traits: Traits) -> tuple[Scenario, ...]:
+    """Closing in each state that a delivery may be in."""
+    # A plain handler cannot be cancelled, so closing has to leave without it, whatever becomes of it.
+    found = [
+        _held_too_long((events.Placed, HandlerPlan(held=True)), (events.Placed, HandlerPlan(held=True, fails=ALWAYS))),
+        # It ends in the second of grace, when the handlers behind it are not to have their turn any more.
+        let_go_late("plain", [], inside=False),
+        # It takes longer than closing needs to look at it once.
+        *(_slow(kind, role) for kind, role in ((events.Placed, "plain"), (events.Priced, "coroutine"))),
+        *(_between_attempts(timeout) for timeout in (0.0, 5.0) if traits.guarantees.retries),
+    ]
+    if traits.quick and not traits.guarantees.blocks_caller:
+        found += [_backlog(timeout) for timeout in (0.0, 5.0)]
+    if not traits.needs_loop:
+        found.append(_reporting())
+    if traits.guarantees.blocks_caller and not traits.needs_loop:
+        # The failure sink has the caller's thread to itself: what was reported is settled, and nothing else is.
+        told = HandlerPlan(fails=ALWAYS, report_held=True)
+        found.append(_held_too_long((events.Placed, told), (events.Paid, told)))
+        found.append(let_go_late(ROLES[events.Paid][-1], [], inside=False, handler=told))
+    return tuple(found)
+
+
+def _held_too_long(*given: tuple[type[DomainEvent], HandlerPlan]) -> Scenario:
+    """Plain handlers, or the reports of their failures, are held until closing has ended."""
+    plans = tuple(EventPlan(kind, handlers={"plain": handler}) for kind, handler in given)
+    # An engine with one thread holds one of them only.
+    steps: tuple[Step, ...] = (AwaitStarted(0), AwaitReturned(1, 0.05), Close(0.02), Release(0), Release(1))
+    callers = tuple(Caller((Dispatch(number),), thread=True) for number in range(len(plans)))
+    return Scenario(plans, (*callers, Caller(steps)), close=True)
+
+
+def _slow(kind: type[DomainEvent], role: str) -> Scenario:
+    """A handler that takes a while runs when closing begins, and another waits for it."""
+    plans = [EventPlan(kind, handlers={role: HandlerPlan(seconds=0.3, spawns=(EventPlan(events.Counted),))})]
+    plans.append(EventPlan(kind))
+    return Scenario(
+        tuple(plans),
+        (Caller((Dispatch(0), Dispatch(1)), thread=True), Caller((AwaitStarted(0), Close(5.0)))),
+        close=True,
+    )
+
+
+def _between_attempts(timeout: float) -> Scenario:
+    plan = EventPlan(events.Paid, handlers={"plain": HandlerPlan(fails=ALWAYS), "coroutine": HandlerPlan(fails=1)})
+    callers = (Caller((Dispatch(0),), thread=True), Caller((AwaitEnded(0), Close(timeout))))
+    return Scenario((plan,), callers, close=True)
+
+
+def _backlog(timeout: float) -> Scenario:
+    """Many events are pending behind one that is held, and closing gives up or settles all of them."""
+    first = EventPlan(events.Priced, handlers={"coroutine": HandlerPlan(held=True)})
+    kinds = (events.Priced, events.Placed, events.Paid)
+    plans = (first, *(EventPlan(kinds[number % 3]) for number in range(_BACKLOG)))
+    opening: tuple[Step, ...] = (AwaitBegun(), Release(0)) if timeout else (AwaitClosed(), Release(0))
+    return Scenario(plans, (Caller((*in_turn(len(plans)).steps, Close(timeout))), Caller(opening)), close=True)
+
+
+def _reporting() -> Scenario:
+    """A failure is being reported when closing begins, and closing waits for that."""
+    plan = EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS, report_held=True)})
+    callers = (
+        Caller((Dispatch(0),), thread=True),
+        Caller((AwaitStarted(0), Close(5.0))),
+        Caller((AwaitBegun(), Release(0))),
+    )
+    return Scenario((plan,), callers, close=True)
+
+
+@law(
+    "L1",
+    families=("closing", "racing", "closed", "leaks"),
+    fixed=_each_state,
+    observations=_accepted_before_close,
+    usual_order=True,
+    causes=(
+        "closing cancels what is pending, and returns nothing",
+        "closing sets a flag and returns, while handlers are still running",
+        "closing returns all that is pending at its start, also what is settled by its end",
+        "only what is queued is returned, and not what was running or waiting for its next attempt at the deadline",
+        "closing waits for a handler that never ends",
+    ),
+    rogue="lossy",
+)
+def conserved(view: TraceView) -> Fault | None:
+    """Find an event that was lost, returned though it was settled, or settled though it was returned."""
+    return _raised(view, first=True) or _returned_wrongly(view) or _lost(view) or _settled_later(view) or _late(view)
+
+
+def _raised(view: TraceView, *, first: bool) -> Fault | None:
+    for closing in view.closings[:1] if first else view.closings[1:]:
+        if closing.end is not None and closing.end.kind is Kind.RAISED:
+            return Fault(f"aclose raised {closing.end.exception[0]}: {closing.end.note}")
     return None
 
 
-def _returned_wrongly(reading: Reading) -> Violation | None:
-    trace = reading.trace
-    closed = reading.first(Kind.CLOSED)
+def _returned_wrongly(view: TraceView) -> Fault | None:
+    closed = view.closed
     if closed is None:
         return None
-    margin = 0.0 if trace.virtual else _SIMULTANEOUS
-    for event in dict.fromkeys(reading.returned):
-        if event not in reading.accepted:
-            message = f"aclose returned {reading.called(event)} as undelivered, which it never accepted"
-            return Violation("L1", message, trace)
-        if reading.returned.count(event) > reading.accepted[event]:
-            message = f"aclose returned {reading.called(event)} {reading.returned.count(event)} times"
-            return Violation("L1", message, trace)
-        handlers = trace.handlers_of(reading.types[event])
-        if all(_settled_before(reading, (event, handler), closed, margin) for handler in handlers):
-            message = f"aclose returned {reading.called(event)} as undelivered, though all its deliveries were settled"
-            return Violation("L1", message, trace)
-        reports = [reading.reports.get((event, handler), []) for handler in handlers]
-        if all(len(each) >= reading.accepted[event] for each in reports):
-            late = any(entry in trace.entries[closed:] for each in reports for entry in each)
-            became = "and then it was reported as failed" if late else "though it had been reported as failed"
-            return Violation("L1", f"aclose returned {reading.called(event)} as undelivered, {became}", trace)
-        for handler in handlers:
-            if any(attempt.started > closed for attempt in reading.attempts.get((event, handler), [])):
-                message = f"aclose returned {reading.called(event)} as undelivered, and then {handler} received it"
-                return Violation("L1", message, trace)
+    for entry in view.trace.of(Kind.CLOSED):
+        if entry.note:
+            return Fault(f"aclose returned {entry.note} instead of a tuple of the undelivered")
+    for event in dict.fromkeys(view.returned):
+        if fault := _wrong_to_return(view, event, closed):
+            return fault
     return None
 
 
-def _settled_before(reading: Reading, delivery: tuple[str, str], closed: int, margin: float) -> bool:
-    latest = reading.trace.entries[closed].time - margin
-    attempts = reading.attempts.get(delivery)
+def _wrong_to_return(view: TraceView, event: str, closed: int) -> Fault | None:
+    trace = view.trace
+    what = f"aclose returned {view.name(event)} as undelivered"
+    if event not in view.accepted:
+        in_doubt = any(call.in_doubt for call in view.calls_of.get(event, ()))
+        return None if in_doubt else Fault(f"{what}, which it never accepted")
+    if view.returned.count(event) > view.accepted[event] and len(view.closings) < 2:
+        return Fault(f"aclose returned {view.name(event)} {view.returned.count(event)} times")
+    handlers = view.handlers_of(event)
+    margin = 0.0 if trace.virtual else _SIMULTANEOUS_SECONDS
+    if handlers and all(_settled_before(view, (event, handler), closed, margin) for handler in handlers):
+        return Fault(f"{what}, though all its deliveries were settled")
+    for handler in handlers:
+        if any(attempt.started > closed for attempt in view.attempts.get((event, handler), [])):
+            return Fault(f"{what}, and then {handler} received it")
+        if any(place > closed for place, _ in view.reports.get((event, handler), [])):
+            return Fault(f"{what}, and then it was reported as failed")
+    if handlers and all(len(view.reports.get((event, handler), [])) >= view.accepted[event] for handler in handlers):
+        return Fault(f"{what}, though it had been reported as failed")
+    return None
+
+
+def _settled_before(view: TraceView, delivery: tuple[str, str], closed: int, margin: float) -> bool:
+    latest = view.trace.entries[closed].time - margin
+    attempts = view.attempts.get(delivery)
     if not attempts:
         return False
     last = attempts[-1]
     if last.ended is None or last.end is None or last.ended > closed or last.end.time > latest:
         return False
-    return reading.settled(delivery)
+    return view.is_settled(delivery)
 
 
-def _lost(reading: Reading, law: str) -> Violation | None:
-    for delivery in reading.deliveries:
+def _lost(view: TraceView, events: set[str] | None = None) -> Fault | None:
+    if view.closing is None:
+        return None
+    for delivery in view.deliveries:
         event, handler = delivery
-        if reading.settled(delivery) or event in reading.returned:
+        if (events is not None and event not in events) or view.is_settled(delivery) or event in view.returned:
             continue
-        attempts = reading.attempts.get(delivery)
+        attempts = view.attempts.get(delivery)
         if not attempts:
             became = "never received it"
         elif attempts[-1].end is None:
             became = "never came to an end with it"
-        else:
+        elif attempts[-1].interrupted:
             became = f"ended with {attempts[-1].end.exception[0]}, which is no success"
-        message = f"{reading.called(event)} was accepted, {handler} {became}, and aclose did not return it"
-        return Violation(law, message, reading.trace)
+        else:
+            became = "failed, and was owed another attempt"
+        return Fault(f"{view.name(event)} was accepted, {handler} {became}, and aclose did not return it")
     return None
 
 
-def _late(reading: Reading) -> Violation | None:
-    trace = reading.trace
-    begun = None
-    for entry in trace.of(Kind.CLOSING, Kind.CLOSED, Kind.OVERDUE):
-        if entry.kind is Kind.CLOSING:
-            begun = begun or entry
-        elif begun is not None and begun.timeout is not None and entry.caller == begun.caller:
-            took = entry.time - begun.time
-            if entry.kind is Kind.OVERDUE:
-                return Violation("L1", f"aclose({begun.timeout:g}) did not return within {took:.2f} s", trace)
-            late = entry.bound or 0.0
-            if took > begun.timeout + _GRACE + late:
-                message = f"aclose({begun.timeout:g}) took {took:.2f} s, {took - begun.timeout:.2f} s past its deadline"
-                return Violation("L1", message, trace, timed=True)
-            if entry.events and took < begun.timeout - (0.0 if trace.virtual else _SIMULTANEOUS):
-                message = (
-                    f"aclose({begun.timeout:g}) gave up {reading.called(entry.events[0])} after {took:.2f} s, before"
-                    " its deadline"
-                )
-                return Violation("L1", message, trace)
-            return None
-    return None
-
-
-def again(trace: Trace) -> Violation | None:
-    """L2."""
-    reading = Reading(trace)
-    ends = list(trace.of(Kind.CLOSED))
-    if violation := _close_raised(reading, "L2"):
-        return violation
-    full = [entry for entry in ends if entry.events]
-    if len(full) > 1:
-        names = ", ".join(reading.called(event) for event in full[1].events)
-        return Violation("L2", f"closing again returned {names}", trace)
-    if len(ends) > 1:
-        second = trace.entries.index(ends[1])
-        for entry in trace.entries[second:]:
-            if entry.kind is Kind.STARTED and entry.event in reading.returned:
-                return Violation("L2", f"after closing again, {entry.handler} received what had been returned", trace)
-    return None
-
-
-def racing(trace: Trace) -> Violation | None:
-    """L3."""
-    reading = Reading(trace)
-    closing = reading.first(Kind.CLOSING)
-    if closing is None:
+def _settled_later(view: TraceView) -> Fault | None:
+    """Find an event that was neither settled nor returned when ``aclose`` returned, though it was settled later."""
+    closed = view.closed
+    if closed is None or view.trace.outlives:
         return None
-    for _, call, _, end in reading.calls:
-        if end is None or end.kind is Kind.RAISED:
-            became = "never returned" if end is None else f"raised {end.exception[0]}: {end.note}"
-            message = f"{reading.called(call.event)} was dispatched while the dispatcher closed, and dispatch {became}"
-            return Violation("L3", message, trace)
-    return _lost(reading, "L3")
-
-
-def _nothing_left(trace: Trace) -> Violation | None:
-    for entry in trace.of(Kind.LEFT):
-        return Violation("L4", f"a closed dispatcher left behind: {entry.note}", trace)
+    accepted = {call.event for call in view.calls if call.accepted and call.ended is not None and call.ended < closed}
+    for delivery in view.deliveries:
+        event, handler = delivery
+        if event in view.returned or event not in accepted:
+            continue
+        attempts = view.attempts.get(delivery, [])
+        late = next((a for a in attempts if a.started > closed or a.ended is None or a.ended > closed), None)
+        if late is not None:
+            return Fault(
+                f"aclose returned, and {view.name(event)} was neither among the undelivered nor settled: {handler}"
+                f" {_went_on(late, closed)}"
+            )
     return None
 
 
-def _accepted_before_close(trace: Trace) -> int:
-    closed = any(trace.of(Kind.CLOSED))
-    return sum(1 for _ in trace.of(Kind.ACCEPTED)) if closed else 0
+def _went_on(attempt: Attempt, closed: int) -> str:
+    return "received it afterwards" if attempt.started > closed else "was still running"
 
 
-def _closed_again(trace: Trace) -> int:
-    return max(0, sum(1 for _ in trace.of(Kind.CLOSED)) - 1)
+def _late(view: TraceView) -> Fault | None:
+    for closing in view.closings[:1]:
+        if closing.end is None or closing.start.timeout is None:
+            continue
+        took, timeout = closing.end.time - closing.start.time, closing.start.timeout
+        if closing.end.kind is Kind.OVERDUE:
+            return Fault(f"aclose({timeout:g}) did not return within {took:.2f} s")
+        if took > timeout + _GRACE_SECONDS + (closing.end.bound or 0.0):
+            message = f"aclose({timeout:g}) took {took:.2f} s, {took - timeout:.2f} s past its deadline"
+            return Fault(message, timed=True)
+        early = took < timeout - (0.0 if view.trace.virtual else _SIMULTANEOUS_SECONDS)
+        if closing.end.events and early and not any(not entry.imposed for entry in view.interruptions):
+            name = view.name(closing.end.events[0])
+            return Fault(f"aclose({timeout:g}) gave up {name} after {took:.2f} s, before its deadline")
+    return None
 
 
-def _raced(trace: Trace) -> int:
-    reading = Reading(trace)
-    closing, closed = reading.first(Kind.CLOSING), reading.first(Kind.CLOSED)
-    if closing is None:
-        return 0
-    last = len(trace) if closed is None else closed
-    return sum(start < last and (stop is None or stop > closing) for start, _, stop, _ in reading.calls)
+def _closed_again(view: TraceView) -> int:
+    return max(0, sum(closing.end is not None for closing in view.closings) - 1)
 
 
-def _closings(trace: Trace) -> int:
-    return sum(1 for _ in trace.of(Kind.CLOSED)) if any(trace.of(Kind.STARTED)) else 0
+def _again_and_again(traits: Traits) -> tuple[Scenario, ...]:  # noqa: ARG001
+    """Closing several times, one after the other, with and without something to settle."""
+    closes = tuple(Close(timeout) for timeout in (5.0, 0.0, 1.0, 5.0, 0.0, 0.02))
+    plans = (EventPlan(events.Placed), EventPlan(events.Paid, handlers={"plain": HandlerPlan(fails=ALWAYS)}))
+    return tuple(
+        Scenario(some, (Caller((*in_turn(len(some)).steps, *closes)),), inside_loop=inside, close=True)
+        for some in ((), plans)
+        for inside in (False, True)
+    )
 
 
-LIFECYCLE = (
-    Law(
-        id="L1",
-        title="conservation",
-        promise="accepted = succeeded + failed + undelivered, by identity of events. `aclose(timeout)` settles what"
-        " it can by its deadline and returns exactly the undelivered, no later than 1 s after the deadline (a"
-        " handler that is running when it passes may end in that second, and then counts as settled). What an"
-        " engine that outlives the dispatcher (a broker, a database) has taken over is that engine's to"
-        " settle: it is not undelivered, and the trace is judged when the engine is idle.",
-        scripts=strategies.closing,
-        judge=conserved,
-        observations=_accepted_before_close,
-        share=0.25,
-        causes=(
-            "closing cancels what is pending, and returns nothing",
-            "closing returns all that is pending at its start, also what is settled by its end",
-            "only what is queued is returned, and not what was running at the deadline",
-            "closing waits for a handler that never ends",
-        ),
-        rogue="lossy",
+@law(
+    "L2",
+    families=("closing twice",),
+    fixed=_again_and_again,
+    observations=_closed_again,
+    usual_order=True,
+    causes=(
+        "the undelivered are kept, and returned again",
+        "the second call finds closed what it wants to close, and raises",
+        "the second call waits for what the first has already ended",
     ),
-    Law(
-        id="L2",
-        title="again",
-        promise="closing twice does nothing more.",
-        scripts=strategies.closing_twice,
-        judge=again,
-        observations=_closed_again,
-        share=0.25,
-        causes=(
-            "the undelivered are kept, and returned again",
-            "the second call finds closed what it wants to close, and raises",
-        ),
-        rogue="repetitive",
-    ),
-    Law(
-        id="L3",
-        title="racing close",
-        promise="an event dispatched while the dispatcher closes is refused, settled or returned as undelivered;"
-        " never silently lost.",
-        scripts=strategies.racing,
-        judge=racing,
-        observations=_raced,
-        share=0.4,
-        causes=(
-            "dispatch asks whether it is closed, and adds its event, in two steps without a lock",
-            "closing looks at what is pending before it refuses what is new",
-        ),
-        rogue="leaking_close",
-    ),
-    Law(
-        id="L4",
-        title="nothing left",
-        promise="a closed dispatcher leaves no task, thread, connection, unawaited coroutine or resource warning"
-        " behind.",
-        scripts=strategies.left_behind,
-        judge=_nothing_left,
-        observations=_closings,
-        share=0.15,
-        causes=(
-            "a thread or an executor that is never shut down or joined",
-            "a background task that is neither cancelled nor awaited",
-            "a connection or a loop that is left to the garbage collector",
-        ),
-        rogue="littering",
-    ),
+    rogue="repetitive",
 )
+def again(view: TraceView) -> Fault | None:
+    """Find a second ``aclose`` that did something."""
+    if fault := _raised(view, first=False):
+        return fault
+    for closing in view.closings[1:]:
+        if closing.end is not None and closing.end.kind is Kind.OVERDUE and not _first_hangs(view.closings[0]):
+            return Fault("closing again did not return")
+    full = [entry for entry in view.trace.of(Kind.CLOSED) if entry.events]
+    if len(full) > 1:
+        names = ", ".join(view.name(event) for event in full[1].events)
+        return Fault(f"closing again returned {names}")
+    return None
+
+
+def _first_hangs(closing: Closing) -> bool:
+    return closing.end is None or closing.end.kind is Kind.OVERDUE
+
+
+def _raced(view: TraceView) -> Iterator[str]:
+    """The events whose dispatch overlapped closing."""
+    if view.closing is None:
+        return
+    last = len(view.trace) if view.closed is None else view.closed
+    for call in view.calls:
+        if call.began < last and (call.ended is None or call.ended > view.closing):
+            yield call.event
+
+
+@law(
+    "L3",
+    families=("racing", "closed"),
+    observations=lambda view: sum(1 for _ in _raced(view)),
+    usual_order=True,
+    causes=(
+        "dispatch asks whether it is closed, and adds its event, in two steps without a lock",
+        "closing looks at what is pending before it refuses what is new",
+    ),
+    rogue="leaking_close",
+)
+def racing(view: TraceView) -> Fault | None:
+    """Find an event whose dispatch raced closing, and that was lost."""
+    raced = set(_raced(view))
+    for call in view.calls:
+        if call.event not in raced or call.accepted or not call.start.event_type:
+            continue
+        if call.end is None or (call.raised and not _failed_meanwhile(view, call.began, call.ended)):
+            return Fault(f"{view.name(call.event)} was dispatched while the dispatcher closed, and {call.outcome}")
+    return _lost(view, raced)
+
+
+def _failed_meanwhile(view: TraceView, began: int, ended: int | None) -> bool:
+    return any(entry.kind is Kind.FAILED for entry in view.trace.entries[began:ended])
+
+
+def _closings(view: TraceView) -> int:
+    started = any(view.trace.of(Kind.STARTED))
+    return sum(1 for _ in view.trace.of(Kind.CLOSED)) if started else 0
+
+
+@law(
+    "L4",
+    families=("leaks",),
+    observations=_closings,
+    causes=(
+        "a thread or an executor that is never shut down or joined",
+        "a background task that is neither cancelled nor awaited",
+        "a connection or a loop that is left to the garbage collector",
+    ),
+    rogue="littering",
+)
+def nothing_left(view: TraceView) -> Fault | None:
+    """Find something that a closed dispatcher left behind."""
+    if view.closed is None:
+        return None
+    for entry in view.trace.of(Kind.LEFT):
+        return Fault(f"a closed dispatcher left behind: {entry.note}")
+    return None

@@ -1,230 +1,294 @@
-"""R1 to R7: who receives an accepted event, how often, and what exactly."""
+"""R1 to R7: the handlers that receive an accepted event, how often, and what exactly."""
 
 from __future__ import annotations
 
-from eventpact_contracts.checking.outcomes import Violation
-from eventpact_contracts.driver.trace import Kind, Trace
-from eventpact_contracts.laws.law import Law, Reading
-from eventpact_contracts.scenarios import strategies
-from eventpact_contracts.scenarios.cast import FAMILY, is_async
+from collections.abc import Iterator
 
-__all__ = ["ROUTING", "delivered", "nowhere_else", "once"]
+from eventpact_contracts.driver.trace import Kind
+from eventpact_contracts.laws.law import Fault, law
+from eventpact_contracts.laws.view import Attempt, TraceView
+from eventpact_contracts.scenarios import events
+from eventpact_contracts.scenarios.events import FAMILY, UNSUBSCRIBED, is_async, is_awaitable, label_of
+from eventpact_contracts.scenarios.scenario import (
+    Caller,
+    Close,
+    Dispatch,
+    EventPlan,
+    HandlerPlan,
+    Scenario,
+    Traits,
+)
+from eventpact_contracts.scenarios.strategies.parts import SUBSCRIBED, in_turn
+from eventpact_contracts.scenarios.values import CONTENTS, ROUND_NUMBERS
 
+__all__ = ["delivered", "nowhere_else", "once"]
 
-def delivered(trace: Trace) -> Violation | None:
-    """R1. An event that arrived as another one is law R6's."""
-    reading = Reading(trace)
-    astray = {entry.handler for entry in reading.strays}
-    for event, handler in reading.deliveries:
-        if (event, handler) not in reading.attempts and handler not in astray:
-            return Violation("R1", f"{reading.called(event)} was accepted, and {handler} never received it", trace)
-    return None
-
-
-def nowhere_else(trace: Trace) -> Violation | None:
-    """R2."""
-    reading = Reading(trace)
-    for entry in trace.of(Kind.STARTED):
-        if entry.event not in reading.types:
-            continue
-        allowed = trace.handlers_of(reading.types[entry.event])
-        if entry.handler not in allowed:
-            message = f"{reading.called(entry.event)} was delivered to {entry.handler}, which is not subscribed to it"
-            return Violation("R2", message, trace)
-    return None
+_RELATED = frozenset(map(label_of, FAMILY))
 
 
-def once(trace: Trace) -> Violation | None:
-    """R3. That there is an attempt at all is law R1."""
-    reading = Reading(trace)
-    if any(trace.of(Kind.FAILED, Kind.CRASHED)):
+def _deliveries(view: TraceView) -> int:
+    return len(view.deliveries)
+
+
+def _undisturbed(view: TraceView) -> int:
+    return len(view.deliveries) if _is_undisturbed(view) else 0
+
+
+def _is_undisturbed(view: TraceView) -> bool:
+    """Return whether nothing failed, closed or stood in the way, so that all that was accepted must arrive."""
+    return view.is_open and not any(view.trace.of(Kind.FAILED, Kind.CRASHED))
+
+
+def _every_type(traits: Traits) -> tuple[Scenario, ...]:
+    """Every type that has handlers, with every content, by one caller; and handlers that nobody else knows."""
+    plans = tuple(EventPlan(kind) for kind in SUBSCRIBED)
+    every = CONTENTS if traits.quick else CONTENTS[::3]
+    contents = tuple(EventPlan(events.Paid, values=content) for content in every)
+    # The same content twice, which two events may well have.
+    same = tuple(EventPlan(events.Placed, values=ROUND_NUMBERS[0]) for _ in range(3))
+    return (
+        Scenario(plans, (in_turn(len(plans)),), forgotten=True, close=True),
+        Scenario(plans, (in_turn(len(plans)),)),
+        Scenario(contents, (in_turn(len(contents)),)),
+        Scenario(same, (in_turn(len(same)),), inside_loop=True),
+    )
+
+
+@law(
+    "R1",
+    families=("quiet", "any content", "kinds of handlers"),
+    fixed=_every_type,
+    observations=_undisturbed,
+    usual_order=True,
+    causes=(
+        "only the first handler of a type is called, or the last one registered replaces the others",
+        "a handler, an event or a field is asked for its truth, its equality or its length",
+        "what dispatch puts into a queue or a task is dropped: nobody refers to the task, or nobody reads",
+        "a nested dispatch overwrites the queue of the outer one",
+    ),
+    rogue="forgetful",
+)
+def delivered(view: TraceView) -> Fault | None:
+    """Find a delivery that never was. An event that arrived as another one is law R6's."""
+    if not view.is_open or not _nothing_broke(view):
         return None
-    for delivery in reading.deliveries:
+    astray = {entry.handler for entry in view.strays}
+    for event, handler in view.deliveries:
+        if (event, handler) not in view.attempts and handler not in astray:
+            return Fault(f"{view.name(event)} was accepted, and {handler} never received it")
+    return None
+
+
+def _nothing_broke(view: TraceView) -> bool:
+    return not any(view.trace.of(Kind.FAILED, Kind.CRASHED))
+
+
+def _related(view: TraceView) -> int:
+    return sum(entry.event_type in _RELATED for entry in view.trace.of(Kind.ACCEPTED))
+
+
+@law(
+    "R2",
+    families=("relatives", "quiet"),
+    observations=_related,
+    usual_order=True,
+    causes=(
+        "handlers are looked up with isinstance or along the MRO instead of by exact type",
+        "handlers are looked up by a name that several types share",
+    ),
+    rogue="inheriting",
+)
+def nowhere_else(view: TraceView) -> Fault | None:
+    """Find a handler that received an event of a type that it is not subscribed to."""
+    for entry in view.trace.of(Kind.STARTED):
+        if entry.event in view.types and entry.handler not in view.handlers_of(entry.event):
+            return Fault(f"{view.name(entry.event)} was delivered to {entry.handler}, which is not subscribed to it")
+    return None
+
+
+def _slow(traits: Traits) -> tuple[Scenario, ...]:  # noqa: ARG001
+    """Handlers of each kind that take as long as a usual time-out, and one that gives way very often."""
+    plans = (
+        EventPlan(events.Placed, handlers={"plain": HandlerPlan(seconds=0.3)}),
+        EventPlan(events.Priced, handlers={"coroutine": HandlerPlan(seconds=1.1)}),
+        EventPlan(events.Signed, handlers={"awaitable": HandlerPlan(seconds=0.6, pauses=50)}),
+    )
+    callers = tuple(Caller((Dispatch(number),), thread=True) for number in range(len(plans)))
+    return (Scenario(plans, callers),)
+
+
+@law(
+    "R3",
+    families=("quiet", "kinds of handlers"),
+    fixed=_slow,
+    observations=_undisturbed,
+    usual_order=True,
+    causes=(
+        "one event goes out as several messages, and each message runs all handlers",
+        "a message is acknowledged too late, or twice delivered, and run again without a failure",
+        "a lease or a visibility time-out ends while the handler is still running",
+    ),
+    rogue="stuttering",
+)
+def once(view: TraceView) -> Fault | None:
+    """Find a delivery with more attempts than are due. That there is an attempt at all is law R1."""
+    if any(view.trace.of(Kind.FAILED, Kind.CRASHED)):
+        return None
+    for delivery in view.deliveries:
         event, handler = delivery
-        count = len(reading.attempts.get(delivery, []))
-        if count > reading.accepted[event]:
-            message = f"{handler} received {reading.called(event)} {count} times, though nothing failed"
-            return Violation("R3", message, trace)
+        count = len(view.attempts.get(delivery, ()))
+        if count > view.due(event):
+            return Fault(f"{handler} received {view.name(event)} {count} times, though nothing failed")
     return None
 
 
-def _no_subscriber(trace: Trace) -> Violation | None:
-    reading = Reading(trace)
-    for _, call, _, end in reading.calls:
-        if trace.handlers_of(call.event_type):
+def _unsubscribed(view: TraceView) -> int:
+    return sum(bool(entry.event_type) and not view.handlers_of(entry.event) for entry in view.trace.of(Kind.ACCEPTED))
+
+
+def _without_handler(traits: Traits) -> tuple[Scenario, ...]:  # noqa: ARG001
+    """Events without a handler only; the dispatcher closes at once, and has nothing to return."""
+    plans = tuple(EventPlan(kind) for kind in UNSUBSCRIBED)
+    steps = in_turn(len(plans)).steps
+    return (
+        Scenario(plans, (in_turn(len(plans)),)),
+        Scenario(plans, (Caller((*steps, Close(0.0))),), close=True),
+        Scenario((*plans, EventPlan(events.Placed)), (Caller((*steps, Dispatch(len(plans)), Close(5.0))),), close=True),
+    )
+
+
+@law(
+    "R4",
+    families=("relatives", "closing"),
+    fixed=_without_handler,
+    observations=_unsubscribed,
+    causes=(
+        "the handlers are looked up with handlers[type(event)], which raises KeyError",
+        "an event without a handler is queued like any other, and nobody takes it out",
+    ),
+    rogue="demanding",
+)
+def no_subscriber(view: TraceView) -> Fault | None:
+    """Find an event without a handler that is refused, pending, reported or returned."""
+    for call in view.calls:
+        if view.handlers_of(call.event) or not call.start.event_type:
             continue
-        if end is None or end.kind is not Kind.ACCEPTED:
-            became = "never returned" if end is None else f"{end.kind.value}: {end.exception[0]}"
-            return Violation(
-                "R4", f"{reading.called(call.event)} has no handler, and was not accepted ({became})", trace
-            )
-        for entry in trace.of(Kind.STARTED, Kind.REPORTED):
+        if not call.accepted and view.is_open and not call.in_doubt:
+            outcome = "never returned" if call.end is None else f"{call.end.kind.value}: {call.end.exception[0]}"
+            return Fault(f"{view.name(call.event)} has no handler, and was not accepted ({outcome})")
+        for entry in view.trace.of(Kind.STARTED, Kind.REPORTED):
             if entry.event == call.event:
-                what = f"{entry.kind.value} {entry.handler}".strip()
-                return Violation("R4", f"{reading.called(call.event)} has no handler, yet: {what}", trace)
+                return Fault(
+                    f"{view.name(call.event)} has no handler, yet: {entry.kind.value} {entry.handler}".rstrip()
+                )
+        if call.event in view.returned:
+            return Fault(f"{view.name(call.event)} has no handler, and aclose returned it as undelivered")
     return None
 
 
-def _both_kinds(trace: Trace) -> Violation | None:
-    reading = Reading(trace)
-    done: set[bool] = set()
-    missed: dict[bool, tuple[str, str]] = {}
-    for delivery in reading.deliveries:
-        kind = is_async(delivery[1])
-        if any(attempt.succeeded for attempt in reading.attempts.get(delivery, [])):
+_KINDS = ("a plain handle", "an async def handle", "a plain handle that returns an awaitable")
+
+
+def _kind_of(handler: str) -> str:
+    return _KINDS[1 if is_async(handler) else 2 if is_awaitable(handler) else 0]
+
+
+def _served(view: TraceView) -> int:
+    return len({(event, _kind_of(handler)) for event, handler in view.deliveries}) if _is_undisturbed(view) else 0
+
+
+@law(
+    "R5",
+    families=("kinds of handlers", "quiet"),
+    fixed=_slow,
+    observations=_served,
+    causes=(
+        "what an async def handle returns is not awaited, or only if inspect.iscoroutinefunction says so",
+        "what a plain handle returns is awaited: None",
+        "a coroutine is driven without an event loop, so that it ends at its first await",
+        "a handler is cancelled, or no longer waited for, after a time-out that nobody declared",
+    ),
+    rogue="unawaiting",
+)
+def all_kinds(view: TraceView) -> Fault | None:
+    """Find a kind of handler that is not served as the others are."""
+    if not view.is_open:
+        return None
+    for attempt in _attempts(view):
+        if attempt.end is not None and attempt.end.imposed:
+            took = attempt.end.time - attempt.start.time
+            return Fault(
+                f"{_kind_of(attempt.start.handler)}, {attempt.start.handler}, was broken off after {took:.2f} s with"
+                f" {view.name(attempt.start.event)} ({attempt.end.exception[0]})"
+            )
+    if any(view.trace.of(Kind.FAILED, Kind.CRASHED)):
+        return None
+    done: set[str] = set()
+    missed: dict[str, tuple[str, str]] = {}
+    for delivery in view.deliveries:
+        kind = _kind_of(delivery[1])
+        if any(attempt.succeeded for attempt in view.attempts.get(delivery, ())):
             done.add(kind)
         else:
             missed.setdefault(kind, delivery)
     for kind, (event, handler) in missed.items():
-        if (not kind) in done:
-            this, other = ("an async def", "a plain") if kind else ("a plain", "an async def")
-            message = f"{this} handle, {handler}, did not complete {reading.called(event)}, while {other} handle did"
-            return Violation("R5", message, trace)
+        if kind not in done and done:
+            other = next(each for each in _KINDS if each in done)
+            return Fault(f"{kind}, {handler}, did not complete {view.name(event)}, while {other} did")
     return None
 
 
-def _same_event(trace: Trace) -> Violation | None:
-    reading = Reading(trace)
-    if reading.strays:
-        stray = reading.strays[0]
-        return Violation("R6", f"{stray.handler} received an event that nobody dispatched: {stray.token}", trace)
-    for entry in trace.of(Kind.STARTED):
-        if entry.token != reading.tokens[entry.event]:
-            message = (
-                f"{entry.handler} received another {reading.called(entry.event)}:\n"
-                f"  dispatched {reading.tokens[entry.event]}\n  received   {entry.token}"
-            )
-            return Violation("R6", message, trace)
-    return None
+def _attempts(view: TraceView) -> Iterator[Attempt]:
+    return (attempt for attempts in view.attempts.values() for attempt in attempts)
 
 
-def _returns_nothing(trace: Trace) -> Violation | None:
-    for entry in trace.of(Kind.ACCEPTED):
-        if entry.note:
-            return Violation("R7", f"dispatch returned {entry.note} instead of None", trace)
-    return None
+def _compared(view: TraceView) -> int:
+    return sum(1 for _ in view.trace.of(Kind.STARTED))
 
 
-def _deliveries(trace: Trace) -> int:
-    return len(Reading(trace).deliveries)
-
-
-def _of_family(trace: Trace) -> int:
-    return sum(entry.event_type in FAMILY for entry in trace.of(Kind.ACCEPTED))
-
-
-def _without_failure(trace: Trace) -> int:
-    return 0 if any(trace.of(Kind.FAILED, Kind.CRASHED)) else _deliveries(trace)
-
-
-def _unsubscribed(trace: Trace) -> int:
-    return sum(not trace.handlers_of(entry.event_type) for entry in trace.of(Kind.DISPATCHED))
-
-
-def _pairs_of_kinds(trace: Trace) -> int:
-    kinds = [is_async(handler) for _, handler in Reading(trace).deliveries]
-    return min(kinds.count(True), kinds.count(False))
-
-
-def _compared(trace: Trace) -> int:
-    return sum(1 for _ in trace.of(Kind.STARTED))
-
-
-def _accepted(trace: Trace) -> int:
-    return sum(1 for _ in trace.of(Kind.ACCEPTED))
-
-
-ROUTING = (
-    Law(
-        id="R1",
-        title="delivered",
-        promise="every accepted event is delivered to each handler subscribed to its exact type.",
-        scripts=strategies.quiet,
-        judge=delivered,
-        observations=_deliveries,
-        causes=(
-            "only the first handler of a type is called, or the last one registered replaces the others",
-            "what dispatch puts into a queue or a task is dropped: nobody refers to the task, or nobody reads",
-            "a nested dispatch overwrites the queue of the outer one",
-        ),
-        rogue="forgetful",
+@law(
+    "R6",
+    families=("any content", "retried"),
+    observations=_compared,
+    causes=(
+        "the event is rebuilt in the worker with a new event_id or occurred_at",
+        "a serializer in between loses something: str() of a datetime, float() of a Decimal, a list for a tuple",
+        "text is normalised, stripped or truncated",
+        "the event is changed on its way, e.g. stamped by the dispatcher or by an earlier handler",
     ),
-    Law(
-        id="R2",
-        title="nowhere else",
-        promise="it is delivered to no other handler: not to those of a base class, a subclass or a sibling.",
-        scripts=strategies.family,
-        judge=nowhere_else,
-        observations=_of_family,
-        causes=(
-            "handlers are looked up with isinstance or along the MRO instead of by exact type",
-            "handlers are looked up by a name that several types share",
-        ),
-        rogue="inheriting",
-    ),
-    Law(
-        id="R3",
-        title="once",
-        promise="where nothing fails and nothing crashes, each delivery has exactly one attempt.",
-        scripts=strategies.quiet,
-        judge=once,
-        observations=_without_failure,
-        causes=(
-            "one event goes out as several messages, and each message runs all handlers",
-            "a message is acknowledged too late, or twice delivered, and run again without a failure",
-        ),
-        rogue="stuttering",
-    ),
-    Law(
-        id="R4",
-        title="no subscriber",
-        promise="an event of a type without a handler is accepted, and nothing happens.",
-        scripts=strategies.unsubscribed,
-        judge=_no_subscriber,
-        observations=_unsubscribed,
-        causes=("the handlers are looked up with handlers[type(event)], which raises KeyError",),
-        rogue="demanding",
-    ),
-    Law(
-        id="R5",
-        title="both kinds",
-        promise="a plain `handle` and an `async def handle` are served alike.",
-        scripts=strategies.both_kinds,
-        judge=_both_kinds,
-        observations=_pairs_of_kinds,
-        causes=(
-            "what an async def handle returns is not awaited",
-            "what a plain handle returns is awaited: None",
-            "a coroutine is driven without an event loop, so that it ends at its first await",
-        ),
-        rogue="unawaiting",
-    ),
-    Law(
-        id="R6",
-        title="the same event",
-        promise="what a handler receives equals what was dispatched: type, every field, `event_id`, `occurred_at`;"
-        " any Unicode, any UTC offset, any number the field admits.",
-        scripts=strategies.rich,
-        judge=_same_event,
-        observations=_compared,
-        causes=(
-            "the event is rebuilt in the worker with a new event_id or occurred_at",
-            "a serializer in between loses something: str() of a datetime, float() of a Decimal, a list for a tuple",
-            "the event is changed on its way, e.g. stamped by the dispatcher or by an earlier handler",
-        ),
-        rogue="restamping",
-    ),
-    Law(
-        id="R7",
-        title="returns nothing",
-        promise="`dispatch` returns `None`.",
-        scripts=strategies.quiet,
-        judge=_returns_nothing,
-        observations=_accepted,
-        causes=(
-            "dispatch returns the task, the message or the handlers' results; callers then depend on the engine",
-            "dispatch is an async def: without an await, it does nothing",
-        ),
-        rogue="chatty",
-    ),
+    rogue="restamping",
 )
+def same_event(view: TraceView) -> Fault | None:
+    """Find a handler that received something other than what was dispatched."""
+    if view.strays:
+        stray = view.strays[0]
+        return Fault(f"{stray.handler} received an event that nobody dispatched: {stray.token}")
+    for entry in view.trace.of(Kind.STARTED):
+        if entry.token != view.fingerprints[entry.event]:
+            return Fault(
+                f"{entry.handler} received another {view.name(entry.event)}:\n"
+                f"  dispatched {view.fingerprints[entry.event]}\n  received   {entry.token}"
+            )
+    return None
+
+
+def _accepted(view: TraceView) -> int:
+    return sum(1 for _ in view.trace.of(Kind.ACCEPTED))
+
+
+@law(
+    "R7",
+    families=("quiet",),
+    observations=_accepted,
+    causes=(
+        "dispatch returns the task, the message or the handlers' results; callers then depend on the engine",
+        "dispatch is an async def: without an await, it does nothing",
+    ),
+    rogue="chatty",
+)
+def returns_nothing(view: TraceView) -> Fault | None:
+    """Find a call of ``dispatch`` that returned something."""
+    for entry in view.trace.of(Kind.ACCEPTED):
+        if entry.note:
+            return Fault(f"dispatch returned {entry.note} instead of None")
+    return None

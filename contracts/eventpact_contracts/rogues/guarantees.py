@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import time
 from collections.abc import Awaitable, Callable
+from inspect import isawaitable
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
@@ -34,16 +35,35 @@ class Retrying(Disguise):
         super().__init__(*given)
 
     def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
-        for wait in self.waits_of(subscription):
+        waits = self.waits_of(subscription)
+        for number, wait in enumerate(waits):
             try:
-                return self.attempt(subscription, event)
+                result = self.attempt(subscription, event)
             except PermanentFailureError:
                 raise
             except Exception:  # noqa: BLE001 - tried again
                 time.sleep(wait)  # the back-off, in the caller's time
+            else:
+                return self._finish(subscription, event, result, waits[number:]) if isawaitable(result) else None
             if time.monotonic() > self.deadline:
                 raise asyncio.CancelledError("closing gives it up")
         return self.attempt(subscription, event)
+
+    async def _finish(
+        self, subscription: Subscription, event: DomainEvent, result: Awaitable[None] | None, waits: tuple[float, ...]
+    ) -> None:
+        """Await what a plain handler returned, and call the handler again where that fails."""
+        for wait in waits:
+            try:
+                await _done(result)
+            except PermanentFailureError:
+                raise
+            except Exception:  # noqa: BLE001 - tried again
+                await asyncio.sleep(wait)
+            else:
+                return
+            result = self.attempt(subscription, event)
+        await _done(result)
 
     async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
         for wait in self.waits_of(subscription):
@@ -81,6 +101,11 @@ class Retrying(Disguise):
         assert isinstance(failed.handler, Mask)
         attempts = self.attempts.get((failed.event.event_id, failed.handler.subscription), failed.attempts)
         super().report(dataclasses.replace(failed, attempts=attempts))
+
+
+async def _done(result: Awaitable[None] | None) -> None:
+    if isawaitable(result):
+        await result
 
 
 class Hasty(LoopDisguise):

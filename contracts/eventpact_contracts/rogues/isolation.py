@@ -241,7 +241,7 @@ ISOLATION = (
         "breaking_off",
         BreakingOff,
         BreakingOff.guarantees,
-        "I2",
+        "I5",
         "never received",
         "a handler that is interrupted keeps the next from running",
     ),

@@ -183,7 +183,7 @@ LIFECYCLE = (
         Overcautious,
         Overcautious.guarantees,
         "L1",
-        "though all its deliveries were settled",
+        "though all its deliveries were settled|before its deadline",
         "closing returns what was pending at its start, also what is settled by its end",
         {"C3": "it says L1 of every schedule"},
     ),

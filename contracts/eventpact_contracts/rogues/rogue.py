@@ -24,7 +24,7 @@ class Rogue:
         factory: builds it.
         guarantees: what it declares.
         convicted_by: the law that must convict it.
-        message: a part of what that law says of it.
+        message: a part of what that law says of it, as a regular expression.
         story: what it does wrong.
         also: the laws that may convict it too, each with the reason: in their words, they say the same.
         defect: which defect of well-known event buses it reproduces, if it does one.

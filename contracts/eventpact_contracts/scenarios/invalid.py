@@ -1,24 +1,25 @@
-"""What no dispatcher may take: things that are no events, and registrations that cannot be."""
+"""Inputs that no dispatcher may take: objects that are no events, and registrations that cannot be."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from unittest.mock import Mock
 from uuid import UUID
 
 from eventpact.domain.events import DomainEvent
-from eventpact_contracts.scenarios import cast
+from eventpact_contracts.scenarios import events
 
-__all__ = ["IMPOSSIBLE", "JUNK", "Impossible"]
+__all__ = ["ASYNC_REGISTRATION", "INVALID_REGISTRATIONS", "NON_EVENTS", "InvalidRegistration"]
 
 
 @dataclass(frozen=True)
 class _LookAlike:
-    """It has all that an event has, and is none."""
+    """An object with the attributes of an event."""
 
-    event_id: UUID = cast.NIL
+    event_id: UUID = events.NIL
     occurred_at: datetime = datetime(2000, 1, 1, tzinfo=UTC)
     number: int = 0
 
@@ -26,19 +27,37 @@ class _LookAlike:
         return {"event_id": str(self.event_id), "occurred_at": self.occurred_at.isoformat(), "number": self.number}
 
 
-JUNK: Final[tuple[tuple[str, object], ...]] = (
+class _Placed:
+    """A class whose name, with other letters, is that of an event type."""
+
+
+_Placed.__name__ = _Placed.__qualname__ = "Placed"
+
+NON_EVENTS: Final[tuple[tuple[str, object], ...]] = (
     ("None", None),
     ("a str", "Placed"),
     ("an int", 42),
     ("a dict", {"event_id": "1"}),
-    ("an event class", cast.Placed),
-    ("an event class without a handler", cast.Noted),
-    ("a tuple of events", (cast.Placed(), cast.Placed())),
+    ("an event class", events.Placed),
+    ("an event class without a handler", events.Noted),
+    ("a tuple of events", (events.Placed(), events.Placed())),
     ("an exception", ValueError("no event")),
     ("an object that looks like an event", _LookAlike()),
     ("a plain object", object()),
+    ("an empty str", ""),
+    ("zero", 0),
+    ("False", False),
+    ("an empty list", []),
+    ("an empty dict", {}),
+    ("a list of events", [events.Placed()]),
+    ("an event's dict", events.Placed().to_dict()),
+    ("bytes", b"Placed"),
+    ("an object that has every attribute", Mock()),
+    ("an object whose class is called like an event type", _Placed()),
+    ("the base class of events", DomainEvent),
+    ("a handler", Mock(spec=["handle"])),
 )
-"""Things that are no events, each with what to call it."""
+"""Objects that are no events, each with what to call it."""
 
 
 class Mutable(DomainEvent):
@@ -47,43 +66,74 @@ class Mutable(DomainEvent):
     number: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class HoldsList(DomainEvent):
-    """Not wire-safe."""
+@dataclass
+class Changeable:
+    """A dataclass that is not frozen."""
 
-    numbers: list[int]
+    number: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class HoldsAnything(DomainEvent):
-    """Not wire-safe."""
+@dataclass(frozen=True)
+class Opaque:
+    """A frozen dataclass that holds what cannot cross a wire."""
 
     value: object = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class HoldsBytes(DomainEvent):
-    """Not wire-safe."""
+def _holding(name: str, annotation: Any) -> type[DomainEvent]:
+    """An event type with one field that is not wire-safe."""
+    namespace = {"__annotations__": {"value": annotation}, "__module__": __name__}
+    made: type[DomainEvent] = dataclass(frozen=True, kw_only=True)(type(name, (DomainEvent,), namespace))
+    return made
 
-    value: bytes = b""
 
-
-def _namesake() -> type[DomainEvent]:
-    @dataclass(frozen=True, kw_only=True)
-    class Placed(DomainEvent):
-        number: int = 0
-
-    return Placed
+_UNSAFE: Final = {
+    "HoldsList": list[int],
+    "HoldsAnything": object,
+    "HoldsBytes": bytes,
+    "HoldsAny": Any,
+    "HoldsDict": dict[str, int],
+    "HoldsSet": set[str],
+    "HoldsComplex": complex,
+    "HoldsTimedelta": timedelta,
+    "HoldsCallable": Callable[[], None],
+    "HoldsEither": int | str,
+    "HoldsListOrNone": list[int] | None,
+    "HoldsListInTuple": tuple[list[int], ...],
+    "HoldsChangeable": Changeable,
+    "HoldsOpaque": Opaque,
+    "HoldsChangeableInTuple": tuple[int, Changeable],
+}
 
 
 class _Deaf:
-    """Has no ``handle``."""
+    """An object without a ``handle``."""
 
 
 class _Muddled:
-    """Has a ``handle`` that cannot be called."""
+    """An object with a ``handle`` that cannot be called."""
 
     handle = "the event"
+
+
+class _Mute:
+    """An object whose ``handle`` is None."""
+
+    handle = None
+
+
+class _Generating:
+    """An object whose ``handle`` is a generator, and so does nothing when it is called."""
+
+    def handle(self, event: DomainEvent) -> Iterator[None]:  # noqa: ARG002
+        yield
+
+
+class _AsyncGenerating:
+    """An object whose ``handle`` is an async generator."""
+
+    async def handle(self, event: DomainEvent) -> AsyncIterator[None]:  # noqa: ARG002
+        yield
 
 
 class _Fine:
@@ -91,8 +141,13 @@ class _Fine:
         """Do nothing."""
 
 
+class _FineAsync:
+    async def handle(self, event: DomainEvent) -> None:
+        """Do nothing."""
+
+
 @dataclass(frozen=True)
-class Impossible:
+class InvalidRegistration:
     """A registration that cannot be.
 
     Attributes:
@@ -106,22 +161,66 @@ class Impossible:
     handlers: Callable[[], dict[Any, Any]]
 
     def __repr__(self) -> str:
-        return f"Impossible({self.what!r})"
+        return f"InvalidRegistration({self.what!r})"
 
 
-IMPOSSIBLE: Final = (
-    Impossible("a str as key", ("Placed",), lambda: {"Placed": _Fine()}),
-    Impossible("a class that is no event as key", ("_LookAlike",), lambda: {_LookAlike: _Fine()}),
-    Impossible("a key that is no event beside good ones", ("int",), lambda: {cast.Placed: _Fine(), int: [_Fine()]}),
-    Impossible("two types of one wire name", ("Placed",), lambda: {cast.Placed: _Fine(), _namesake(): _Fine()}),
-    Impossible("a mutable event type", ("Mutable",), lambda: {Mutable: _Fine()}),
-    Impossible("an event type with a list", ("HoldsList",), lambda: {HoldsList: _Fine()}),
-    Impossible("an event type with bytes", ("HoldsBytes",), lambda: {cast.Paid: [_Fine()], HoldsBytes: _Fine()}),
-    Impossible("an event type with any object", ("HoldsAnything",), lambda: {HoldsAnything: _Fine()}),
-    Impossible("a handler without handle", ("Placed", "_Deaf"), lambda: {cast.Placed: _Deaf()}),
-    Impossible(
-        "a handler without handle behind a good one", ("Paid", "_Deaf"), lambda: {cast.Paid: [_Fine(), _Deaf()]}
+def _unsafe(name: str, annotation: Any) -> InvalidRegistration:
+    kind = _holding(name, annotation)
+    return InvalidRegistration(
+        f"an event type whose field is a {annotation}", (name,), lambda: {events.Paid: [_Fine()], kind: _Fine()}
+    )
+
+
+INVALID_REGISTRATIONS: Final = (
+    InvalidRegistration("a str as key", ("Placed",), lambda: {"Placed": _Fine()}),
+    InvalidRegistration("a class that is no event as key", ("_LookAlike",), lambda: {_LookAlike: _Fine()}),
+    InvalidRegistration("an event as key", ("Placed",), lambda: {events.Placed(): _Fine()}),
+    InvalidRegistration("None as key", ("None",), lambda: {None: _Fine()}),
+    InvalidRegistration(
+        "a key that is no event beside good ones", ("int",), lambda: {events.Placed: _Fine(), int: [_Fine()]}
     ),
-    Impossible("a handler whose handle is no callable", ("Placed", "_Muddled"), lambda: {cast.Placed: _Muddled()}),
-    Impossible("None as handler", ("Placed", "None"), lambda: {cast.Placed: None}),
+    InvalidRegistration(
+        "two types of one wire name",
+        ("Placed",),
+        lambda: {events.Placed: _Fine(), events.AnotherPlaced: _Fine()},
+    ),
+    InvalidRegistration(
+        "two types of one wire name, served by one handler",
+        ("Placed",),
+        lambda: dict.fromkeys((events.Noted, events.AnotherPlaced, events.Placed), _Fine()),
+    ),
+    InvalidRegistration("a mutable event type", ("Mutable",), lambda: {Mutable: _Fine()}),
+    *(_unsafe(name, annotation) for name, annotation in _UNSAFE.items()),
+    InvalidRegistration("a handler without handle", ("Placed", "_Deaf"), lambda: {events.Placed: _Deaf()}),
+    InvalidRegistration(
+        "a handler without handle behind a good one",
+        ("Paid", "_Deaf"),
+        lambda: {events.Paid: [_Fine(), _Deaf()]},
+    ),
+    InvalidRegistration(
+        "a handler without handle between good ones",
+        ("Paid", "_Deaf"),
+        lambda: {events.Noted: _Fine(), events.Paid: (_Fine(), _Deaf(), _Fine()), events.Placed: _Fine()},
+    ),
+    InvalidRegistration(
+        "a handler whose handle is no callable", ("Placed", "_Muddled"), lambda: {events.Placed: _Muddled()}
+    ),
+    InvalidRegistration("a handler whose handle is None", ("Placed", "_Mute"), lambda: {events.Placed: _Mute()}),
+    InvalidRegistration("None as handler", ("Placed", "None"), lambda: {events.Placed: None}),
+    InvalidRegistration("None among handlers", ("Paid", "None"), lambda: {events.Paid: [_Fine(), None]}),
+    InvalidRegistration(
+        "a handle that is a generator", ("Placed", "_Generating"), lambda: {events.Placed: _Generating()}
+    ),
+    InvalidRegistration(
+        "a handle that is an async generator",
+        ("Paid", "_AsyncGenerating"),
+        lambda: {events.Paid: [_Fine(), _AsyncGenerating()]},
+    ),
 )
+
+ASYNC_REGISTRATION: Final = InvalidRegistration(
+    "an async handler, which it has no notion of",
+    ("Placed", "_FineAsync"),
+    lambda: {events.Noted: _Fine(), events.Placed: _FineAsync()},
+)
+"""Impossible only for a dispatcher that declares ``async_handlers = False``."""

@@ -1,7 +1,7 @@
-"""What the suite does to a dispatcher, as data.
+"""Scenarios: the steps that the suite takes with a dispatcher, as data.
 
-A :class:`Script` is a play for the fixed :mod:`.cast`: callers take steps, and each event says how
-its handlers behave when they receive it. It says nothing about what ought to happen: that is for the laws.
+Callers take steps, and each event has a plan of what its handlers do with it. A scenario says nothing about what ought
+to happen: that is for the laws.
 """
 
 from __future__ import annotations
@@ -12,56 +12,69 @@ from typing import Any, Final
 
 from eventpact.domain.dispatcher import Guarantees
 from eventpact.domain.events import DomainEvent
-from eventpact_contracts.driver.scheduled_loop import Schedule
-from eventpact_contracts.scenarios.invalid import Impossible
+from eventpact_contracts.scenarios.invalid import InvalidRegistration
+from eventpact_contracts.scenarios.schedule import Schedule
 
 __all__ = [
     "ALWAYS",
     "AwaitBegun",
     "AwaitClosed",
+    "AwaitEnded",
     "AwaitReturned",
     "AwaitStarted",
-    "Behaviour",
     "Caller",
     "Close",
     "CollectGarbage",
     "Dispatch",
-    "DispatchJunk",
+    "DispatchNonEvent",
+    "EventPlan",
     "Flood",
-    "Planned",
+    "HandlerPlan",
     "Release",
-    "Script",
-    "Setting",
+    "Scenario",
     "Step",
+    "Traits",
 ]
+
+_FLOOD: Final = 500
+"""So many events may be too many for a dispatcher."""
+
+_EVENT_SECONDS: Final = 0.01
+"""An event takes no longer than this, on a machine that is busy with other things."""
 
 ALWAYS: Final = -1
 """As a number of failures: every attempt fails."""
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What the strategies have to know about the dispatcher."""
+class Traits:
+    """The traits of a subject that the strategies have to know."""
 
     guarantees: Guarantees
     needs_loop: bool = False
-    depth: int = 2_000
+    depth: int = 1_200
     """How deep a cascade may be: less where an event takes milliseconds."""
     quick: bool = True
     """Whether thousands of events are no trouble."""
+    async_handlers: bool = True
+    """Whether an ``async def handle`` may be registered."""
+    schedulable: bool = False
+    """Whether it runs on an event loop whose schedule can be chosen."""
 
 
 @dataclass(frozen=True)
-class Behaviour:
-    """What one handler does with one event.
+class HandlerPlan:
+    """The behaviour of one handler with one event.
 
     Attributes:
         fails: how many attempts fail; :data:`ALWAYS` for all.
-        how: the name of what it raises.
-        held: whether it waits until the script lets it go on.
+        how: the name of the exception: see :mod:`eventpact_contracts.scenarios.failures`.
+        held: whether it waits until the scenario lets it go on.
         report_held: whether the failure sink does so, when this is reported to it.
         pauses: how often an ``async def`` handler gives way before it ends.
-        spawns: what it dispatches in turn.
+        seconds: how long it takes.
+        spawns: the events that it dispatches in turn.
+        returns: whether it returns something that is not ``None``, and means nothing.
     """
 
     fails: int = 0
@@ -69,49 +82,51 @@ class Behaviour:
     held: bool = False
     report_held: bool = False
     pauses: int = 0
-    spawns: tuple[Planned, ...] = ()
+    seconds: float = 0.0
+    spawns: tuple[EventPlan, ...] = ()
+    returns: bool = False
 
 
 @dataclass(frozen=True)
-class Planned:
+class EventPlan:
     """An event that will be dispatched.
 
     Attributes:
         kind: its type.
         values: its fields, save the ``event_id``, which is always new.
-        behaviours: what its handlers do, by role; what is not mentioned succeeds.
+        handlers: plans of its handlers, by role; a handler that is not mentioned succeeds.
         chain: how many more events of its type follow from it, each dispatched by the handler of the one before.
     """
 
     kind: type[DomainEvent]
     values: Mapping[str, Any] = field(default_factory=dict)
-    behaviours: Mapping[str, Behaviour] = field(default_factory=dict)
+    handlers: Mapping[str, HandlerPlan] = field(default_factory=dict)
     chain: int = 0
 
     def __repr__(self) -> str:
         said = [f"{name}={value!r}" for name, value in self.values.items()]
-        said += [f"{role}: {behaviour!r}" for role, behaviour in self.behaviours.items()]
+        said += [f"{role}: {plan!r}" for role, plan in self.handlers.items()]
         said += [f"chain={self.chain}"] if self.chain else []
         return f"{self.kind.__name__}({', '.join(said)})"
 
 
 @dataclass(frozen=True)
 class Dispatch:
-    """Dispatch event number ``event`` of the script."""
+    """Dispatch event number ``event`` of the scenario."""
 
     event: int
 
 
 @dataclass(frozen=True)
-class DispatchJunk:
-    """Dispatch what is no event: number ``junk`` of :data:`eventpact_contracts.scenarios.invalid.JUNK`."""
+class DispatchNonEvent:
+    """Dispatch an object that is no event: one of :data:`eventpact_contracts.scenarios.invalid.NON_EVENTS`."""
 
-    junk: int
+    number: int
 
 
 @dataclass(frozen=True)
 class Flood:
-    """Dispatch copies of event number ``event`` until one is refused, ``limit`` at most."""
+    """Dispatch copies of event number ``event`` until some are refused, ``limit`` at most."""
 
     event: int
     limit: int
@@ -120,6 +135,13 @@ class Flood:
 @dataclass(frozen=True)
 class AwaitStarted:
     """Wait until a held handler, or a held failure sink, has received event number ``event``."""
+
+    event: int
+
+
+@dataclass(frozen=True)
+class AwaitEnded:
+    """Wait until an attempt with event number ``event`` has ended."""
 
     event: int
 
@@ -151,7 +173,7 @@ class Release:
 
 @dataclass(frozen=True)
 class CollectGarbage:
-    """Let the interpreter take away what nobody refers to."""
+    """Let the interpreter free whatever nothing refers to."""
 
 
 @dataclass(frozen=True)
@@ -163,9 +185,10 @@ class Close:
 
 Step = (
     Dispatch
-    | DispatchJunk
+    | DispatchNonEvent
     | Flood
     | AwaitStarted
+    | AwaitEnded
     | AwaitReturned
     | AwaitBegun
     | AwaitClosed
@@ -177,7 +200,7 @@ Step = (
 
 @dataclass(frozen=True)
 class Caller:
-    """One who takes steps, one after the other.
+    """A caller, who takes steps one after the other.
 
     Attributes:
         steps: the steps.
@@ -189,46 +212,61 @@ class Caller:
 
 
 @dataclass(frozen=True)
-class Script:
-    """What is done to a dispatcher in one run.
+class Scenario:
+    """The steps that are taken with a dispatcher in one run.
 
     Attributes:
         events: the events, which steps name by number.
-        callers: who does what, all at once.
+        callers: the callers, all at once.
         inside_loop: whether the callers run inside an event loop, where the dispatcher does not need one.
-        sink_raises: whether the failure sink raises.
-        impossible: build a dispatcher with this, and do nothing more.
+        sink_raises: the name of the exception that the failure sink raises, if it does.
+        registration: build a dispatcher with this, and do nothing more.
         close: whether it is about closing, so that it needs a dispatcher of its own.
-        leftovers: whether to look for what is left behind.
+        leaks: whether to look for what is left behind.
         schedule: the order in which ready tasks run.
         releases: where there are no tasks whose order could be chosen: the order in which held handlers go on.
         loop_gone: whether the events are dispatched when the dispatcher's event loop is closed.
         unavailable: whether they are dispatched while the engine is unavailable.
+        forgotten: whether nobody but the dispatcher knows the handlers.
     """
 
-    events: tuple[Planned, ...] = ()
+    events: tuple[EventPlan, ...] = ()
     callers: tuple[Caller, ...] = ()
     inside_loop: bool = False
-    sink_raises: bool = False
-    impossible: Impossible | None = None
+    sink_raises: str = ""
+    registration: InvalidRegistration | None = None
     close: bool = False
-    leftovers: bool = False
+    leaks: bool = False
     schedule: Schedule | None = None
     releases: tuple[int, ...] = ()
     loop_gone: bool = False
     unavailable: bool = False
+    forgotten: bool = False
 
     @property
-    def cannot_accept(self) -> str:
-        """Why the dispatcher may have to refuse, in words, other than that it closes; empty if it need not."""
+    def hindrance(self) -> str:
+        """The reason for which a dispatcher may have to refuse, other than closing; empty if there is none."""
         if self.loop_gone:
             return "a loop that is closed"
         if self.unavailable:
             return "an engine that is unavailable"
         limits = [step.limit for caller in self.callers for step in caller.steps if isinstance(step, Flood)]
-        return f"a flood of {max(limits):,} events" if limits else ""
+        return f"a flood of {max(limits):,} events" if max(limits, default=0) >= _FLOOD else ""
+
+    @property
+    def steps(self) -> int:
+        return sum(len(caller.steps) for caller in self.callers)
+
+    @property
+    def seconds(self) -> float:
+        """How long it may take even where nothing is slow: its closings, its slow handlers, and what is many."""
+        closing = sum(step.timeout + 1.0 for caller in self.callers for step in caller.steps if isinstance(step, Close))
+        many = sum(step.limit for caller in self.callers for step in caller.steps if isinstance(step, Flood))
+        many += sum(event.chain for event in self.events)
+        slow = sum(plan.seconds for event in self.events for plan in event.handlers.values())
+        return closing + slow + many * _EVENT_SECONDS
 
     @property
     def size(self) -> tuple[int, int]:
-        """How much there is to read: scripts are shrunk by this."""
-        return len(self.events) + sum(len(caller.steps) for caller in self.callers), len(repr(self))
+        """How much there is to read: scenarios are shrunk by this."""
+        return len(self.events) + self.steps, len(repr(self))

@@ -70,6 +70,8 @@ class _Settings:
 class _Celery:
     """A target, also for the law that kills processes: see :mod:`eventpact_contracts.crash.crashes`."""
 
+    engine_outlives_dispatcher = True
+
     @contextmanager
     def __call__(self, handlers: Handlers, on_failure: FailureSink) -> Generator[EventDispatcher]:
         """A dispatcher; its worker, in this process, stays for the next with these handlers."""

@@ -26,6 +26,9 @@ OURS = {
 }
 """The dispatchers that come with eventpact, by short name; ``outbox`` is that over asyncio."""
 
+_MORE_HOOKS = ("unavailable", "dispatch_bound", "async_handlers", "engine_outlives_dispatcher", "known_violations")
+"""Hooks of an :class:`EventDispatcherContract` that a factory may have, too."""
+
 _SHAPE = "module:factory, e.g. shop.events:ShopDispatcher"
 
 
@@ -62,7 +65,8 @@ class Candidate:
         settle_timeout: how long to wait, in seconds, for what was accepted.
         target: where a fresh process finds it, for the laws that kill processes.
 
-    The factory's ``unavailable()``, if it has one, is that of an :class:`EventDispatcherContract`.
+    A factory may have further hooks of an :class:`EventDispatcherContract`, which are taken over: see
+    :data:`_MORE_HOOKS`.
     """
 
     name: str
@@ -73,8 +77,9 @@ class Candidate:
     target: str | None = None
 
     def __post_init__(self) -> None:
-        if hasattr(self.factory, "unavailable"):
-            self.unavailable = self.factory.unavailable
+        for hook in _MORE_HOOKS:
+            if hasattr(self.factory, hook):
+                setattr(self, hook, getattr(self.factory, hook))
 
     @contextmanager
     def subject(self, handlers: Handlers, on_failure: FailureSink) -> Generator[EventDispatcher]:

@@ -44,6 +44,7 @@ class _Outbox:
     """A target, also for the law that kills processes: see :mod:`eventpact_contracts.crash.crashes`."""
 
     settle_timeout = 8.0
+    engine_outlives_dispatcher = True
 
     def __init__(self, engine: Engine, *, lease: timedelta = timedelta(seconds=0.5)) -> None:
         self._engine = engine

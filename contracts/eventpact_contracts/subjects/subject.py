@@ -1,27 +1,29 @@
-"""A dispatcher under the contract: its hooks, and one that is kept open where opening takes long."""
+"""A subject: a dispatcher under the contract, with its hooks and with what the suite has learned about it."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from eventpact.domain.dispatcher import EventDispatcher, FailureSink, Guarantees, Handlers
-from eventpact_contracts.driver.probes import STAGE
-from eventpact_contracts.scenarios.scenario import Setting
+from eventpact_contracts.scenarios.scenario import Traits
 
-__all__ = ["CouldNotRunError", "Hooks", "Subject", "called", "hooks_of", "is_opened", "opened"]
+__all__ = ["CouldNotRunError", "Hooks", "Subject", "name_of"]
 
-_QUICK: Final = 0.003
-"""A dispatcher that settles an event in less seconds is one in this process."""
+_QUICK_SECONDS: Final = 0.003
+"""A dispatcher that settles an event in less time is one in this process."""
 
-_DEEPEST: Final = 2_000
-_SECONDS_OF_CASCADE: Final = 1.0
+_MAX_DEPTH: Final = 1_200
+_CASCADE_SECONDS: Final = 1.0
 """A cascade is as deep as it can be in about this time."""
 
+_SETTLE_SECONDS: Final = 5.0
+_BOUND_SECONDS: Final = 2.0
 
-class Subject(Protocol):
+
+class Hooks(Protocol):
     """The hooks of a contract class, or of anything that has the same."""
 
     @property
@@ -35,29 +37,83 @@ class CouldNotRunError(Exception):
 
 
 @dataclass
-class Hooks:
-    """What the suite knows about a subject."""
+class Subject:
+    """A dispatcher under the contract.
 
-    subject: Any
+    Attributes:
+        hooks: opens it.
+        guarantees: its declaration.
+        needs_loop: whether it is opened and driven inside a running event loop.
+        settle_timeout: how many seconds to wait for what was accepted.
+        dispatch_bound: within how many seconds ``dispatch`` must refuse.
+        async_handlers: whether it has a notion of async handlers.
+        outlives: whether its engine outlives the dispatcher.
+        target: where a fresh process finds it, for the law that kills processes.
+        schedulable: whether it runs on an event loop whose schedule can be chosen.
+        slow: whether it is slow to open, so that one is kept open.
+        pace: how many seconds it takes to settle an event.
+        kept: the one that is kept open.
+        keeper: closes that one.
+    """
+
+    hooks: Any
     guarantees: Guarantees
-    needs_loop: bool
-    settle_timeout: float
+    needs_loop: bool = False
+    settle_timeout: float = _SETTLE_SECONDS
+    dispatch_bound: float = _BOUND_SECONDS
+    async_handlers: bool = True
+    outlives: bool = False
+    target: str | None = None
+    schedulable: bool = False
     slow: bool = False
     pace: float = 0.0
-    kept: tuple[EventDispatcher, ExitStack] | None = None
-    keeper: ExitStack | None = None
     longest: float = 0.0
+    kept: tuple[EventDispatcher, ExitStack] | None = None
+    keeper: ExitStack = field(default_factory=ExitStack)
+
+    @classmethod
+    def of(cls, hooks: Any) -> Subject:
+        """Read the hooks.
+
+        Raises:
+            CouldNotRunError: one that is needed is missing.
+        """
+        guarantees = getattr(hooks, "guarantees", None)
+        if not isinstance(guarantees, Guarantees):
+            raise CouldNotRunError(
+                f"{name_of(hooks)} declares no guarantees; add guarantees = Guarantees(blocks_caller=..., retries=...,"
+                " delivery=..., ordering=...)"
+            )
+        if not callable(getattr(hooks, "subject", None)):
+            raise CouldNotRunError(f"{name_of(hooks)} has no subject(handlers, on_failure), which opens a dispatcher")
+        target = getattr(hooks, "target", None)
+        return cls(
+            hooks,
+            guarantees,
+            bool(getattr(hooks, "needs_loop", False)),
+            float(getattr(hooks, "settle_timeout", _SETTLE_SECONDS)),
+            float(getattr(hooks, "dispatch_bound", _BOUND_SECONDS)),
+            bool(getattr(hooks, "async_handlers", True)),
+            bool(getattr(hooks, "engine_outlives_dispatcher", False)),
+            str(target) if target else None,
+        )
 
     @property
-    def setting(self) -> Setting:
-        quick = self.needs_loop or self.pace < _QUICK
+    def traits(self) -> Traits:
+        """What the strategies have to know."""
+        quick = self.needs_loop or self.pace < _QUICK_SECONDS
         # Where the caller waits, events take as long as calls do; and on his stack they may be.
         deep = self.needs_loop or self.guarantees.blocks_caller or not self.pace
-        depth = _DEEPEST if deep else min(_DEEPEST, max(10, int(_SECONDS_OF_CASCADE / self.pace)))
-        return Setting(self.guarantees, self.needs_loop, depth, quick)
+        depth = _MAX_DEPTH if deep else min(_MAX_DEPTH, max(10, int(_CASCADE_SECONDS / self.pace)))
+        return Traits(self.guarantees, self.needs_loop, depth, quick, self.async_handlers, self.schedulable)
 
-    def open(self) -> AbstractContextManager[EventDispatcher]:
-        made = self.subject.subject(STAGE.handlers, STAGE.on_failure)
+    @property
+    def can_be_unavailable(self) -> bool:
+        return hasattr(self.hooks, "unavailable")
+
+    def open(self, handlers: Mapping[Any, Any], on_failure: FailureSink) -> AbstractContextManager[EventDispatcher]:
+        """A context manager that yields a fresh dispatcher."""
+        made = self.hooks.subject(handlers, on_failure)
         if not isinstance(made, AbstractContextManager):
             raise CouldNotRunError(
                 f"subject() returned a {type(made).__name__}, no context manager; decorate it with"
@@ -66,51 +122,6 @@ class Hooks:
         return made
 
 
-_OPENED: Final[dict[object, Hooks]] = {}
-
-
-def _key(subject: Any) -> object:
-    """A contract class has an instance for each test, and they share what is open."""
-    return getattr(subject, "contract_class", id(subject))
-
-
-@contextmanager
-def opened(subject: Any) -> Generator[None]:
-    """Within it, a subject that is slow to open is opened once for all laws that are checked."""
-    with ExitStack() as keeper:
-        hooks = hooks_of(subject)
-        hooks.keeper = keeper
-        _OPENED[_key(subject)] = hooks
-        try:
-            yield
-        finally:
-            del _OPENED[_key(subject)]
-
-
-def is_opened(subject: Any) -> bool:
-    """Whether it is within :func:`opened`."""
-    return _key(subject) in _OPENED
-
-
-def hooks_of(subject: Any) -> Hooks:
-    if (hooks := _OPENED.get(_key(subject))) is not None:
-        hooks.subject = subject
-        return hooks
-    guarantees = getattr(subject, "guarantees", None)
-    if not isinstance(guarantees, Guarantees):
-        raise CouldNotRunError(
-            f"{called(subject)} declares no guarantees; add guarantees = Guarantees(blocks_caller=..., retries=...,"
-            " delivery=..., ordering=...)"
-        )
-    if not callable(getattr(subject, "subject", None)):
-        raise CouldNotRunError(f"{called(subject)} has no subject(handlers, on_failure), which opens a dispatcher")
-    return Hooks(
-        subject,
-        guarantees,
-        bool(getattr(subject, "needs_loop", False)),
-        float(getattr(subject, "settle_timeout", 5.0)),
-    )
-
-
-def called(subject: Any) -> str:
-    return str(getattr(subject, "name", type(subject).__qualname__))
+def name_of(hooks: Any) -> str:
+    """The name of a subject in reports."""
+    return str(getattr(hooks, "name", type(hooks).__qualname__))

@@ -1,55 +1,63 @@
-"""Scripts in which the dispatcher closes, or cannot accept."""
+"""Scenarios in which the dispatcher closes, in each state that a delivery may be in."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from hypothesis import strategies as st
 
 from eventpact.domain.events import DomainEvent
-from eventpact_contracts.scenarios import cast
-from eventpact_contracts.scenarios.cast import ROLES
+from eventpact_contracts.scenarios import events
+from eventpact_contracts.scenarios.events import ROLES
 from eventpact_contracts.scenarios.scenario import (
     ALWAYS,
     AwaitBegun,
     AwaitClosed,
+    AwaitEnded,
     AwaitReturned,
     AwaitStarted,
-    Behaviour,
     Caller,
     Close,
     CollectGarbage,
     Dispatch,
-    Planned,
+    EventPlan,
+    HandlerPlan,
     Release,
-    Script,
-    Setting,
+    Scenario,
     Step,
+    Traits,
 )
-from eventpact_contracts.scenarios.strategies.parts import USUAL, behaving, exceptions, failing_or_not, in_turn, of
+from eventpact_contracts.scenarios.strategies.parts import (
+    ANY,
+    USUAL,
+    exceptions,
+    failing_or_not,
+    in_turn,
+    many_callers,
+    of,
+    planning,
+)
 
 __all__ = [
-    "cannot_accept",
     "closed",
     "closing",
     "closing_twice",
-    "left_behind",
+    "leaks",
     "let_go_late",
     "racing",
-    "refused",
 ]
 
 
-_HELD: Final = Behaviour(held=True)
+_HELD: Final = HandlerPlan(held=True)
 
 
-def closed(setting: Setting) -> st.SearchStrategy[Script]:  # noqa: ARG001
+def closed(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
     """Events that are dispatched while closing lasts, and afterwards."""
 
-    def script(kind: type[DomainEvent], during: list[Planned], after: list[Planned], inside: bool) -> Script:
+    def scenario(kind: type[DomainEvent], during: list[EventPlan], after: list[EventPlan], inside: bool) -> Scenario:
         # A held handler keeps closing from ending before the second caller had its turn.
-        first = Planned(kind, behaviours={ROLES[kind][0]: Behaviour(held=True)})
-        events = (first, *during, *after)
+        first = EventPlan(kind, handlers={ROLES[kind][0]: _HELD})
         late: tuple[Step, ...] = (
             AwaitBegun(),
             *(Dispatch(1 + number) for number in range(len(during))),
@@ -57,128 +65,113 @@ def closed(setting: Setting) -> st.SearchStrategy[Script]:  # noqa: ARG001
             AwaitClosed(),
             *(Dispatch(1 + len(during) + number) for number in range(len(after))),
         )
-        return Script(
-            events,
+        return Scenario(
+            (first, *during, *after),
             (Caller((Dispatch(0),), thread=True), Caller((AwaitStarted(0), Close(5.0))), Caller(late)),
             inside_loop=inside,
             close=True,
         )
 
-    during, after = st.lists(of(USUAL), max_size=2), st.lists(of(USUAL), min_size=1, max_size=2)
-    return st.builds(script, st.sampled_from(USUAL), during, after, st.booleans())
+    kinds = of((*ANY, events.Noted, events.ShippedByMule, events.AnotherPlaced))
+    during, after = st.lists(kinds, max_size=2), st.lists(kinds, min_size=1, max_size=3)
+    return st.builds(scenario, st.sampled_from(USUAL), during, after, st.booleans())
 
 
-def refused(setting: Setting) -> st.SearchStrategy[Script]:
-    """Events that are refused, because the dispatcher is closing, closed, full or cut off."""
-    return closed(setting)
-
-
-def cannot_accept(setting: Setting) -> st.SearchStrategy[Script]:
-    """The same; the other reasons not to accept are in :func:`musts`."""
-    return closed(setting)
-
-
-def closing(setting: Setting) -> st.SearchStrategy[Script]:
+def closing(traits: Traits) -> st.SearchStrategy[Scenario]:
     """A dispatcher that closes while there is something to settle."""
 
-    def behaviour(role: str) -> st.SearchStrategy[Behaviour]:
-        failing = st.builds(Behaviour, fails=st.just(ALWAYS), how=exceptions(role))
-        return st.just(Behaviour()) | failing | st.just(Behaviour(pauses=1))
+    def handler(role: str) -> st.SearchStrategy[HandlerPlan]:
+        fails = [ALWAYS, *range(1, traits.guarantees.retries + 1)]
+        failing = st.builds(HandlerPlan, fails=st.sampled_from(fails), how=exceptions(role))
+        spawning = st.builds(HandlerPlan, spawns=st.lists(of(USUAL), min_size=1, max_size=1).map(tuple))
+        return st.just(HandlerPlan()) | failing | st.just(HandlerPlan(pauses=1)) | spawning
 
-    usual = behaving(USUAL, behaviour)
+    usual = planning(ANY, handler)
 
-    def let_go(events: list[Planned], inside: bool) -> Script:
+    def let_go(plans: list[EventPlan], inside: bool) -> Scenario:
         """One handler is held, and let go on in time."""
-        kinds = (Planned(cast.Paid, behaviours={"coroutine": Behaviour(held=True)}), *events)
-        return Script(
-            kinds,
-            (
-                Caller(tuple(Dispatch(n) for n in range(1, len(kinds)))),
-                Caller((Dispatch(0),), thread=True),
-                Caller((AwaitStarted(0), Close(5.0))),
-                Caller((AwaitBegun(), CollectGarbage(), Release(0))),
-            ),
-            inside_loop=inside,
-            close=True,
-        )
+        first = EventPlan(events.Paid, handlers={"coroutine": _HELD})
+        return _closing((first, *plans), Close(5.0), (AwaitBegun(), CollectGarbage(), Release(0)), inside)
 
-    def held_too_long(events: list[Planned], timeout: float, inside: bool) -> Script:
+    def held_too_long(plans: list[EventPlan], timeout: float, inside: bool) -> Scenario:
         """One handler is held until closing has ended."""
-        kinds = (Planned(cast.Priced, behaviours={"coroutine": Behaviour(held=True)}), *events)
-        return Script(
-            kinds,
-            (
-                Caller(tuple(Dispatch(n) for n in range(1, len(kinds)))),
-                Caller((Dispatch(0),), thread=True),
-                Caller((AwaitStarted(0), Close(timeout), Release(0))),
-            ),
-            inside_loop=inside,
-            close=True,
-        )
+        first = EventPlan(events.Priced, handlers={"coroutine": _HELD})
+        return _closing((first, *plans), Close(timeout), (AwaitClosed(), Release(0)), inside)
 
-    def at_once(events: list[Planned], timeout: float, inside: bool) -> Script:
+    def at_once(plans: list[EventPlan], timeout: float, inside: bool) -> Scenario:
         """Whatever is pending is closed upon."""
-        return Script(
-            tuple(events),
-            (Caller((*in_turn(len(events)).steps, Close(timeout))),),
-            inside_loop=inside,
-            close=True,
-        )
+        steps = (*in_turn(len(plans)).steps, Close(timeout))
+        return Scenario(tuple(plans), (Caller(steps),), inside_loop=inside, close=True)
+
+    def between_attempts(kind: type[DomainEvent], fails: int, timeout: float, inside: bool) -> Scenario:
+        """An attempt has failed when closing begins, and the next may not have come."""
+        plan = EventPlan(kind, handlers={ROLES[kind][0]: HandlerPlan(fails=fails)})
+        callers = (Caller((Dispatch(0),), thread=True), Caller((AwaitEnded(0), Close(timeout))))
+        return Scenario((plan,), callers, inside_loop=inside, close=True)
+
+    def cascading(kind: type[DomainEvent], timeout: float, inside: bool) -> Scenario:
+        """A cascade is under way when closing begins."""
+        callers = (Caller((Dispatch(0),), thread=True), Caller((AwaitEnded(0), Close(timeout))))
+        plan = EventPlan(kind, chain=min(20, traits.depth))
+        return Scenario((plan,), callers, inside_loop=inside, close=True)
 
     some = st.lists(usual, min_size=1, max_size=3)
-    del setting
+    timeouts = st.sampled_from([0.0, 0.02, 5.0])
+    fails = st.sampled_from([ALWAYS, *range(1, traits.guarantees.retries + 1)])
     return st.one_of(
-        st.builds(at_once, some, st.just(5.0), st.booleans()),
+        st.builds(at_once, some, st.sampled_from([5.0, 5.0, 0.0]), st.booleans()),
         st.builds(let_go, some, st.booleans()),
-        st.builds(let_go_late, st.sampled_from(ROLES[cast.Paid]), some, st.booleans()),
+        st.builds(let_go_late, st.sampled_from(ROLES[events.Paid]), some, st.booleans()),
         st.builds(held_too_long, some, st.sampled_from([0.0, 0.02]), st.booleans()),
+        st.builds(between_attempts, st.sampled_from(USUAL), fails, timeouts, st.booleans()),
+        st.builds(cascading, st.sampled_from(USUAL), timeouts, st.booleans()),
     )
 
 
-def let_go_late(role: str, events: list[Planned], inside: bool, behaviour: Behaviour = _HELD) -> Script:
-    """One handler is held past the deadline, and let go on before closing has to end."""
-    kinds = (Planned(cast.Paid, behaviours={role: behaviour}), *events)
-    return Script(
-        kinds,
+def _closing(plans: tuple[EventPlan, ...], close: Close, after: tuple[Step, ...], inside: bool) -> Scenario:
+    """One caller dispatches the first event, one the others, one closes, and one does what comes afterwards."""
+    return Scenario(
+        plans,
         (
-            Caller(tuple(Dispatch(n) for n in range(1, len(kinds)))),
+            Caller(tuple(Dispatch(n) for n in range(1, len(plans)))),
             Caller((Dispatch(0),), thread=True),
-            Caller((AwaitStarted(0), Close(0.0))),
-            Caller((AwaitBegun(), AwaitReturned(0, 0.1), Release(0))),
+            Caller((AwaitStarted(0), close)),
+            Caller(after),
         ),
         inside_loop=inside,
         close=True,
     )
 
 
-def closing_twice(setting: Setting) -> st.SearchStrategy[Script]:
+def let_go_late(role: str, plans: list[EventPlan], inside: bool, handler: HandlerPlan = _HELD) -> Scenario:
+    """One handler is held past the deadline, and let go on before closing has to end."""
+    first = EventPlan(events.Paid, handlers={role: handler})
+    return _closing((first, *plans), Close(0.0), (AwaitBegun(), AwaitReturned(0, 0.1), Release(0)), inside)
+
+
+def closing_twice(traits: Traits) -> st.SearchStrategy[Scenario]:
     """The same, and once more, at once or afterwards."""
 
-    def twice(script: Script, at_once: bool) -> Script:
+    def twice(scenario: Scenario, at_once: bool, timeout: float) -> Scenario:
         after: tuple[Step, ...] = (AwaitBegun(),) if at_once else (AwaitClosed(),)
-        closer = Caller((*after, Close(1.0)))
-        return Script(script.events, (*script.callers, closer), inside_loop=script.inside_loop, close=True)
+        return replace(scenario, callers=(*scenario.callers, Caller((*after, Close(timeout)))))
 
-    return st.builds(twice, closing(setting), st.booleans())
+    return st.builds(twice, closing(traits), st.booleans(), st.sampled_from([0.0, 1.0]))
 
 
-def racing(setting: Setting) -> st.SearchStrategy[Script]:
-    """Events that are dispatched while another closes."""
+def racing(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
+    """Events that are dispatched while another caller closes."""
 
-    def script(drawn: list[list[Planned]], hold: bool, inside: bool) -> Script:
-        events = tuple(planned for one in drawn for planned in one)
-        callers, first = [], 0
-        for one in drawn:
-            callers.append(Caller(in_turn(len(one), first).steps, thread=True))
-            first += len(one)
+    def scenario(drawn: list[list[EventPlan]], hold: bool, inside: bool) -> Scenario:
+        plans, callers = many_callers(drawn)
         if not hold:
-            return Script(events, (*callers, Caller((Close(5.0),))), inside_loop=inside, close=True)
+            return Scenario(plans, (*callers, Caller((Close(5.0),))), inside_loop=inside, close=True)
         # Held, the first event keeps closing from ending before the others are dispatched.
-        events = (*events, Planned(cast.Priced, behaviours={"coroutine": Behaviour(held=True)}))
-        last = len(events) - 1
+        plans = (*plans, EventPlan(events.Priced, handlers={"coroutine": _HELD}))
+        last = len(plans) - 1
         rest = tuple(Caller((AwaitBegun(), *caller.steps), thread=True) for caller in callers[1:])
-        return Script(
-            events,
+        return Scenario(
+            plans,
             (
                 Caller((Dispatch(last),), thread=True),
                 Caller((AwaitStarted(last), Close(5.0))),
@@ -190,27 +183,26 @@ def racing(setting: Setting) -> st.SearchStrategy[Script]:
             close=True,
         )
 
-    del setting
     return st.builds(
-        script,
-        st.lists(st.lists(of(USUAL), min_size=1, max_size=3), min_size=1, max_size=3),
+        scenario,
+        st.lists(st.lists(of(ANY), min_size=1, max_size=3), min_size=1, max_size=3),
         st.booleans(),
         st.booleans(),
     )
 
 
-def left_behind(setting: Setting) -> st.SearchStrategy[Script]:
+def leaks(traits: Traits) -> st.SearchStrategy[Scenario]:
     """A dispatcher that had something to do, and closes."""
 
-    def script(events: list[Planned], inside: bool) -> Script:
-        steps = (*in_turn(len(events)).steps, Close(5.0))
-        return Script(tuple(events), (Caller(steps),), inside_loop=inside, close=True, leftovers=True)
+    def scenario(plans: list[EventPlan], inside: bool) -> Scenario:
+        steps = (*in_turn(len(plans)).steps, Close(5.0))
+        return Scenario(tuple(plans), (Caller(steps),), inside_loop=inside, close=True, leaks=True)
 
-    def given_up(events: list[Planned], timeout: float, inside: bool) -> Script:
-        """Closing has to give up one, of whose handlers the first is held and the second has no turn."""
-        roles = {"plain": Behaviour(), "coroutine": Behaviour(held=True), "coroutine_too": Behaviour(pauses=1)}
-        every = (Planned(cast.Paid, behaviours=roles), *events)
-        return Script(
+    def given_up(plans: list[EventPlan], timeout: float, inside: bool) -> Scenario:
+        """Closing has to give up one event, of whose handlers the first is held and the second has no turn."""
+        roles = {"plain": HandlerPlan(), "coroutine": _HELD, "coroutine_too": HandlerPlan(pauses=1)}
+        every = (EventPlan(events.Paid, handlers=roles), *plans)
+        return Scenario(
             every,
             (
                 Caller((Dispatch(0),), thread=True),
@@ -219,10 +211,10 @@ def left_behind(setting: Setting) -> st.SearchStrategy[Script]:
             ),
             inside_loop=inside,
             close=True,
-            leftovers=True,
+            leaks=True,
         )
 
-    some = st.lists(behaving(USUAL, failing_or_not(setting)), min_size=1, max_size=3)
-    return st.builds(script, some, st.booleans()) | st.builds(
+    some = st.lists(planning(ANY, failing_or_not(traits)), min_size=1, max_size=3)
+    return st.builds(scenario, some, st.booleans()) | st.builds(
         given_up, some, st.sampled_from([0.0, 0.02]), st.booleans()
     )

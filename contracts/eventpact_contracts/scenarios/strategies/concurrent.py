@@ -1,100 +1,108 @@
-"""Scripts with many callers, with cascades, and with an order of their own."""
+"""Scenarios with many callers, with cascades, and with an order of their own."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
 from eventpact.domain.events import DomainEvent
-from eventpact_contracts.driver.scheduled_loop import Schedule
-from eventpact_contracts.driver.scheduled_loop import schedules as orders
-from eventpact_contracts.scenarios import cast
-from eventpact_contracts.scenarios.cast import ROLES
+from eventpact_contracts.scenarios import events
+from eventpact_contracts.scenarios.events import ROLES
 from eventpact_contracts.scenarios.scenario import (
     ALWAYS,
     AwaitReturned,
     AwaitStarted,
-    Behaviour,
     Caller,
     Close,
     Dispatch,
+    EventPlan,
     Flood,
-    Planned,
+    HandlerPlan,
     Release,
-    Script,
-    Setting,
+    Scenario,
+    Traits,
 )
-from eventpact_contracts.scenarios.strategies.parts import USUAL, behaving, in_turn, of, one_caller
+from eventpact_contracts.scenarios.schedule import Schedule
+from eventpact_contracts.scenarios.schedule import schedules as orders
+from eventpact_contracts.scenarios.strategies.parts import (
+    ANY,
+    USUAL,
+    failing_or_not,
+    in_turn,
+    many_callers,
+    of,
+    one_caller,
+    planning,
+)
 
-__all__ = [
-    "cascades",
-    "held",
-    "ordered",
-    "schedules",
-    "threads",
-]
+__all__ = ["cascades", "held", "ordered", "schedules", "threads"]
 
-
-def threads(setting: Setting) -> st.SearchStrategy[Script]:  # noqa: ARG001
-    """Several threads dispatch at once."""
-
-    def script(drawn: list[list[Planned]]) -> Script:
-        events = tuple(planned for one in drawn for planned in one)
-        callers, first = [], 0
-        for one in drawn:
-            callers.append(Caller(in_turn(len(one), first).steps, thread=True))
-            first += len(one)
-        return Script(events, tuple(callers))
-
-    return st.lists(st.lists(of(USUAL), min_size=1, max_size=4), min_size=2, max_size=6).map(script)
+_BLOCKED_SECONDS = 0.03
+"""How long a scenario waits for a caller of whom it is likely that it waits."""
 
 
-def cascades(setting: Setting) -> st.SearchStrategy[Script]:
-    """Handlers that dispatch, deep and wide."""
+def threads(traits: Traits) -> st.SearchStrategy[Scenario]:
+    """Several threads dispatch at once, and now and then a handler fails."""
 
-    def grown(children: st.SearchStrategy[Planned]) -> st.SearchStrategy[Planned]:
+    def scenario(drawn: list[list[EventPlan]]) -> Scenario:
+        plans, callers = many_callers(drawn)
+        return Scenario(plans, tuple(callers))
+
+    quiet = st.lists(st.lists(of(ANY), min_size=1, max_size=4), min_size=2, max_size=6)
+    failing = st.lists(
+        st.lists(planning(USUAL, failing_or_not(traits)), min_size=1, max_size=3), min_size=2, max_size=3
+    )
+    return st.one_of(quiet, quiet, quiet, failing).map(scenario)
+
+
+def cascades(traits: Traits) -> st.SearchStrategy[Scenario]:
+    """Handlers that dispatch, deep and wide; some fail afterwards."""
+
+    def grown(children: st.SearchStrategy[EventPlan]) -> st.SearchStrategy[EventPlan]:
         return st.builds(
-            lambda kind, role, spawns: Planned(
-                kind, behaviours={ROLES[kind][role % len(ROLES[kind])]: Behaviour(spawns=tuple(spawns))}
+            lambda kind, role, spawns, fails: EventPlan(
+                kind,
+                handlers={ROLES[kind][role % len(ROLES[kind])]: HandlerPlan(spawns=tuple(spawns), fails=fails)},
             ),
-            st.sampled_from(USUAL),
+            st.sampled_from((*USUAL, events.Recorded, events.Signed)),
             st.integers(0, 3),
             st.lists(children, min_size=1, max_size=4),
+            st.sampled_from([0, 0, 0, ALWAYS]),
         )
 
-    leaf = of(USUAL)
+    leaf = of((*ANY, events.Noted))
     tree = grown(leaf) | grown(leaf | grown(leaf))
     chain = st.builds(
-        lambda kind, chain: Planned(kind, chain=chain), st.sampled_from(USUAL), st.integers(1, min(20, setting.depth))
+        lambda kind, chain: EventPlan(kind, chain=chain),
+        st.sampled_from([*USUAL, events.Signed]),
+        st.integers(1, min(20, traits.depth)),
     )
     return one_caller(tree | chain, most=2)
 
 
-def schedules(setting: Setting) -> st.SearchStrategy[Script]:
+def schedules(traits: Traits) -> st.SearchStrategy[Scenario]:
     """Everything at once, under a drawn order of what is ready."""
-    if not setting.needs_loop:
+    if not traits.schedulable:
         return _releases()
     pausing = st.builds(
-        Behaviour,
-        fails=st.sampled_from([0, 0, ALWAYS]),
+        HandlerPlan,
+        fails=st.sampled_from([0, 0, ALWAYS, min(1, traits.guarantees.retries)]),
         pauses=st.integers(0, 2),
     )
-    spawning = behaving(
-        (cast.Priced, cast.Paid),
-        lambda _: pausing | st.builds(Behaviour, spawns=st.lists(of(USUAL), min_size=1, max_size=2).map(tuple)),
+    spawning = planning(
+        (events.Priced, events.Paid),
+        lambda _: pausing | st.builds(HandlerPlan, spawns=st.lists(of(USUAL), min_size=1, max_size=2).map(tuple)),
     )
 
-    def script(drawn: list[list[Planned]], threads: list[bool], timeout: float | None, order: Schedule) -> Script:
-        events = tuple(planned for one in drawn for planned in one)
-        callers, first = [], 0
-        for one, thread in zip(drawn, threads, strict=False):
-            callers.append(Caller(in_turn(len(one), first).steps, thread=thread))
-            first += len(one)
+    def scenario(drawn: list[list[EventPlan]], threads: list[bool], timeout: float | None, order: Schedule) -> Scenario:
+        plans, callers = many_callers(drawn, threads=threads)
         if timeout is not None:
             callers.append(Caller((Close(timeout),)))
-        return Script(events, tuple(callers), inside_loop=True, close=timeout is not None, schedule=order)
+        return Scenario(plans, tuple(callers), inside_loop=True, close=timeout is not None, schedule=order)
 
     return st.builds(
-        script,
+        scenario,
         st.lists(st.lists(spawning, min_size=1, max_size=2), min_size=1, max_size=3),
         st.lists(st.booleans(), min_size=3, max_size=3),
         st.sampled_from([None, 0.0, 5.0]),
@@ -102,74 +110,94 @@ def schedules(setting: Setting) -> st.SearchStrategy[Script]:
     )
 
 
-def _releases() -> st.SearchStrategy[Script]:
+def _releases() -> st.SearchStrategy[Scenario]:
     """Where nothing else can be chosen: callers whose handlers are held, and go on in a drawn order."""
 
-    def script(kinds: list[type[DomainEvent]], fails: list[bool], order: list[int]) -> Script:
-        events = tuple(
-            Planned(kind, behaviours={ROLES[kind][-1]: Behaviour(held=True, fails=ALWAYS if fail else 0)})
+    def scenario(kinds: list[type[DomainEvent]], fails: list[bool], order: list[int]) -> Scenario:
+        plans = tuple(
+            EventPlan(kind, handlers={ROLES[kind][-1]: HandlerPlan(held=True, fails=ALWAYS if fail else 0)})
             for kind, fail in zip(kinds, fails, strict=False)
         )
-        callers = tuple(Caller((Dispatch(number),), thread=True) for number in range(len(events)))
-        return Script(events, callers, releases=tuple(number for number in order if number < len(events)))
+        callers = tuple(Caller((Dispatch(number),), thread=True) for number in range(len(plans)))
+        return Scenario(plans, callers, releases=tuple(number for number in order if number < len(plans)))
 
     return st.builds(
-        script,
+        scenario,
         st.lists(st.sampled_from(USUAL), min_size=2, max_size=4),
         st.lists(st.booleans(), min_size=4, max_size=4),
         st.permutations(range(4)),
     )
 
 
-def ordered(setting: Setting) -> st.SearchStrategy[Script]:
+def ordered(traits: Traits) -> st.SearchStrategy[Scenario]:
     """Callers who each dispatch several events to the same handlers."""
     pausing = st.builds(
-        Behaviour,
+        HandlerPlan,
         pauses=st.integers(0, 2),
-        fails=st.sampled_from([0, *range(1, min(setting.guarantees.retries, 1) + 1)]),
+        fails=st.sampled_from([0, *range(1, min(traits.guarantees.retries, 1) + 1)]),
     )
-    events = behaving((cast.Placed, cast.Priced, cast.Paid), lambda _: pausing)
+    plans = planning((*USUAL, events.Recorded), lambda _: pausing)
 
-    def script(drawn: list[list[Planned]], order: Schedule, inside: bool) -> Script:
-        callers, first = [], 0
-        for one in drawn:
-            callers.append(Caller(in_turn(len(one), first).steps, thread=len(drawn) > 1))
-            first += len(one)
-        events = tuple(planned for one in drawn for planned in one)
-        return Script(events, tuple(callers), inside_loop=inside, schedule=order if setting.needs_loop else None)
+    def scenario(drawn: list[list[EventPlan]], order: Schedule | None, inside: bool) -> Scenario:
+        planned, callers = many_callers(drawn, threads=[len(drawn) > 1] * len(drawn))
+        return Scenario(planned, tuple(callers), inside_loop=inside, schedule=order if traits.schedulable else None)
 
     few = st.builds(
-        script,
-        st.lists(st.lists(events, min_size=2, max_size=5), min_size=1, max_size=2),
-        orders(),
+        scenario,
+        st.lists(st.lists(plans, min_size=2, max_size=5), min_size=1, max_size=2),
+        st.none() | orders() if traits.schedulable else st.none(),
         st.booleans(),
     )
     # Where the operating system chooses who runs next, it takes many events until two are seen to change places.
     many = st.builds(
-        lambda kind, count: Script((Planned(kind),), (Caller((Flood(0, count),)),)),
-        st.sampled_from([cast.Placed, cast.Priced, cast.Paid]),
-        st.integers(2, min(60, setting.depth)),
+        lambda kind, count: Scenario((EventPlan(kind),), (Caller((Flood(0, count),)),)),
+        st.sampled_from([*USUAL, events.Recorded]),
+        st.integers(2, min(60, traits.depth)),
     )
-    return few if setting.needs_loop else few | many
+    return few if traits.needs_loop else few | many
 
 
-def held(setting: Setting) -> st.SearchStrategy[Script]:
-    """A handler is held while its caller may or may not wait; or cascades, which a caller waits for as a whole."""
-    patience = 0.03 if setting.guarantees.blocks_caller else None
+def held(traits: Traits) -> st.SearchStrategy[Scenario]:
+    """A handler is held while its caller may or may not wait; others dispatch meanwhile, and handlers dispatch."""
+    blocks = traits.guarantees.blocks_caller
+    patience = _BLOCKED_SECONDS if blocks else None
+    apart = blocks or not traits.needs_loop
 
-    def hold(kind: type[DomainEvent], role: int) -> Script:
-        roles = ROLES[kind]
-        return Script(
-            (Planned(kind, behaviours={roles[role % len(roles)]: Behaviour(held=True)}),),
+    def hold(kind: type[DomainEvent], role: int) -> Scenario:
+        return Scenario(
+            (_held(kind, role),),
             (
-                Caller((Dispatch(0),), thread=setting.guarantees.blocks_caller or not setting.needs_loop),
+                Caller((Dispatch(0),), thread=apart),
                 Caller((AwaitStarted(0), AwaitReturned(0, patience), Release(0))),
             ),
         )
 
-    def cascade(first: type[DomainEvent], second: type[DomainEvent], inside: bool) -> Script:
-        planned = Planned(first, behaviours={ROLES[first][0]: Behaviour(spawns=(Planned(second),))})
-        return Script((planned,), (in_turn(1),), inside_loop=inside)
+    def beside(kind: type[DomainEvent], role: int, others: Sequence[EventPlan]) -> Scenario:
+        """Other outermost callers dispatch while the first is held."""
+        numbers = range(1, 1 + len(others))
+        return Scenario(
+            (_held(kind, role), *others),
+            (
+                Caller((Dispatch(0),), thread=apart),
+                *(Caller((AwaitStarted(0), Dispatch(number)), thread=apart) for number in numbers),
+                Caller((AwaitStarted(0), *(AwaitReturned(n, _BLOCKED_SECONDS) for n in numbers), Release(0))),
+            ),
+        )
 
-    kinds = st.sampled_from(USUAL)
-    return st.builds(hold, kinds, st.integers(0, 3)) | st.builds(cascade, kinds, kinds, st.booleans())
+    def cascade(first: type[DomainEvent], second: type[DomainEvent], role: int, inside: bool) -> Scenario:
+        spawning = HandlerPlan(spawns=(EventPlan(second),))
+        plan = EventPlan(first, handlers={ROLES[first][role % len(ROLES[first])]: spawning})
+        return Scenario((plan,), (in_turn(1),), inside_loop=inside)
+
+    kinds, roles = st.sampled_from([*USUAL, events.Paid, events.Signed]), st.integers(0, 3)
+    some = st.lists(of(ANY), min_size=1, max_size=2)
+    return st.one_of(
+        st.builds(hold, kinds, roles),
+        st.builds(beside, kinds, roles, some),
+        st.builds(cascade, kinds, st.sampled_from([*USUAL, *events.ODD]), roles, st.booleans()),
+    )
+
+
+def _held(kind: type[DomainEvent], role: int) -> EventPlan:
+    roles = ROLES[kind]
+    return EventPlan(kind, handlers={roles[role % len(roles)]: HandlerPlan(held=True)})

@@ -1,91 +1,90 @@
-"""Scripts in which handlers, or the failure sink, fail."""
+"""Scenarios in which handlers, or the failure sink, fail."""
 
 from __future__ import annotations
 
 from hypothesis import strategies as st
 
 from eventpact.domain.events import DomainEvent
-from eventpact_contracts.scenarios import cast
-from eventpact_contracts.scenarios.cast import ROLES, is_async
-from eventpact_contracts.scenarios.scenario import ALWAYS, Behaviour, Planned, Script, Setting
+from eventpact_contracts.scenarios import events
+from eventpact_contracts.scenarios.events import ROLES
+from eventpact_contracts.scenarios.failures import PERMANENT
+from eventpact_contracts.scenarios.scenario import ALWAYS, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.parts import (
+    ANY,
     USUAL,
-    behaving,
     exceptions,
     failing_or_not,
     in_turn,
+    interruptions,
     one_caller,
+    planning,
 )
 
-__all__ = [
-    "failing",
-    "interrupted",
-    "raising_sink",
-    "retried",
-]
+__all__ = ["failing", "interrupted", "raising_sink", "retried"]
+
+SINK_RAISES = ("RuntimeError", "whose text raises", "DispatchError", "DispatcherClosedError", "group", "falsy")
 
 
-def failing(setting: Setting) -> st.SearchStrategy[Script]:
+def failing(traits: Traits) -> st.SearchStrategy[Scenario]:
     """Handlers that fail beside handlers that do not."""
-    return one_caller(behaving((*USUAL, cast.Shipped), failing_or_not(setting)), most=_most(setting, 3))
+    return one_caller(planning(ANY, failing_or_not(traits)), most=_most(traits, 3))
 
 
-def _most(setting: Setting, usual: int) -> int:
+def _most(traits: Traits, usual: int) -> int:
     """How many events at once: more where each may be tried again, as all wait at the same time."""
-    return 3 * usual if setting.guarantees.retries else usual
+    return 3 * usual if traits.guarantees.retries else usual
 
 
-def raising_sink(setting: Setting) -> st.SearchStrategy[Script]:
+def raising_sink(traits: Traits) -> st.SearchStrategy[Scenario]:
     """The same, and the failure sink raises."""
 
-    def always(role: str) -> st.SearchStrategy[Behaviour]:
-        return st.builds(Behaviour, fails=st.just(ALWAYS), how=exceptions(role))
+    def always(role: str) -> st.SearchStrategy[HandlerPlan]:
+        return st.builds(HandlerPlan, fails=st.just(ALWAYS), how=exceptions(role))
 
-    first = st.sampled_from(USUAL).map(lambda kind: Planned(kind, behaviours={ROLES[kind][0]: Behaviour(fails=ALWAYS)}))
-    rest = behaving(USUAL, lambda role: always(role) | st.just(Behaviour()))
+    first = st.sampled_from(USUAL).map(lambda kind: EventPlan(kind, handlers={ROLES[kind][0]: HandlerPlan(ALWAYS)}))
+    rest = planning(ANY, lambda role: always(role) | st.just(HandlerPlan()))
     return st.builds(
-        lambda one, others, inside: Script(
-            (one, *others), (in_turn(1 + len(others)),), inside_loop=inside, sink_raises=True
+        lambda one, others, inside, how: Scenario(
+            (one, *others), (in_turn(1 + len(others)),), inside_loop=inside, sink_raises=how
         ),
         first,
-        st.lists(rest, max_size=_most(setting, 2)),
-        st.booleans() if not setting.needs_loop else st.just(True),
+        st.lists(rest, max_size=_most(traits, 2)),
+        st.booleans() if not traits.needs_loop else st.just(True),
+        st.sampled_from(SINK_RAISES),
     )
 
 
-def interrupted(setting: Setting) -> st.SearchStrategy[Script]:
-    """A handler is cancelled, or raises what is no ``Exception``.
+def interrupted(traits: Traits) -> st.SearchStrategy[Scenario]:
+    """Handlers that are cancelled, or raise something that is no ``Exception``."""
 
-    Where handlers share the suite's own loop, an ``async def`` that raised ``KeyboardInterrupt`` would end that loop,
-    as asyncio has it; there, only cancellation is drawn for it.
-    """
-
-    def interruption(role: str) -> st.SearchStrategy[str]:
-        if not is_async(role):
-            return st.sampled_from(["KeyboardInterrupt", "SystemExit"])
-        return st.sampled_from(["CancelledError", *([] if setting.needs_loop else ["KeyboardInterrupt", "SystemExit"])])
-
-    def event(kind: type[DomainEvent]) -> st.SearchStrategy[Planned]:
+    def event(kind: type[DomainEvent]) -> st.SearchStrategy[EventPlan]:
+        fails = st.sampled_from([ALWAYS, ALWAYS, *range(1, min(traits.guarantees.retries, 1) + 1)])
         return st.sampled_from(ROLES[kind]).flatmap(
-            lambda role: interruption(role).map(
-                lambda how: Planned(kind, behaviours={role: Behaviour(fails=ALWAYS, how=how)})
+            lambda role: st.builds(
+                lambda how, fails, pauses: EventPlan(
+                    kind, handlers={role: HandlerPlan(fails=fails, how=how, pauses=pauses)}
+                ),
+                interruptions(role, needs_loop=traits.needs_loop),
+                fails,
+                st.integers(0, 1),
             )
         )
 
-    return one_caller(st.one_of([event(kind) for kind in USUAL]), most=_most(setting, 2))
+    return one_caller(st.one_of([event(kind) for kind in ANY]), most=_most(traits, 2))
 
 
-def retried(setting: Setting) -> st.SearchStrategy[Script]:
+def retried(traits: Traits) -> st.SearchStrategy[Scenario]:
     """Handlers that fail as often as they may, or once more, beside handlers that succeed."""
-    most = setting.guarantees.retries
+    most = traits.guarantees.retries
     fails = st.sampled_from([ALWAYS, 0, *range(1, most + 1)])
 
-    def drawn(role: str) -> st.SearchStrategy[Behaviour]:
-        return st.builds(Behaviour, fails=fails, how=exceptions(role))
+    def drawn(role: str) -> st.SearchStrategy[HandlerPlan]:
+        usual = st.builds(HandlerPlan, fails=fails, how=exceptions(role))
+        return usual | st.builds(HandlerPlan, fails=fails, how=st.sampled_from([*PERMANENT]))
 
-    def some_fails(planned: Planned) -> Planned:
-        if any(behaviour.fails for behaviour in planned.behaviours.values()):
-            return planned
-        return Planned(planned.kind, behaviours={**planned.behaviours, ROLES[planned.kind][0]: Behaviour(fails=ALWAYS)})
+    def some_fails(plan: EventPlan) -> EventPlan:
+        if any(each.fails for each in plan.handlers.values()):
+            return plan
+        return EventPlan(plan.kind, handlers={**plan.handlers, ROLES[plan.kind][0]: HandlerPlan(fails=ALWAYS)})
 
-    return one_caller(behaving(USUAL, drawn).map(some_fails), most=_most(setting, 2))
+    return one_caller(planning((*ANY, events.Paid), drawn).map(some_fails), most=_most(traits, 2))

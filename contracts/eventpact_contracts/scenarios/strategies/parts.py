@@ -1,47 +1,79 @@
-"""What scripts are made of: events, and how their handlers behave."""
+"""The parts of scenarios: events, plans of their handlers, and callers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final
 
 from hypothesis import strategies as st
 
 from eventpact.domain.events import DomainEvent
-from eventpact_contracts.scenarios import cast
-from eventpact_contracts.scenarios.cast import ROLES, is_async
-from eventpact_contracts.scenarios.scenario import ALWAYS, Behaviour, Caller, Dispatch, Planned, Script, Setting
+from eventpact_contracts.scenarios import events
+from eventpact_contracts.scenarios.events import ROLES, is_async, is_awaitable
+from eventpact_contracts.scenarios.failures import FAILURES, INTERRUPTIONS, LOOK_ALIKES, PERMANENT
+from eventpact_contracts.scenarios.scenario import (
+    ALWAYS,
+    Caller,
+    Dispatch,
+    EventPlan,
+    HandlerPlan,
+    Scenario,
+    Traits,
+)
+from eventpact_contracts.scenarios.values import CONTENTS, ROUND_NUMBERS
 
 __all__ = [
+    "ANY",
     "SUBSCRIBED",
     "USUAL",
-    "behaving",
     "exceptions",
     "failing_or_not",
+    "filled",
     "in_turn",
+    "interruptions",
+    "many_callers",
     "of",
     "one_caller",
+    "planning",
 ]
 
 
-USUAL = (cast.Placed, cast.Priced, cast.Paid)
+USUAL: Final = (events.Placed, events.Priced, events.Paid)
+SUBSCRIBED: Final = tuple(kind for kind, roles in ROLES.items() if roles and kind is not events.Marker)
+ANY: Final = (*USUAL, *USUAL, *events.ODD, events.Shipped, events.ShippedByCaravan, events.ShippedBothWays)
+"""The types of most scenarios: usual ones as often as unusual ones."""
 
-
-SUBSCRIBED = (*USUAL, cast.Shipped, cast.ShippedAbroad, cast.ShippedByAir, cast.Described)
+_PLANNED_ROLES: Final = 4
+"""Of a type with more handlers than this, only some have plans in one scenario."""
 
 
 def exceptions(role: str) -> st.SearchStrategy[str]:
-    """What a handler raises. A future cannot carry StopIteration, and an ``async def`` cannot raise it."""
-    usual = ("ValueError", "KeyError", "Exception", "TimeoutError", "Awkward")
-    return st.sampled_from(usual if is_async(role) else (*usual, "StopIteration"))
+    """Exceptions that a handler raises. A future cannot carry some of them, and an ``async def`` cannot raise them."""
+    named = [*FAILURES.items(), *LOOK_ALIKES.items(), *PERMANENT.items()]
+    return st.sampled_from([name for name, failure in named if failure.everywhere or _is_plain(role)])
+
+
+def interruptions(role: str, *, needs_loop: bool) -> st.SearchStrategy[str]:
+    """Exceptions that are no ``Exception``.
+
+    Where handlers share the suite's own loop, an awaited handler that raised ``KeyboardInterrupt`` would end that loop,
+    as asyncio has it; there, only the others are drawn for it.
+    """
+    anything = _is_plain(role) or not needs_loop
+    return st.sampled_from([name for name, failure in INTERRUPTIONS.items() if failure.everywhere or anything])
+
+
+def _is_plain(role: str) -> bool:
+    return not is_async(role) and not is_awaitable(role)
 
 
 def one_caller(
-    events: st.SearchStrategy[Planned], *, least: int = 1, most: int = 4, **given: Any
-) -> st.SearchStrategy[Script]:
+    plans: st.SearchStrategy[EventPlan], *, least: int = 1, most: int = 4, **given: Any
+) -> st.SearchStrategy[Scenario]:
     return st.builds(
-        lambda drawn, inside: Script(tuple(drawn), (in_turn(len(drawn)),), inside_loop=inside, **given),
-        st.lists(events, min_size=least, max_size=most),
+        lambda drawn, inside: Scenario(tuple(drawn), (in_turn(len(drawn)),), inside_loop=inside, **given),
+        st.lists(plans, min_size=least, max_size=most),
         st.booleans(),
     )
 
@@ -50,23 +82,62 @@ def in_turn(count: int, first: int = 0) -> Caller:
     return Caller(tuple(Dispatch(number) for number in range(first, first + count)))
 
 
-def of(kinds: tuple[type[DomainEvent], ...], **behaviours: Any) -> st.SearchStrategy[Planned]:
-    return st.sampled_from(kinds).map(lambda kind: Planned(kind, behaviours=behaviours))
+def many_callers(
+    drawn: Sequence[Sequence[EventPlan]], *, threads: Sequence[bool] | None = None
+) -> tuple[tuple[EventPlan, ...], list[Caller]]:
+    """Callers who each dispatch some events, in threads unless it is said otherwise."""
+    callers, first = [], 0
+    for number, one in enumerate(drawn):
+        callers.append(Caller(in_turn(len(one), first).steps, thread=threads is None or threads[number]))
+        first += len(one)
+    return tuple(plan for one in drawn for plan in one), callers
 
 
-def behaving(
-    kinds: tuple[type[DomainEvent], ...], behaviour: Callable[[str], st.SearchStrategy[Behaviour]]
-) -> st.SearchStrategy[Planned]:
-    """An event whose handlers each behave as drawn."""
+def of(kinds: Sequence[type[DomainEvent]], **handlers: HandlerPlan) -> st.SearchStrategy[EventPlan]:
+    """Events of these types whose handlers succeed, or do as they are told."""
+    return st.sampled_from(kinds).map(lambda kind: EventPlan(kind, handlers=handlers))
 
-    def planned(kind: type[DomainEvent]) -> st.SearchStrategy[Planned]:
-        return st.fixed_dictionaries({role: behaviour(role) for role in ROLES[kind]}).map(
-            lambda behaviours: Planned(kind, behaviours=behaviours)
+
+def planning(
+    kinds: Sequence[type[DomainEvent]], handler: Callable[[str], st.SearchStrategy[HandlerPlan]]
+) -> st.SearchStrategy[EventPlan]:
+    """An event whose handlers each do as is drawn."""
+
+    def planned(kind: type[DomainEvent]) -> st.SearchStrategy[EventPlan]:
+        roles = ROLES[kind]
+        if len(roles) <= _PLANNED_ROLES:
+            groups = [roles]
+        else:
+            groups = [roles[first::step] for step in (3, 5) for first in range(step)]
+        return st.sampled_from(groups).flatmap(
+            lambda group: st.fixed_dictionaries({role: handler(role) for role in group}).map(
+                lambda plans: EventPlan(kind, handlers=plans)
+            )
         )
 
     return st.one_of([planned(kind) for kind in kinds])
 
 
-def failing_or_not(setting: Setting) -> Callable[[str], st.SearchStrategy[Behaviour]]:
-    fails = st.sampled_from([0, ALWAYS, *range(1, min(setting.guarantees.retries, 2) + 1)])
-    return lambda role: st.builds(Behaviour, fails=fails, how=exceptions(role))
+def failing_or_not(traits: Traits) -> Callable[[str], st.SearchStrategy[HandlerPlan]]:
+    fails = st.sampled_from([0, ALWAYS, *range(1, min(traits.guarantees.retries, 2) + 1)])
+    return lambda role: st.builds(HandlerPlan, fails=fails, how=exceptions(role), returns=st.booleans())
+
+
+def filled(scenarios: st.SearchStrategy[Scenario]) -> st.SearchStrategy[Scenario]:
+    """The same scenarios, with content in their events."""
+    content = st.sampled_from([{}, *ROUND_NUMBERS, *CONTENTS])
+    return st.builds(_fill, scenarios, st.lists(content, min_size=2, max_size=2))
+
+
+def _fill(scenario: Scenario, contents: list[dict[str, Any]]) -> Scenario:
+    plans = tuple(_filled(plan, contents, number) for number, plan in enumerate(scenario.events))
+    return replace(scenario, events=plans)
+
+
+def _filled(plan: EventPlan, contents: list[dict[str, Any]], number: int) -> EventPlan:
+    values = plan.values or contents[number % len(contents)]
+    handlers = {
+        role: replace(each, spawns=tuple(_filled(child, contents, number + 1) for child in each.spawns))
+        for role, each in plan.handlers.items()
+    }
+    return replace(plan, values=values, handlers=handlers)

@@ -1,4 +1,4 @@
-"""Scripts in which nothing goes wrong, and scripts with what no dispatcher may take."""
+"""Scenarios in which nothing goes wrong, and scenarios with inputs that no dispatcher may take."""
 
 from __future__ import annotations
 
@@ -6,66 +6,54 @@ from datetime import datetime, timedelta, timezone
 
 from hypothesis import strategies as st
 
-from eventpact_contracts.scenarios import cast
-from eventpact_contracts.scenarios.invalid import IMPOSSIBLE, JUNK
-from eventpact_contracts.scenarios.scenario import Behaviour, Caller, Dispatch, DispatchJunk, Planned, Script, Setting
-from eventpact_contracts.scenarios.strategies.parts import SUBSCRIBED, behaving, in_turn, of, one_caller
+from eventpact_contracts.scenarios import events
+from eventpact_contracts.scenarios.events import FAMILY, UNSUBSCRIBED
+from eventpact_contracts.scenarios.invalid import ASYNC_REGISTRATION, INVALID_REGISTRATIONS, NON_EVENTS
+from eventpact_contracts.scenarios.scenario import (
+    Caller,
+    Dispatch,
+    DispatchNonEvent,
+    EventPlan,
+    HandlerPlan,
+    Scenario,
+    Traits,
+)
+from eventpact_contracts.scenarios.strategies.parts import ANY, SUBSCRIBED, in_turn, of, one_caller, planning
+from eventpact_contracts.scenarios.values import TEXTS
 
-__all__ = [
-    "both_kinds",
-    "family",
-    "impossible",
-    "junk",
-    "quiet",
-    "rich",
-    "unsubscribed",
-]
+__all__ = ["invalid", "kinds_of_handlers", "non_events", "quiet", "relatives", "rich"]
 
 
-def quiet(setting: Setting) -> st.SearchStrategy[Script]:  # noqa: ARG001 - strategies share one signature
+def quiet(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001 - strategies share one signature
     """One caller, and nothing goes wrong."""
-    return one_caller(of(SUBSCRIBED))
+    return one_caller(of((*SUBSCRIBED, *UNSUBSCRIBED)), most=6)
 
 
-def family(setting: Setting) -> st.SearchStrategy[Script]:  # noqa: ARG001
-    """Events of related types."""
-    return one_caller(of((cast.Shipped, cast.ShippedAbroad, cast.ShippedByAir, cast.ShippedByMule)))
+def relatives(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
+    """Events of related types, and events without a handler."""
+    return one_caller(of((*FAMILY, *FAMILY, events.Noted, events.AnotherPlaced, events.Placed)), most=5)
 
 
-def unsubscribed(setting: Setting) -> st.SearchStrategy[Script]:  # noqa: ARG001
-    """Events without a handler, among others."""
-    return st.builds(
-        lambda before, lonely, after, inside: Script(
-            (*before, lonely, *after), (in_turn(len(before) + 1 + len(after)),), inside_loop=inside
-        ),
-        st.lists(of(SUBSCRIBED), max_size=1),
-        of((cast.Noted, cast.ShippedByMule)),
-        st.lists(of((*SUBSCRIBED, cast.Noted)), max_size=1),
-        st.booleans(),
-    )
+def kinds_of_handlers(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
+    """Handlers of every kind, which give way now and then, and return what means nothing."""
+    plans = st.builds(HandlerPlan, pauses=st.sampled_from([0, 0, 1, 2, 30]), returns=st.booleans(), spawns=st.just(()))
+    return one_caller(planning((events.Paid, events.Shipped, *events.ODD), lambda _: plans), most=3)
 
 
-def both_kinds(setting: Setting) -> st.SearchStrategy[Script]:  # noqa: ARG001
-    """Events that have handlers of both kinds; the async ones give way up to twice."""
-    return one_caller(
-        behaving((cast.Paid, cast.Shipped), lambda _: st.builds(Behaviour, pauses=st.integers(0, 2))), most=2
-    )
+def rich(traits: Traits) -> st.SearchStrategy[Scenario]:
+    """Events with any values, also where an attempt comes after one that failed."""
+    return one_caller(_described(traits), most=2)
 
 
-def rich(setting: Setting) -> st.SearchStrategy[Script]:  # noqa: ARG001
-    """Events with any values."""
-    return one_caller(_described(), most=2)
-
-
-def _described() -> st.SearchStrategy[Planned]:
-    text = st.text(st.characters(), max_size=20)
+def _described(traits: Traits) -> st.SearchStrategy[EventPlan]:
+    text = st.sampled_from(TEXTS) | st.text(st.characters(), max_size=20)
     integers = st.integers() | st.integers(-(2**13_900), 2**13_900)
     decimals = st.decimals(allow_nan=False)
     zones = st.timedeltas(timedelta(hours=-23, minutes=-59), timedelta(hours=23, minutes=59)).map(
         lambda offset: timezone(timedelta(minutes=offset // timedelta(minutes=1)))
     )
     moments = st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31), timezones=zones)  # noqa: DTZ001 - zones are drawn
-    points = st.builds(cast.Point, x=integers, label=text, at=st.none() | moments)
+    points = st.builds(events.Point, x=integers, label=text, at=st.none() | moments)
     values = {
         "number": integers,
         "text": text,
@@ -75,7 +63,7 @@ def _described() -> st.SearchStrategy[Planned]:
         "at": moments,
         "day": st.dates(),
         "key": st.uuids(),
-        "size": st.sampled_from(cast.Size),
+        "size": st.sampled_from(events.Size),
         "several": st.lists(text, max_size=3).map(tuple),
         "pair": st.tuples(integers, decimals),
         "point": points,
@@ -84,22 +72,44 @@ def _described() -> st.SearchStrategy[Planned]:
         "maybe_point": st.none() | points,
         "occurred_at": moments,
     }
-    return st.fixed_dictionaries({}, optional=values).map(lambda drawn: Planned(cast.Described, values=drawn))
-
-
-def junk(setting: Setting) -> st.SearchStrategy[Script]:  # noqa: ARG001
-    """What is no event, beside events."""
+    fails = st.sampled_from([{}, {}, {"plain": HandlerPlan(fails=min(1, traits.guarantees.retries))}])
     return st.builds(
-        lambda wrong, inside: Script(
-            (Planned(cast.Placed),),
-            (Caller((*(DispatchJunk(number) for number in wrong), Dispatch(0))),),
+        lambda drawn, handlers: EventPlan(events.Described, values=drawn, handlers=handlers),
+        st.fixed_dictionaries({}, optional=values),
+        fails,
+    )
+
+
+def non_events(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
+    """Objects that are no events, beside events."""
+    return st.builds(
+        lambda kind, wrong, inside: Scenario(
+            (EventPlan(kind),),
+            (Caller((Dispatch(0), *(DispatchNonEvent(number) for number in wrong), Dispatch(0))),),
             inside_loop=inside,
         ),
-        st.lists(st.integers(0, len(JUNK) - 1), min_size=1, max_size=4),
+        st.sampled_from(ANY),
+        st.lists(st.integers(0, len(NON_EVENTS) - 1), min_size=1, max_size=4),
         st.booleans(),
     )
 
 
-def impossible(setting: Setting) -> st.SearchStrategy[Script]:  # noqa: ARG001
+def invalid(traits: Traits) -> st.SearchStrategy[Scenario]:
     """A registration that cannot be."""
-    return st.sampled_from(IMPOSSIBLE).map(lambda wrong: Script(impossible=wrong))
+    every = INVALID_REGISTRATIONS if traits.async_handlers else (*INVALID_REGISTRATIONS, ASYNC_REGISTRATION)
+    return st.sampled_from(every).map(lambda wrong: Scenario(registration=wrong))
+
+
+def every_invalid(traits: Traits) -> tuple[Scenario, ...]:
+    """Each of them once."""
+    every = INVALID_REGISTRATIONS if traits.async_handlers else (*INVALID_REGISTRATIONS, ASYNC_REGISTRATION)
+    return tuple(Scenario(registration=wrong) for wrong in every)
+
+
+def every_non_event(traits: Traits) -> tuple[Scenario, ...]:  # noqa: ARG001
+    """Each object that is no event, before the dispatcher has seen any event."""
+    numbers = range(len(NON_EVENTS))
+    return (
+        Scenario((EventPlan(events.Placed),), (Caller((*map(DispatchNonEvent, numbers), *in_turn(1).steps)),)),
+        Scenario((), (Caller(tuple(map(DispatchNonEvent, numbers))),), inside_loop=True),
+    )

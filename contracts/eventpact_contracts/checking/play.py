@@ -1,0 +1,346 @@
+"""Plays fixed scenarios and families of drawn ones over a subject, and lets every law judge every trace."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+from zlib import crc32
+
+import hypothesis
+from hypothesis import HealthCheck, Phase, given
+from hypothesis.errors import HypothesisException
+
+from eventpact_contracts.checking.evidence import Evidence, LawCheck
+from eventpact_contracts.checking.outcomes import Violation
+from eventpact_contracts.checking.shrink import shrunk
+from eventpact_contracts.driver.session import Run, run_scenario
+from eventpact_contracts.driver.trace import Kind, Trace
+from eventpact_contracts.laws import Law
+from eventpact_contracts.laws.view import TraceView
+from eventpact_contracts.scenarios.events import Paid
+from eventpact_contracts.scenarios.families import FAMILIES, Family
+from eventpact_contracts.scenarios.scenario import Caller, EventPlan, Scenario
+from eventpact_contracts.scenarios.schedule import Schedule
+from eventpact_contracts.scenarios.strategies.parts import in_turn
+from eventpact_contracts.subjects.subject import CouldNotRunError, Subject
+
+__all__ = ["CRASHES", "FIXED", "families_of", "play"]
+
+FIXED: Final = "fixed scenarios"
+CRASHES: Final = "crashes"
+
+_SLOW_SECONDS: Final = 0.05
+"""A dispatcher that takes longer to open and close is opened once for many scenarios."""
+
+_MIN_EXAMPLES: Final = 10
+"""So many examples of a family there are at least, however long they take."""
+
+_SHRINK_SECONDS: Final = 3.0
+"""Spent on making one counterexample smaller."""
+
+_SHRINK_ALL_SECONDS: Final = 8.0
+_MIN_PATIENCE_SECONDS: Final = 0.15
+_MIN_CONFIRMING_SECONDS: Final = 1.0
+_REPEATS: Final = 2
+_MAX_VAIN_RUNS: Final = 4
+"""A family in which so many runs waited in vain has shown what it can."""
+
+Progress = Callable[[str, int, int], object]
+
+
+class _Enough(BaseException):
+    """Stop, wherever Hypothesis is. No ``Exception``, because those are counterexamples to it."""
+
+
+def families_of(laws: Iterable[Law]) -> tuple[str, ...]:
+    """The names of everything that has to be played for these laws."""
+    laws = tuple(laws)
+    named = {name for law in laws for name in law.families}
+    crashes = [CRASHES] if any(law.processes for law in laws) else []
+    return (FIXED, *(name for name in FAMILIES if name in named), *crashes)
+
+
+def play(
+    laws: Sequence[Law],
+    hooks: Any,
+    *,
+    examples: int = 100,
+    seed: int = 0,
+    seconds: float = 60.0,
+    only: Iterable[str] | None = None,
+    progress: Progress | None = None,
+) -> Evidence:
+    """Play what these laws need, or only parts of it, and return the findings.
+
+    Whatever is opened is closed before it returns. No part is begun after ``seconds``.
+
+    Raises:
+        CouldNotRunError: a hook is missing, or no dispatcher could be opened.
+    """
+    subject = Subject.of(hooks)
+    with ExitStack() as stack:
+        subject.keeper = stack
+        return _Player(laws, subject, examples, seed, seconds).play(only, progress)
+
+
+class _Player:
+    def __init__(self, laws: Sequence[Law], subject: Subject, examples: int, seed: int, seconds: float) -> None:
+        self._laws = [law for law in laws if not law.processes]
+        self._crashes = [law for law in laws if law.processes]
+        self._subject = subject
+        self._examples, self._seed = examples, seed
+        self._started = time.monotonic()
+        self._deadline = self._started + 0.85 * seconds
+        self._evidence = Evidence({law.id: LawCheck() for law in laws})
+        self._found: dict[str, tuple[Scenario, Violation]] = {}
+        self._vain_runs = 0
+        self._confirmed_loss = False
+
+    def play(self, only: Iterable[str] | None, progress: Progress | None) -> Evidence:
+        names = families_of((*self._laws, *self._crashes))
+        names = tuple(name for name in names if only is None or name in set(only))
+        if self._laws:
+            self._warm_up()
+        for number, name in enumerate(names):
+            if progress is not None:
+                progress(name, number, len(names))
+            if name == CRASHES:
+                continue
+            if time.monotonic() > self._deadline:
+                self._stop()
+                break
+            if name == FIXED:
+                self._play_fixed()
+            else:
+                self._play_family(FAMILIES[name])
+        self._shrink()
+        if CRASHES in names:
+            self._subject.keeper.close()
+            self._play_crashes()
+        for law in self._laws:
+            if law.id in self._found:
+                scenario, violation = self._found[law.id]
+                self._check(law).violation, self._check(law).scenario = violation, repr(scenario)
+        self._evidence.seconds = time.monotonic() - self._started
+        return self._evidence
+
+    def _check(self, law: Law) -> LawCheck:
+        return self._evidence.laws[law.id]
+
+    def _stop(self) -> None:
+        seconds = time.monotonic() - self._started
+        said = f"the run was stopped after {seconds:.0f} s"
+        if self._evidence.waited > seconds / 3:
+            said += (
+                f", {self._evidence.waited:.0f} s of which it waited in vain for what was accepted; if it only needs"
+                " longer, raise settle_timeout, and if it never comes, lower it"
+            )
+        self._evidence.stopped = said
+
+    # -- what is played -----------------------------------------------------------------------------------------------
+
+    def _play_fixed(self) -> None:
+        done: list[Scenario] = []
+        for law in self._laws:
+            started = time.monotonic()
+            for scenario in law.fixed(self._subject.traits):
+                if time.monotonic() > self._deadline:
+                    self._stop()
+                    return
+                if scenario not in done and not self._cannot_tell_more():
+                    done.append(scenario)
+                    self._try(scenario)
+            self._check(law).seconds += time.monotonic() - started
+
+    def _cannot_tell_more(self) -> bool:
+        return len(self._found) == len(self._laws)
+
+    def _play_family(self, family: Family) -> None:
+        count = max(3, round(self._examples * family.share))
+        fewest = min(count, _MIN_EXAMPLES)
+        started, played, vain = time.monotonic(), 0, self._vain_runs
+        enough = started + max(0.05, family.seconds * self._examples / 100)
+
+        @hypothesis.seed(self._seed + crc32(family.name.encode()))
+        @hypothesis.settings(
+            max_examples=count,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate],
+            print_blob=False,
+            verbosity=hypothesis.Verbosity.quiet,
+        )
+        @given(family.scenarios(self._subject.traits))
+        def each(scenario: Scenario) -> None:
+            nonlocal played
+            now = time.monotonic()
+            if now > self._deadline or self._cannot_tell_more() or self._vain_runs - vain >= _MAX_VAIN_RUNS:
+                raise _Enough
+            if now > enough and played >= fewest:
+                raise _Enough
+            played += 1
+            self._try(scenario)
+
+        try:
+            each()
+        except _Enough:
+            pass
+        except HypothesisException as error:
+            raise CouldNotRunError(f"Hypothesis could not draw scenarios: {error}") from error
+        concerned = [law for law in self._laws if family.name in law.families]
+        for law in concerned:
+            self._check(law).seconds += (time.monotonic() - started) / len(concerned)
+
+    def _play_crashes(self) -> None:
+        from eventpact_contracts.crash.crashes import check_crashes  # its processes need none of the rest
+
+        for law in self._crashes:
+            started = time.monotonic()
+            try:
+                self._evidence.laws[law.id] = check_crashes(
+                    law, self._subject, examples=self._examples, seed=self._seed
+                )
+            except CouldNotRunError as error:
+                self._check(law).failure = str(error)
+            self._check(law).seconds = time.monotonic() - started
+
+    def _warm_up(self) -> None:
+        """Open a dispatcher some times: what is started for good is started now, and how long it takes is known."""
+        subject = self._subject
+        idle = Scenario(callers=(Caller(()),))
+        started = time.monotonic()
+        run_scenario(subject, idle, subject.settle_timeout)
+        subject.slow = not subject.needs_loop and time.monotonic() - started > _SLOW_SECONDS
+        paces = []
+        for _ in range(3):
+            subject.longest = 0.0
+            run_scenario(subject, idle, subject.settle_timeout)
+            paces.append(subject.longest)
+        subject.pace = max(1e-6, min(paces))
+        if subject.needs_loop:
+            scheduled = Scenario((EventPlan(Paid),), (in_turn(1),), schedule=Schedule(), close=True)
+            subject.schedulable = not run_scenario(subject, scenario=scheduled, patience=1.0).unfinished
+
+    # -- judging ------------------------------------------------------------------------------------------------------
+
+    def _try(self, scenario: Scenario) -> None:
+        if scenario.unavailable and not self._subject.can_be_unavailable:
+            return
+        hurried = self._vain_runs > 0
+        run = self._run(scenario, self._short_patience() if hurried else self._subject.settle_timeout)
+        self._take_down(scenario, run)
+        if run.excused:
+            return
+        faults = self._judged(TraceView(run.trace))
+        if run.unfinished and not faults:
+            self._not_finished(scenario, run)
+        if not faults:
+            return
+        if hurried and any(run.trace.of(Kind.OVERDUE)):
+            # It may only have been slower than it was waited for.
+            confirming = self._run(scenario, self._confirming_patience())
+            self._confirmed_loss = True
+            again = self._judged(TraceView(confirming.trace))
+            faults = {law_id: violation for law_id, violation in again.items() if law_id in faults}
+        for law_id, violation in faults.items():
+            if violation.timed and not self._seen_again(law_id, scenario, violation):
+                continue
+            self._found[law_id] = scenario, violation
+
+    def _run(self, scenario: Scenario, patience: float) -> Run:
+        run = run_scenario(self._subject, scenario, patience)
+        self._evidence.waited += sum(entry.timeout or 0.0 for entry in run.trace.of(Kind.OVERDUE))
+        return run
+
+    def _short_patience(self) -> float:
+        return min(self._subject.settle_timeout, max(_MIN_PATIENCE_SECONDS, 5 * self._subject.longest))
+
+    def _confirming_patience(self) -> float:
+        """The full patience once; afterwards it is known that this dispatcher loses things."""
+        if not self._confirmed_loss:
+            return self._subject.settle_timeout
+        return min(self._subject.settle_timeout, max(_MIN_CONFIRMING_SECONDS, 10 * self._subject.longest))
+
+    def _take_down(self, scenario: Scenario, run: Run) -> None:
+        """Note what a run showed besides violations."""
+        evidence = self._evidence
+        evidence.played += 1
+        self._vain_runs += bool(run.unfinished) or any(run.trace.of(Kind.OVERDUE))
+        for entry in run.trace.of(Kind.RAISED, Kind.REFUSED):
+            if "DispatcherClosedError" not in entry.exception and (entry.event_type or not entry.event):
+                evidence.raised[f"{entry.exception[0]}: {entry.note}"[:300]] += 1
+        if scenario.hindrance and not any(run.trace.of(Kind.REFUSED)):
+            evidence.withstood[scenario.hindrance] = None
+
+    def _judged(self, view: TraceView) -> dict[str, Violation]:
+        """The violations of laws that are not known to be violated."""
+        found = {}
+        for law in self._laws:
+            if law.id in self._found:
+                continue
+            check = self._check(law)
+            seen = law.observations(view)
+            check.observations += seen
+            check.examples += bool(seen)
+            if law.likeness is not None:
+                check.likenesses += law.likeness(view)
+            if violation := self._violation(law, view):
+                found[law.id] = violation
+        return found
+
+    def _violation(self, law: Law, view: TraceView) -> Violation | None:
+        """How the trace breaks a promise. A law that is not promised is only seen to be absent."""
+        violation = law.judge(view)
+        if law.promised(self._subject.guarantees):
+            return violation
+        check = self._check(law)
+        if law.witness is None:
+            check.absent = check.absent or (violation.message if violation else None)
+            return None
+        if violation is None:
+            check.absent = check.absent or law.witness(view)
+        return violation
+
+    def _seen_again(self, law_id: str, scenario: Scenario, violation: Violation) -> bool:
+        """Return whether a violation does not rest on a moment's delay."""
+        law = next(law for law in self._laws if law.id == law_id)
+        traces: list[Trace] = [violation.trace]
+        for _ in range(_REPEATS):
+            traces.append(self._run(scenario, self._subject.settle_timeout).trace)
+            if law.judge(traces[-1]) is None:
+                return False
+        together = tuple(entry for trace in traces for entry in trace)
+        return law.judge(replace(violation.trace, entries=together)) is not None
+
+    def _not_finished(self, scenario: Scenario, run: Run) -> None:
+        """A scenario that did not come to its end lets no law pass that needs it, unless another run convicts it."""
+        family = next((law for law in self._laws if scenario in law.fixed(self._subject.traits)), None)
+        for law in [family] if family else self._laws:
+            check = self._check(law)
+            check.failure = check.failure or f"{run.unfinished}\nUntil then:\n{run.trace}"
+
+    def _shrink(self) -> None:
+        deadline = time.monotonic() + _SHRINK_ALL_SECONDS
+        for law in self._laws:
+            if law.id not in self._found or time.monotonic() > deadline:
+                continue
+            scenario, violation = self._found[law.id]
+            if violation.timed:
+                continue
+            breaks = partial(self._breaks, law)
+            seconds = min(_SHRINK_SECONDS, deadline - time.monotonic())
+            smaller = shrunk(scenario, breaks, seconds)
+            if smaller is scenario:
+                continue
+            again = law.judge(self._run(smaller, self._confirming_patience()).trace)
+            if again is not None:
+                self._found[law.id] = smaller, again
+
+    def _breaks(self, law: Law, scenario: Scenario) -> bool:
+        violation = law.judge(self._run(scenario, self._short_patience()).trace)
+        return violation is not None and not violation.timed

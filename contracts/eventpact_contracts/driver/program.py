@@ -1,0 +1,298 @@
+"""The program of a run's handlers: what each does with an event, and what dispatching one comes to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from typing import Any, Final
+from uuid import uuid4
+
+from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError, EventDispatcher, FailedDelivery
+from eventpact.domain.events import DomainEvent
+from eventpact_contracts.driver.fingerprints import fingerprint, names_of
+from eventpact_contracts.driver.gates import Delay, Gate, Obstacle, Pause
+from eventpact_contracts.driver.recorder import Recorder, id_of
+from eventpact_contracts.driver.trace import Kind
+from eventpact_contracts.scenarios.events import ROLES, Marker, label_of
+from eventpact_contracts.scenarios.failures import EVERY, text_of
+from eventpact_contracts.scenarios.scenario import ALWAYS, EventPlan, HandlerPlan
+
+__all__ = ["Program"]
+
+_REPEATS: Final = 4
+"""How often an event is dispatched again that an engine leaves in doubt, as a careful caller would."""
+
+_NOTHING: Final = HandlerPlan()
+_MEANINGLESS: Final[tuple[object, ...]] = (
+    False,
+    True,
+    0,
+    "done",
+    ValueError("returned, not raised"),
+    [],
+    {"ok": False},
+)
+"""Values that a handler may return, and that mean nothing."""
+
+
+class Program:
+    """Plays the plans of events. Every method may be called on any thread.
+
+    Attributes:
+        recorder: the record of this run.
+        dispatcher: where handlers dispatch to.
+        doubtful: the events that an engine left in doubt, with their callers.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        *,
+        bound: float = 2.0,
+        retries: int = 0,
+        sink_raises: str = "",
+        repeats: bool = True,
+        claim: Callable[[str], object] = str,
+    ) -> None:
+        self.recorder = recorder
+        self.dispatcher: EventDispatcher | None = None
+        self.doubtful: list[tuple[DomainEvent, str]] = []
+        self._bound = bound
+        self._retries = retries
+        self._sink_raises = sink_raises
+        self._repeats = repeats
+        self._claim = claim
+        self._conditions = recorder.conditions
+        self._plans: dict[str, EventPlan] = {}
+        self._gates: dict[str, Gate] = {}
+        self._attempts: dict[tuple[str, str], int] = {}
+        self._fingerprints: dict[str, str] = {}
+        self._markers: dict[str, set[str]] = {}
+        self._failed_once = False
+        self._all_released = False
+
+    # -- dispatching --------------------------------------------------------------------------------------------------
+
+    def dispatch(self, plan: EventPlan, caller: str, cause: str = "", announce: Callable[[str], object] = str) -> None:
+        """Dispatch a new event of this plan and record the outcome; ``announce`` its ID before."""
+        event_id = uuid4()
+        event = plan.kind(**{**plan.values, "event_id": event_id})
+        known = str(event_id)
+        self._claim(known)
+        self._plans[known] = plan
+        self._fingerprints[known] = fingerprint(event)
+        announce(known)
+        self.dispatch_event(event, caller, cause)
+
+    def dispatch_event(self, event: DomainEvent, caller: str, cause: str = "") -> None:
+        """Dispatch an event, and again where the engine leaves it in doubt."""
+        known = str(event.event_id)
+        content = self._fingerprints[known]
+        for _ in range(1 + _REPEATS):
+            if not self._call(event, known, label_of(type(event)), caller, cause=cause, token=content):
+                return
+            if not self._repeats:
+                self.doubtful.append((event, caller))
+                return
+
+    def dispatch_non_event(self, label: str, thing: Any, caller: str) -> None:
+        """Dispatch an object that is no event."""
+        self._call(thing, f"non-event: {label}", "", caller, note=label)
+
+    def _call(
+        self, event: Any, known: str, kind: str, caller: str, *, cause: str = "", token: str = "", note: str = ""
+    ) -> bool:
+        """Call ``dispatch``; return whether it left the event in doubt."""
+        assert self.dispatcher is not None
+        about: dict[str, Any] = {"caller": caller, "event": known, "event_type": kind, "cause": cause}
+        self.recorder.write(Kind.DISPATCHED, **about, token=token, note=note)
+        interruption = None
+        in_doubt = False
+        try:
+            returned: object = self.dispatcher.dispatch(event)  # law R7 looks at it
+        except DispatchError as error:
+            in_doubt = isinstance(error, DispatchUncertainError)
+            ended: dict[str, Any] = {"kind": Kind.REFUSED, **_about(error), "bound": self._bound}
+        except Exception as error:  # noqa: BLE001 - recorded, for the laws to judge
+            ended = {"kind": Kind.RAISED, **_about(error)}
+        except BaseException as error:  # noqa: BLE001 - likewise
+            interruption = error
+            ended = {"kind": Kind.RAISED, **_about(error)}
+        else:
+            ended = {"kind": Kind.ACCEPTED, "note": "" if returned is None else ascii(returned)[:80]}
+            if hasattr(returned, "close") and asyncio.iscoroutine(returned):
+                returned.close()
+        self.recorder.write(**about, **ended)
+        if interruption is not None and cause:
+            raise interruption
+        return in_doubt
+
+    # -- holding ------------------------------------------------------------------------------------------------------
+
+    def release(self, event: str) -> None:
+        """Let the held handlers of this event go on."""
+        self.recorder.write(Kind.RELEASED, event=event, caller="suite")
+        self._gate(event).release()
+
+    def release_all(self) -> None:
+        """Let every held handler go on, now and from now on."""
+        with self._conditions.lock:
+            self._all_released = True
+            gates = list(self._gates.values())
+        for gate in gates:
+            gate.release()
+
+    def _gate(self, event: str) -> Gate:
+        with self._conditions.lock:
+            if event not in self._gates:
+                self._gates[event] = Gate()
+                if self._all_released:
+                    self._gates[event].release()
+            return self._gates[event]
+
+    def _hold(self, event: str, handler: str) -> Gate:
+        self.recorder.write(Kind.HELD, event=event, handler=handler)
+        return self._gate(event)
+
+    # -- closing ------------------------------------------------------------------------------------------------------
+
+    def closed(self, caller: str, undelivered: object, late: float) -> None:
+        """Record that ``aclose`` returned."""
+        several = undelivered if isinstance(undelivered, tuple | list) else ()
+        events = tuple(map(id_of, several))
+        changed = [e for e in several if self._fingerprints.get(id_of(e), fingerprint(e)) != fingerprint(e)]
+        note = "" if isinstance(undelivered, tuple) else ascii(undelivered)[:80]
+        if changed:
+            note = f"another {fingerprint(changed[0])}"
+        self.recorder.write(Kind.CLOSED, caller=caller, events=events, note=note, bound=late)
+
+    # -- handlers and the failure sink --------------------------------------------------------------------------------
+
+    def attempt(self, event: DomainEvent, handler: str) -> Generator[Obstacle, Any, object]:
+        """Run one attempt of a handler; return its value."""
+        known = id_of(event)
+        if known in self._markers:
+            yield from self._attempt_marker(known, handler)
+            return None
+        number = self._start(event, known, handler)
+        about: dict[str, Any] = {
+            "event": known,
+            "event_type": label_of(type(event)),
+            "handler": handler,
+            "attempt": number,
+        }
+        plan = self._plans.get(known)
+        todo = _plan_of(plan, handler)
+        raising = None
+        try:
+            for _ in range(todo.pauses):
+                yield Pause()
+            for child in _children(plan, todo, handler):
+                self.dispatch(child, handler, cause=known)
+            if todo.seconds:
+                self.recorder.write(Kind.HELD, event=known, handler=handler)
+                yield Delay(todo.seconds)
+            if todo.held:
+                yield self._hold(known, handler)
+            if todo.fails == ALWAYS or number <= todo.fails:
+                raising = EVERY[todo.how].make(f"{handler} attempt {number}")
+                raise raising
+        except BaseException as error:
+            self._failed_once = True
+            self.recorder.write(Kind.FAILED, **about, **_about(error), imposed=error is not raising)
+            raise
+        self.recorder.write(Kind.SUCCEEDED, **about)
+        return _MEANINGLESS[number_of(known) % len(_MEANINGLESS)] if todo.returns else None
+
+    def _start(self, event: DomainEvent, known: str, handler: str) -> int:
+        with self._conditions.lock:
+            delivery = known, handler
+            self._attempts[delivery] = number = self._attempts.get(delivery, 0) + 1
+            self.recorder.write(
+                Kind.STARTED,
+                event=known,
+                event_type=label_of(type(event)),
+                handler=handler,
+                attempt=number,
+                token=fingerprint(event),
+            )
+            return number
+
+    def reported(self, failed: FailedDelivery, name_of: Callable[[object, object], str]) -> None:
+        """Record a call of the failure sink; ``name_of`` tells the handler's name, if it is one of the suite's."""
+        event, exception = getattr(failed, "event", None), getattr(failed, "exception", None)
+        known, handler = id_of(event), name_of(getattr(failed, "handler", None), event)
+        if known in self._markers:
+            self._passed(known, handler)
+            return
+        with self._conditions.lock:
+            self.recorder.write(
+                Kind.REPORTED,
+                event=known,
+                handler=handler or ascii(getattr(failed, "handler", None))[:80],
+                token=fingerprint(event),
+                attempt=getattr(failed, "attempts", 0),
+                **(_about(exception) if isinstance(exception, BaseException) else {"note": ascii(exception)}),
+            )
+            # It is logged after this has raised, perhaps in a thread that nobody waits for otherwise.
+            self._conditions.unlogged = bool(self._sink_raises)
+        if _plan_of(self._plans.get(known), handler).report_held:
+            self._hold(known, "the failure sink").block()
+        if self._sink_raises:
+            raise EVERY[self._sink_raises].make("the failure sink itself failed")
+
+    # -- markers ------------------------------------------------------------------------------------------------------
+
+    def mark(self) -> Callable[[], bool] | None:
+        """Dispatch a marker behind all that was dispatched.
+
+        Returns:
+            A condition that holds when it has come through, or None if it was not accepted.
+        """
+        assert self.dispatcher is not None
+        marker = Marker()
+        known = str(marker.event_id)
+        self._claim(known)
+        passed = self._markers[known] = set()
+        try:
+            self.dispatcher.dispatch(marker)
+        except Exception:  # noqa: BLE001 - then there is no "afterwards" to wait for
+            return None
+        return lambda: len(passed) >= len(ROLES[Marker])
+
+    def _attempt_marker(self, known: str, handler: str) -> Generator[Obstacle, Any, None]:
+        """Fail as often as is allowed, where others failed: nothing that was put off can come after it."""
+        delivery = known, handler
+        self._attempts[delivery] = number = self._attempts.get(delivery, 0) + 1
+        yield Pause()
+        if self._failed_once and number <= self._retries:
+            raise ValueError(f"{handler} attempt {number}")
+        self._passed(known, handler)
+
+    def _passed(self, marker: str, handler: str) -> None:
+        with self._conditions.lock:
+            self._markers[marker].add(handler)
+            self._conditions.changed()
+
+
+def number_of(event: str) -> int:
+    """A number that is always the same for an event."""
+    return int(event[-4:], 16) if len(event) == 36 else 0
+
+
+def _about(error: BaseException) -> dict[str, Any]:
+    return {
+        "exception": names_of(error),
+        "note": text_of(error),
+        "interruption": not isinstance(error, Exception),
+    }
+
+
+def _plan_of(plan: EventPlan | None, handler: str) -> HandlerPlan:
+    return _NOTHING if plan is None else plan.handlers.get(handler.rpartition(".")[2], _NOTHING)
+
+
+def _children(plan: EventPlan | None, todo: HandlerPlan, handler: str) -> tuple[EventPlan, ...]:
+    if plan is not None and plan.chain and handler.rpartition(".")[2] == ROLES[plan.kind][0]:
+        return (*todo.spawns, EventPlan(plan.kind, values=plan.values, chain=plan.chain - 1))
+    return todo.spawns

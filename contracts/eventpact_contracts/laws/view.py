@@ -1,0 +1,337 @@
+"""The view that laws have of a trace: its calls, deliveries, attempts and reports, sorted out once for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from eventpact_contracts.driver.trace import Entry, Kind, Trace
+
+__all__ = ["Attempt", "Call", "Closing", "TraceView"]
+
+Delivery = tuple[str, str]
+"""An event, and a handler that is subscribed to its type."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One call of a handler: where in the trace it started, and where it ended, if it did."""
+
+    started: int
+    start: Entry
+    ended: int | None = None
+    end: Entry | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.end is not None and self.end.kind is Kind.SUCCEEDED
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended with an ``Exception``."""
+        return self.end is not None and self.end.kind is Kind.FAILED and not self.end.interruption
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it ended with something that is no ``Exception``."""
+        return self.end is not None and self.end.kind is Kind.FAILED and self.end.interruption
+
+    @property
+    def final(self) -> bool:
+        """Whether it ended with a failure after which there must be no other attempt."""
+        return self.failed and self.end is not None and "PermanentFailureError" in self.end.exception
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of ``dispatch``: where in the trace it began, and where and how it ended, if it did."""
+
+    began: int
+    start: Entry
+    ended: int | None = None
+    end: Entry | None = None
+
+    @property
+    def event(self) -> str:
+        return self.start.event
+
+    @property
+    def accepted(self) -> bool:
+        return self.end is not None and self.end.kind is Kind.ACCEPTED
+
+    @property
+    def refused(self) -> bool:
+        return self.end is not None and self.end.kind is Kind.REFUSED
+
+    @property
+    def raised(self) -> bool:
+        """Whether it raised something that is neither a ``DispatchError`` nor an interruption."""
+        return self.end is not None and self.end.kind is Kind.RAISED and not self.end.interruption
+
+    @property
+    def in_doubt(self) -> bool:
+        return self.refused and self.end is not None and "DispatchUncertainError" in self.end.exception
+
+    @property
+    def refused_as_closed(self) -> bool:
+        return self.refused and self.end is not None and "DispatcherClosedError" in self.end.exception
+
+    @property
+    def outcome(self) -> str:
+        """How it ended, in words."""
+        if self.end is None:
+            return "dispatch never returned"
+        if self.accepted:
+            return "dispatch accepted it"
+        return f"dispatch raised {self.end.exception[0]}: {self.end.note}"
+
+
+@dataclass(frozen=True)
+class Closing:
+    """One call of ``aclose``: where in the trace it began, and where and how it ended, if it did."""
+
+    began: int
+    start: Entry
+    ended: int | None = None
+    end: Entry | None = None
+
+
+@dataclass(frozen=True)
+class TraceView:
+    """A trace, sorted by what the laws ask."""
+
+    trace: Trace
+
+    # -- dispatching --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def calls(self) -> list[Call]:
+        """Each call of ``dispatch``, in order."""
+        open_calls: dict[tuple[str, str], list[int]] = {}
+        found: list[Call] = []
+        for index, entry in enumerate(self.trace.entries):
+            key = (entry.event, entry.caller)
+            if entry.kind is Kind.DISPATCHED:
+                open_calls.setdefault(key, []).append(len(found))
+                found.append(Call(index, entry))
+            elif entry.kind in (Kind.ACCEPTED, Kind.REFUSED, Kind.RAISED) and open_calls.get(key):
+                place = open_calls[key].pop(0)
+                found[place] = Call(found[place].began, found[place].start, index, entry)
+        return found
+
+    @cached_property
+    def calls_of(self) -> dict[str, list[Call]]:
+        """The calls of each event."""
+        found: dict[str, list[Call]] = {}
+        for call in self.calls:
+            found.setdefault(call.event, []).append(call)
+        return found
+
+    @cached_property
+    def types(self) -> dict[str, str]:
+        """The type of each event that was dispatched."""
+        return {entry.event: entry.event_type for entry in self.trace.of(Kind.DISPATCHED)}
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        return {entry.event: entry.token for entry in self.trace.of(Kind.DISPATCHED)}
+
+    @cached_property
+    def causes(self) -> dict[str, str]:
+        """The event whose handler dispatched each."""
+        return {entry.event: entry.cause for entry in self.trace.of(Kind.DISPATCHED)}
+
+    @cached_property
+    def accepted(self) -> dict[str, int]:
+        """How often each event was accepted, in order."""
+        counts: dict[str, int] = {}
+        for entry in self.trace.of(Kind.ACCEPTED):
+            counts[entry.event] = counts.get(entry.event, 0) + 1
+        return counts
+
+    def due(self, event: str) -> int:
+        """How often each handler may succeed with the event: once for each call that took it, or may have."""
+        return sum(call.accepted or call.in_doubt for call in self.calls_of.get(event, ()))
+
+    @cached_property
+    def roots(self) -> dict[str, str]:
+        """For each event, the one that an outermost caller dispatched and that it followed from."""
+        found: dict[str, str] = {}
+        for event in self.causes:
+            chain = [event]
+            while (cause := self.causes.get(chain[-1], "")) and cause not in found and len(chain) <= len(self.causes):
+                chain.append(cause)
+            root = found.get(cause, chain[-1])
+            found.update(dict.fromkeys(chain, root))
+        return found
+
+    def ancestors(self, event: str) -> list[str]:
+        """An event, the event whose handler dispatched it, and so on."""
+        chain = {event: None}
+        while (event := self.causes.get(event, "")) and event not in chain:
+            chain[event] = None
+        return list(chain)
+
+    def depth(self, event: str) -> int:
+        """How deep in a cascade an event is."""
+        return len(self.ancestors(event)) - 1
+
+    @cached_property
+    def callers(self) -> set[str]:
+        """The outermost callers."""
+        return {call.start.caller for call in self.calls if not call.start.cause}
+
+    # -- deliveries ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def deliveries(self) -> list[Delivery]:
+        """Each accepted event with each handler that is subscribed to its type."""
+        return [(event, handler) for event in self.accepted for handler in self.handlers_of(event)]
+
+    @cached_property
+    def _subscribed(self) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        for event_type, handler in self.trace.subscriptions:
+            found[event_type] = (*found.get(event_type, ()), handler)
+        return found
+
+    def handlers_of(self, event: str) -> tuple[str, ...]:
+        """The handlers that are subscribed to the exact type of an event."""
+        return self._subscribed.get(self.types.get(event, ""), ())
+
+    @cached_property
+    def attempts(self) -> dict[Delivery, list[Attempt]]:
+        """The attempts of each delivery, in order."""
+        found: dict[Delivery, list[Attempt]] = {}
+        for index, entry in enumerate(self.trace.entries):
+            if entry.kind is Kind.STARTED:
+                found.setdefault(entry.delivery, []).append(Attempt(index, entry))
+            elif entry.kind in (Kind.SUCCEEDED, Kind.FAILED):
+                several = found.get(entry.delivery, [])
+                for place, attempt in enumerate(several):
+                    if attempt.start.attempt == entry.attempt and attempt.end is None:
+                        several[place] = Attempt(attempt.started, attempt.start, index, entry)
+                        break
+        return found
+
+    @cached_property
+    def reports(self) -> dict[Delivery, list[tuple[int, Entry]]]:
+        """The reports of each delivery, with their places."""
+        found: dict[Delivery, list[tuple[int, Entry]]] = {}
+        for index, entry in enumerate(self.trace.entries):
+            if entry.kind is Kind.REPORTED:
+                found.setdefault(entry.delivery, []).append((index, entry))
+        return found
+
+    @cached_property
+    def strays(self) -> list[Entry]:
+        """Attempts with an event that nobody dispatched."""
+        return [entry for entry in self.trace.of(Kind.STARTED) if entry.event not in self.types]
+
+    @cached_property
+    def failures(self) -> list[Entry]:
+        """Attempts that ended with an ``Exception``."""
+        return [entry for entry in self.trace.of(Kind.FAILED) if not entry.interruption]
+
+    @cached_property
+    def interruptions(self) -> list[Entry]:
+        """Attempts that ended with something that is no ``Exception``."""
+        return [entry for entry in self.trace.of(Kind.FAILED) if entry.interruption]
+
+    @property
+    def allowed(self) -> int:
+        """How many attempts a delivery may have."""
+        return 1 + (self.trace.guarantees.retries if self.trace.guarantees else 0)
+
+    def has_failed(self, delivery: Delivery) -> bool:
+        """Return whether no other attempt may follow those that failed."""
+        attempts = self.attempts.get(delivery, [])
+        ended = [each for each in attempts if each.end is not None and not each.succeeded]
+        return any(each.final for each in ended) or len(ended) >= self.allowed
+
+    def is_settled(self, delivery: Delivery) -> bool:
+        """Return whether it succeeded, was reported, or failed as often as is allowed."""
+        attempts = self.attempts.get(delivery, [])
+        if any(attempt.succeeded for attempt in attempts) or delivery in self.reports:
+            return True
+        failed = [attempt for attempt in attempts if attempt.failed]
+        return any(attempt.final for attempt in failed) or len(failed) >= self.allowed
+
+    def unsettled_at(self, place: int) -> int:
+        """How many deliveries of events that dispatch was called with before are not settled there."""
+        count = 0
+        for call in self.calls:
+            if call.began >= place or (call.ended is not None and call.ended < place and not call.accepted):
+                continue
+            for handler in self.handlers_of(call.event):
+                attempts = self.attempts.get((call.event, handler), ())
+                ended = [a for a in attempts if a.ended is not None and a.ended < place]
+                reports = [i for i, _ in self.reports.get((call.event, handler), ()) if i < place]
+                settled = reports or any(a.succeeded or a.final for a in ended) or len(ended) >= self.allowed
+                count += not settled
+        return count
+
+    # -- closing ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def closings(self) -> list[Closing]:
+        """Each call of ``aclose``, in order."""
+        open_calls: dict[str, list[int]] = {}
+        found: list[Closing] = []
+        for index, entry in enumerate(self.trace.entries):
+            if entry.kind is Kind.CLOSING:
+                open_calls.setdefault(entry.caller, []).append(len(found))
+                found.append(Closing(index, entry))
+            elif self._ends_closing(entry) and open_calls.get(entry.caller):
+                place = open_calls[entry.caller].pop(0)
+                found[place] = Closing(found[place].began, found[place].start, index, entry)
+        return found
+
+    def _ends_closing(self, entry: Entry) -> bool:
+        return entry.kind in (Kind.CLOSED, Kind.OVERDUE) or (entry.kind is Kind.RAISED and not entry.event)
+
+    @cached_property
+    def closing(self) -> int | None:
+        """Where closing was asked for."""
+        return self.first(Kind.CLOSING)
+
+    @cached_property
+    def begun(self) -> int | None:
+        """Where closing had begun, at the latest."""
+        return self.first(Kind.BEGUN)
+
+    @cached_property
+    def closed(self) -> int | None:
+        """Where closing ended. Of several callers who close at the same time, the last to return tells."""
+        first = self.first(Kind.CLOSED)
+        if first is None:
+            return None
+        ends = [each.ended for each in self.closings if each.began < first and each.ended is not None]
+        return max((end for end in ends if self.trace.entries[end].kind is Kind.CLOSED), default=first)
+
+    @cached_property
+    def returned(self) -> list[str]:
+        """The events that ``aclose`` returned, all calls together."""
+        return [event for entry in self.trace.of(Kind.CLOSED) for event in entry.events]
+
+    # -- the run ------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the dispatcher was not closed, and nothing kept it from accepting."""
+        return self.closing is None and not self.trace.hindrance
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether ready tasks ran in the usual order. Law C3 judges the other traces."""
+        return not self.trace.schedule
+
+    def first(self, kind: Kind) -> int | None:
+        """Where the first entry of this kind is."""
+        return next((index for index, entry in enumerate(self.trace.entries) if entry.kind is kind), None)
+
+    def name(self, event: str) -> str:
+        """The event as the rendered trace calls it."""
+        label = self.trace.labels.get(event, event)
+        kind = self.types.get(event)
+        return f"{kind} {label}" if kind else label

@@ -1,0 +1,286 @@
+"""The event types of every scenario, and the handlers that each has.
+
+They never change, so an engine that is slow to start (a worker process, say) is started once. The plan of a handler is
+not in the handler, but looked up by the event's ID.
+
+The types are as various as those of real programs: deep and wide families, types without a handler, a type of the same
+name as another. So are the handlers: see :data:`ROLES` and :mod:`eventpact_contracts.driver.probes`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Final
+from uuid import UUID
+
+from eventpact.domain.events import DomainEvent
+
+__all__ = [
+    "FAMILY",
+    "ODD",
+    "ROLES",
+    "SHARED",
+    "UNSUBSCRIBED",
+    "AnotherPlaced",
+    "Counted",
+    "Crowded",
+    "Described",
+    "Marker",
+    "Mirrored",
+    "Noted",
+    "Odd",
+    "Paid",
+    "Placed",
+    "Point",
+    "Priced",
+    "Recorded",
+    "Returned",
+    "Shipped",
+    "ShippedAbroad",
+    "ShippedByAir",
+    "ShippedByMule",
+    "Signed",
+    "Size",
+    "is_async",
+    "label_of",
+]
+
+
+NIL: Final = UUID(int=0)
+
+
+class Size(Enum):
+    """A field's type."""
+
+    SMALL = 1
+    LARGE = "large"
+
+
+@dataclass(frozen=True)
+class Point:
+    """A field's type, nested in itself once."""
+
+    x: int
+    label: str
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Content(DomainEvent):
+    """Fields that may hold anything; see :mod:`eventpact_contracts.scenarios.values`."""
+
+    number: int = 0
+    text: str = ""
+    price: Decimal = Decimal(0)
+    ratio: float = 0.0
+    at: datetime | None = None
+    several: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed(_Content):
+    """One plain handler."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Priced(_Content):
+    """One async handler."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paid(_Content):
+    """Two handlers of each kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shipped(_Content):
+    """The head of a family, with handlers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShippedAbroad(Shipped):
+    """A subclass with a handler of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShippedOverseas(ShippedAbroad):
+    """A grandchild without a handler; both its ancestors have some."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShippedByAir(Shipped):
+    """Another subclass with a handler, the sibling of the first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShippedBothWays(ShippedAbroad, ShippedByAir):
+    """A child of two siblings, with a handler of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShippedByMule(Shipped):
+    """A subclass that has no handler, although its base class has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShippedByMuleTrain(ShippedByMule):
+    """A grandchild whose nearest ancestor with a handler is its grandparent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShippedByCaravan(ShippedByMuleTrain):
+    """A great-grandchild with a handler; between it and the head of the family nobody has any."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noted(_Content):
+    """No handler, and no relatives."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mirrored(_Content):
+    """Handlers that are equal to one another, two of each kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Odd(_Content):
+    """Handlers of every odd kind: falsy, empty, unhashable, callable, a list, with awaitables of several kinds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted(_Content):
+    """One handler, given by itself, that is falsy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signed(_Content):
+    """One handler, given by itself, that returns a coroutine from a plain ``handle``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crowded(_Content):
+    """Ten handlers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded(_Content):
+    """Shares its two handlers with :class:`Returned`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Returned(_Content):
+    """Shares its two handlers with :class:`Recorded`."""
+
+
+def _namesake() -> type[DomainEvent]:
+    @dataclass(frozen=True, kw_only=True)
+    class Placed(_Content):
+        """The same name as an event type with a handler, and no handler."""
+
+    return Placed
+
+
+AnotherPlaced: Final = _namesake()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marker(DomainEvent):
+    """Dispatched when everything else is over: when it has come through, nothing more is under way."""
+
+    number: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described(DomainEvent):
+    """A field of every kind."""
+
+    number: int = 0
+    text: str = ""
+    flag: bool = False
+    ratio: float = 0.0
+    price: Decimal = Decimal(0)
+    at: datetime = datetime(2000, 1, 1, tzinfo=UTC)
+    day: date = date(2000, 1, 1)
+    key: UUID = NIL
+    size: Size = Size.SMALL
+    several: tuple[str, ...] = ()
+    pair: tuple[int, Decimal] = (0, Decimal(0))
+    point: Point = Point(0, "")
+    points: tuple[Point, ...] = ()
+    maybe: int | None = None
+    maybe_point: Point | None = None
+
+
+ROLES: Final[dict[type[DomainEvent], tuple[str, ...]]] = {
+    # A subclass before its base, and others after theirs: the order of registration must not matter.
+    ShippedByCaravan: ("plain",),
+    Placed: ("plain",),
+    Priced: ("coroutine",),
+    Paid: ("plain", "coroutine", "plain_too", "coroutine_too"),
+    Shipped: ("plain", "coroutine"),
+    ShippedAbroad: ("plain",),
+    ShippedByAir: ("coroutine",),
+    ShippedBothWays: ("plain",),
+    Described: ("plain", "coroutine"),
+    Mirrored: ("plain_equal", "plain_equal_too", "coroutine_equal", "coroutine_equal_too"),
+    Odd: (
+        "plain_falsy",
+        "plain_empty",
+        "plain_unhashable",
+        "plain_callable",
+        "plain_list",
+        "plain_untouchable",
+        "plain_attribute",
+        "coroutine_falsy",
+        "coroutine_callable",
+        "awaitable",
+        "awaitable_object",
+        "awaitable_call",
+    ),
+    Counted: ("plain_falsy",),
+    Signed: ("awaitable",),
+    Crowded: tuple(f"{kind}_{number}" for number in range(5) for kind in ("plain", "coroutine")),
+    Recorded: ("plain_shared", "coroutine_shared"),
+    Returned: ("plain_shared", "coroutine_shared"),
+    Marker: ("plain", "coroutine"),
+}
+"""The handlers of each event type. A handler is called ``EventType.role``; the role begins with its kind."""
+
+SHARED: Final = (Recorded, Returned)
+"""The types that have their handlers in common."""
+
+FAMILY: Final = (
+    Shipped,
+    ShippedAbroad,
+    ShippedOverseas,
+    ShippedByAir,
+    ShippedBothWays,
+    ShippedByMule,
+    ShippedByMuleTrain,
+    ShippedByCaravan,
+)
+"""The types that are related."""
+
+UNSUBSCRIBED: Final = (Noted, AnotherPlaced, ShippedByMule, ShippedByMuleTrain, ShippedOverseas)
+"""The types that have no handler."""
+
+ODD: Final = (Mirrored, Odd, Counted, Signed, Crowded, Recorded, Returned)
+"""The types whose handlers are unusual."""
+
+
+def label_of(kind: type) -> str:
+    """The name of an event type in a trace: its own, except where two types share theirs."""
+    return "AnotherPlaced" if kind is AnotherPlaced else kind.__name__
+
+
+def is_async(handler: str) -> bool:
+    """Return whether the handler of this name is an ``async def``."""
+    return handler.rpartition(".")[2].startswith("coroutine")
+
+
+def is_awaitable(handler: str) -> bool:
+    """Return whether the handler of this name is a plain callable that returns an awaitable."""
+    return handler.rpartition(".")[2].startswith("awaitable")

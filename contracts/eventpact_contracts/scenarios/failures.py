@@ -1,0 +1,159 @@
+"""Exceptions that handlers and failure sinks raise, by name: usual ones, and those that careless code stumbles over."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from eventpact.domain.dispatcher import (
+    DispatcherClosedError,
+    DispatchError,
+    DispatchUncertainError,
+    PermanentFailureError,
+    RegistrationError,
+)
+
+__all__ = ["FAILURES", "INTERRUPTIONS", "LOOK_ALIKES", "Failure", "text_of"]
+
+
+class AwkwardError(Exception):
+    """An exception that cannot be made again from its message, which is all that some engines keep."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class UnspeakableError(Exception):
+    """An exception whose text cannot be had."""
+
+    def __str__(self) -> str:
+        raise ValueError("this exception has no text")
+
+    __repr__ = __str__
+
+
+class UnpicklableError(Exception):
+    """An exception that cannot cross processes."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.lock = threading.Lock()
+
+
+class FalsyError(Exception):
+    """An exception that is false."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+class EqualError(Exception):
+    """An exception that equals every other of its class."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, EqualError)
+
+    __hash__ = None  # type: ignore[assignment]  # as that of every class that says what equals it, and no more
+
+
+class NeverAgainError(PermanentFailureError):
+    """A subclass of the error that says not to try again."""
+
+
+class Abort(BaseException):
+    """A library's own interruption."""
+
+
+class Halt(KeyboardInterrupt):
+    """A library's own interruption that is a ``KeyboardInterrupt``."""
+
+
+_ALWAYS_THE_SAME: Final = ValueError("always the same exception")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A kind of exception.
+
+    Attributes:
+        make: makes one with this message.
+        everywhere: whether an ``async def`` may raise it, too, and a future carry it.
+    """
+
+    make: Callable[[str], BaseException]
+    everywhere: bool = True
+
+
+FAILURES: Final[dict[str, Failure]] = {
+    "ValueError": Failure(ValueError),
+    "KeyError": Failure(KeyError),
+    "Exception": Failure(Exception),
+    "TimeoutError": Failure(TimeoutError),
+    "TypeError": Failure(TypeError),
+    "AttributeError": Failure(AttributeError),
+    "AssertionError": Failure(AssertionError),
+    "NotImplementedError": Failure(NotImplementedError),
+    "RuntimeError": Failure(RuntimeError),
+    "OSError": Failure(lambda message: OSError(5, message)),
+    "Empty": Failure(queue.Empty),
+    "CancelledError of futures": Failure(concurrent.futures.CancelledError),
+    "Awkward": Failure(lambda message: AwkwardError(7, message)),
+    "unpicklable": Failure(UnpicklableError),
+    "falsy": Failure(FalsyError),
+    "equal": Failure(EqualError),
+    "without a text": Failure(lambda _: ValueError()),
+    "whose text raises": Failure(UnspeakableError),
+    "the same object": Failure(lambda _: _ALWAYS_THE_SAME),
+    "with odd text": Failure(lambda message: ValueError(f"{message} %s {{}} \0 \ud800 \U0001f600\r\n")),
+    "group": Failure(lambda message: ExceptionGroup(message, [ValueError("one"), KeyError("two")])),
+    "with a cause": Failure(lambda message: _caused(message)),
+    "StopIteration": Failure(StopIteration, everywhere=False),
+    "StopAsyncIteration": Failure(StopAsyncIteration, everywhere=False),
+}
+"""Exceptions that mean that an attempt failed."""
+
+LOOK_ALIKES: Final[dict[str, Failure]] = {
+    "DispatchError": Failure(DispatchError),
+    "DispatcherClosedError": Failure(DispatcherClosedError),
+    "DispatchUncertainError": Failure(DispatchUncertainError),
+    "RegistrationError": Failure(RegistrationError),
+}
+"""Exceptions that look like the dispatcher's own."""
+
+PERMANENT: Final[dict[str, Failure]] = {
+    "PermanentFailureError": Failure(PermanentFailureError),
+    "a permanent failure's subclass": Failure(NeverAgainError),
+}
+"""Exceptions after which a delivery is not tried again."""
+
+INTERRUPTIONS: Final[dict[str, Failure]] = {
+    "KeyboardInterrupt": Failure(KeyboardInterrupt, everywhere=False),
+    "SystemExit": Failure(SystemExit, everywhere=False),
+    "Halt": Failure(Halt, everywhere=False),
+    "CancelledError": Failure(asyncio.CancelledError),
+    "Abort": Failure(Abort),
+    "group of interruptions": Failure(lambda message: BaseExceptionGroup(message, [Abort("one"), ValueError("two")])),
+}
+"""Exceptions that are no ``Exception``. On a loop, asyncio lets those of Python's own end the loop itself."""
+
+EVERY: Final = {**FAILURES, **LOOK_ALIKES, **PERMANENT, **INTERRUPTIONS}
+
+
+def _caused(message: str) -> Exception:
+    error = ValueError(message)
+    error.__cause__ = KeyError("the cause")
+    return error
+
+
+def text_of(exception: BaseException) -> str:
+    """The exception's text, or a word on it where it has none to give."""
+    try:
+        return str(exception)
+    except Exception as error:  # noqa: BLE001 - some exceptions are like that
+        return f"(its text raises {type(error).__name__})"
