@@ -20,7 +20,7 @@ _PLAIN_MODULES: Final = ("_thread", "threading", "asyncio", "datetime", "uuid", 
 _PASSED: Final = ("__enter__", "__exit__", "__aenter__", "__aexit__", "__iter__", "__len__", "__bool__")
 """Special methods that are called without an interruption: leaving a block must be possible."""
 
-_KEPT: Final = frozenset(dir(object)) | {"__dict__", "__weakref__", "__class_getitem__", "__init_subclass__", "__del__"}
+_KEPT: Final = frozenset(dir(object)) | {"__getattr__", "__class_getitem__", "__del__"}
 
 
 class Reaction(Protocol):
@@ -127,7 +127,8 @@ def _stand_in(port: Any, name: str) -> Any:
     special = {
         method: _forward(method)
         for method in dir(type(port))
-        if method.startswith("__") and method.endswith("__") and method not in _KEPT and method != "__getattr__"
+        if method.startswith("__") and method.endswith("__") and method not in _KEPT
+        if callable(getattr(type(port), method))
     }
     # Special methods are looked up on the type, so each port has a stand-in type of its own.
     return type("StandIn", (_StandIn,), {"__hash__": None, **special, **_COMPARED})(port, name)

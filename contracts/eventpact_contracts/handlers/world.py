@@ -175,7 +175,10 @@ class World:
                 result = await work
                 while self._running:
                     running = self._running.pop()
-                    await (running if isinstance(running, asyncio.Future) else asyncio.to_thread(running.join))
+                    if isinstance(running, threading.Thread):
+                        await asyncio.to_thread(running.join)
+                    else:
+                        await asyncio.wait([running])
                 # An interruption leaves threads of to_thread running, whose work must be done before it is looked at.
                 executor, self._executor = self._executor, ThreadPoolExecutor()
                 asyncio.get_running_loop().set_default_executor(self._executor)
