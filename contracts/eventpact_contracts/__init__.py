@@ -1,4 +1,4 @@
-"""The executable contract of every event dispatcher: CONTRACT.md as laws, and a test class that checks them."""
+"""The executable contract of every event dispatcher and handler: CONTRACT.md as laws, and classes that check them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eventpact_contracts.contract import EventDispatcherContract
+    from eventpact_contracts.handlers.contract import HandlerContract
 
-__all__ = ["EventDispatcherContract"]
+__all__ = ["EventDispatcherContract", "HandlerContract"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,4 +17,8 @@ def __getattr__(name: str) -> Any:
         from eventpact_contracts.contract import EventDispatcherContract
 
         return EventDispatcherContract
+    if name == "HandlerContract":
+        from eventpact_contracts.handlers.contract import HandlerContract
+
+        return HandlerContract
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

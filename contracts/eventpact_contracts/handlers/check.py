@@ -23,7 +23,7 @@ from eventpact_contracts.subjects.subject import CouldNotRunError, name_of
 
 __all__ = ["check_handler"]
 
-_EVENTS: Final = 10
+_EVENTS: Final = 5
 """Events that are drawn where ``event()`` is a strategy, at most."""
 
 _EXHAUSTIVE_POINTS: Final = 40

@@ -17,8 +17,18 @@ __all__ = ["CURRENT", "Attempt", "Stepped", "with_ports"]
 
 _PLAIN: Final = (type(None), bool, int, float, complex, str, bytes, type, Enum, logging.Logger)
 _PLAIN_MODULES: Final = ("_thread", "threading", "asyncio", "datetime", "uuid", "decimal", "pathlib", "types")
-_PASSED: Final = ("__enter__", "__exit__", "__aenter__", "__aexit__", "__iter__", "__len__", "__bool__")
-"""Special methods that are called without an interruption: leaving a block must be possible."""
+_PASSED: Final = (
+    "__enter__",
+    "__exit__",
+    "__aenter__",
+    "__aexit__",
+    "__iter__",
+    "__len__",
+    "__bool__",
+    "close",
+    "aclose",
+)
+"""Methods that are called without an interruption: leaving a block must be possible."""
 
 _KEPT: Final = frozenset(dir(object)) | {"__getattr__", "__class_getitem__", "__del__"}
 
@@ -117,7 +127,8 @@ class _StandIn:
             return object.__getattribute__(self, name)
         value = getattr(self._eventpact_port, name)
         called = f"{self._eventpact_name}.{name}"
-        return _reporting(value, called) if callable(value) and not isinstance(value, type) else value
+        uninterrupted = name in _PASSED or not callable(value) or isinstance(value, type)
+        return value if uninterrupted else _reporting(value, called)
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._eventpact_port, name, value)
@@ -138,7 +149,10 @@ def _forward(method: str) -> Callable[..., Any]:
     def forward(self: _StandIn, *args: Any, **options: Any) -> Any:
         function = getattr(self._eventpact_port, method)
         if method in _PASSED:
-            return _returned(function(*map(_port_of, args), **options), self._eventpact_name, entered=True)
+            result = _returned(function(*map(_port_of, args), **options), self._eventpact_name, entered=True)
+            if method == "__exit__" and args[0] is None and (attempt := CURRENT.get()):
+                attempt.call(f"after the block of {self._eventpact_name}")  # which may have committed
+            return result
         name = self._eventpact_name if method == "__call__" else f"{self._eventpact_name}.{method}"
         return _reporting(function, name)(*args, **options)
 

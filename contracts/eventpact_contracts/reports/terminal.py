@@ -147,8 +147,9 @@ def _across(values: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _fitting(name: str, width: int) -> str:
-    """The end of a long name, which tells it from others better than its beginning."""
-    return name if len(name) <= width else f"…{name[1 - width :]}"
+    """The name without its middle, if it is longer than that: module and parameters stand at its ends."""
+    head = (width - 1) // 2
+    return name if len(name) <= width else f"{name[:head]}…{name[len(name) - (width - 1 - head) :]}"
 
 
 def _cell(result: LawResult | None) -> str:
