@@ -126,6 +126,14 @@ class TestHeadline:
 
 
 class TestMatrix:
+    @pytest.fixture(autouse=True)
+    def _wide_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "200")
+
+    def test_it_fits_a_terminal_that_is_narrower(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
+        assert max(map(len, matrix([GOOD, BAD, UNABLE]).splitlines())) <= 80
+
     def test_laws_are_rows_and_dispatchers_are_columns(self) -> None:
         text = matrix([GOOD, BAD])
         assert lines_of(text, "eventpact contract 1.1", "ShopDispatcher", "QueueDispatcher")
