@@ -6,10 +6,14 @@ import asyncio
 import base64
 import json
 import logging
+import os
+import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -35,6 +39,8 @@ from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.celery.messages import task_name
 from eventpact.infrastructure.celery.task import FailedDeliveryError
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
+from eventpact.infrastructure.dispatching.context import VariableCarrier
+from eventpact.infrastructure.dispatching.subscriptions import handler_name
 
 
 @contextmanager
@@ -393,3 +399,154 @@ def test_dispatchers_on_different_brokers_in_one_process_keep_to_their_own_setti
         assert [task.acks_late for task in tasks] == [False, True]
         assert [task.reject_on_worker_lost for task in tasks] == [False, True]
         assert [task.app for task in tasks] == apps
+
+
+class AbortError(BaseException):
+    """An interruption of a library's own."""
+
+
+@pytest.mark.parametrize("kind", [Recorder, AsyncRecorder])
+def test_an_interruption_of_a_library_s_own_is_a_failed_attempt(valkey: str, kind: type[Recorder]) -> None:
+    ill, neighbour, failures = kind(failures=2, error=AbortError("stop")), Recorder(), list[FailedDelivery]()
+    event = Counted()
+    with working(valkey, {Counted: [ill, neighbour]}, retries=1, on_failure=failures.append) as dispatcher:
+        dispatcher.dispatch(event)
+        until(lambda: failures)
+    assert len(ill.events) == 2
+    assert neighbour.events == [event]
+    assert [(failed.handler, type(failed.exception), failed.attempts) for failed in failures] == [(ill, AbortError, 2)]
+
+
+def test_a_handler_whose_result_is_a_generator_has_failed(valkey: str) -> None:
+    class Yielding:
+        def handle(self, event: DomainEvent) -> object:
+            return (each for each in [event])
+
+    failures: list[FailedDelivery] = []
+    with working(valkey, {Counted: Yielding()}, retries=0, on_failure=failures.append) as dispatcher:  # type: ignore[dict-item]
+        dispatcher.dispatch(Counted())
+        until(lambda: failures)
+    assert isinstance(failures[0].exception, TypeError)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_built_before_a_fork_it_publishes_from_the_child_and_the_parent(valkey: str) -> None:
+    handler = AsyncRecorder()
+    with working(valkey, {Counted: handler}) as dispatcher:
+        dispatcher.dispatch(Counted(number=1))
+        dispatcher._lock.acquire()  # as a thread of the parent may hold it
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                signal.alarm(10)
+                dispatcher.dispatch(Counted(number=2))
+                status = 0 if asyncio.run(dispatcher.aclose(2)) == () else 2
+            finally:
+                os._exit(status)
+        dispatcher._lock.release()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        dispatcher.dispatch(Counted(number=3))
+        until(lambda: len(handler.events) == 3)
+    assert sorted(event.number for event in handler.events) == [1, 2, 3]
+
+
+who: ContextVar[str] = ContextVar("who", default="nobody")
+
+
+class Asks(Recorder):
+    """Keeps who asked, and fails the first time."""
+
+    def __init__(self) -> None:
+        super().__init__(failures=1)
+        self.asked: list[str] = []
+
+    def handle(self, event: DomainEvent) -> None:
+        self.asked.append(who.get())
+        super().handle(event)
+
+
+class AsksAsync(Asks):
+    async def handle(self, event: DomainEvent) -> None:  # type: ignore[override]
+        super().handle(event)
+
+
+class OddCarrier:
+    """A carrier that fails at both ends."""
+
+    def inject(self) -> dict[str, str]:
+        raise ValueError
+
+    def extract(self, carried: Mapping[str, str], /) -> None:
+        raise ValueError
+
+
+def test_a_carrier_takes_context_variables_to_the_handlers_and_their_retries(valkey: str) -> None:
+    handlers = [Asks(), AsksAsync()]
+    with working(valkey, {Counted: handlers}, context=VariableCarrier({"who": who})) as dispatcher:
+        token = who.set("somebody")
+        dispatcher.dispatch(Counted())
+        who.reset(token)
+        until(lambda: all(len(handler.events) == 2 for handler in handlers))
+        dispatcher.dispatch(Counted())
+        until(lambda: all(len(handler.events) == 3 for handler in handlers))
+    assert [handler.asked for handler in handlers] == [["somebody", "somebody", "nobody"]] * 2
+
+
+def test_a_carrier_that_raises_loses_the_context_but_no_event(valkey: str, caplog: pytest.LogCaptureFixture) -> None:
+    handler = Recorder()
+    with working(valkey, {Counted: handler}, context=OddCarrier()) as dispatcher:
+        dispatcher.dispatch(Counted())
+        until(lambda: handler.events)
+    assert [record.getMessage() for record in caplog.records if "context" in record.getMessage()] == [
+        "the context of an event was lost: its carrier raised"
+    ] * 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tallied(DomainEvent):
+    former_names = ("Counted",)
+    number: int = 0
+    unit: str = "pieces"
+
+
+def test_a_message_under_a_former_name_is_handled(valkey: str) -> None:
+    class Renamed(Recorder):
+        former_names = (handler_name(Recorder()),)
+
+    handler = Renamed(failures=1)
+    old = app_on(valkey)
+    before = Counted(number=5)
+    with dispatching(old, {Counted: Recorder()}, consume=False) as dispatcher:
+        dispatcher.dispatch(before)
+        (message,) = queued(valkey, old)
+        body = json.loads(base64.b64decode(message["body"]))
+        body[1] = {"only": [handler_name(Recorder())]}
+        message["body"] = base64.b64encode(json.dumps(body).encode()).decode()
+        with redis.Redis.from_url(valkey) as client:
+            client.lset(old.conf.task_default_queue, 0, json.dumps(message))
+    app = app_on(valkey, celery_queue=old.conf.task_default_queue)
+    with dispatching(app, {Tallied: handler}), worker_of(app):
+        until(lambda: len(handler.events) == 2)
+    expected = Tallied(event_id=before.event_id, occurred_at=before.occurred_at, number=5)
+    assert handler.events == [expected, expected]
+
+
+def test_inspecting_a_worker_shows_ids_only(valkey: str) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    class Holds:
+        def handle(self, event: DomainEvent) -> None:
+            entered.set()
+            assert release.wait(20)
+
+    app = app_on(valkey)
+    event = Named(email="ada@example.com")
+    with dispatching(app, {Named: Holds()}) as dispatcher, worker_of(app):
+        dispatcher.dispatch(event)
+        assert entered.wait(10)
+        inspect = app.control.inspect(timeout=3)
+        answers = [inspect.active(), inspect.query_task(str(event.event_id))]
+        release.set()
+    assert all(str(event.event_id) in str(answer) for answer in answers)
+    assert "ada@" not in str(answers)

@@ -34,6 +34,7 @@ from eventpact.infrastructure.celery.app import make_celery
 from eventpact.infrastructure.celery.connection import BrokerConnection
 from eventpact.infrastructure.celery.embedded_broker import EmbeddedBroker
 from eventpact.infrastructure.celery.queues import dead_queue_name, retry_queue
+from eventpact.infrastructure.celery.registration import EventTasks
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
 
 __all__ = ["celery", "recover_worker", "stop_worker"]
@@ -93,7 +94,7 @@ class _Celery:
     def worker(self, handlers: Handlers, on_failure: FailureSink) -> None:
         """Work, in this process, until it is told to end."""
         app = make_celery(_Settings.read(os.environ[_TOLD]), "worker")
-        _dispatcher(app, handlers, on_failure)
+        _tasks(app, handlers, on_failure)
         app.Worker(pool="threads", concurrency=_THREADS, loglevel="ERROR").start()
 
     @contextmanager
@@ -158,7 +159,7 @@ class _Worker:
     def __init__(self) -> None:
         self._serving: tuple[str, Handlers, FailureSink] | None = None
         self._settings = _Settings("", "")
-        self._listening: CeleryEventDispatcher | None = None
+        self._listening: EventTasks | None = None
         self._warm_up: Callable[[], None] = lambda: None
         self._running = ExitStack()
 
@@ -168,7 +169,7 @@ class _Worker:
             return self._settings
         settings = _Settings(url, _new_queue())
         app = make_celery(settings, "worker")
-        listening = _dispatcher(app, handlers, on_failure)  # refuses what cannot be, before all else
+        listening = _tasks(app, handlers, on_failure)  # refuses what cannot be, before all else
         self.stop()
         self._warm_up = _warm_up(app, listening)
         self._running.enter_context(_worker(app))
@@ -185,7 +186,7 @@ class _Worker:
         self._running.close()
         if self._listening is not None:
             listening, self._listening = self._listening, None
-            _close(listening)
+            listening.close(5.0)
             _delete_queues(self._settings)
 
     def recover(self) -> None:
@@ -216,7 +217,13 @@ recover_worker: Final = _WORKER.recover
 
 
 def _dispatcher(app: Celery, handlers: Handlers, on_failure: FailureSink) -> CeleryEventDispatcher:
-    return CeleryEventDispatcher(app, handlers, on_failure=on_failure, retries=_RETRIES, backoff=_BACKOFF)
+    return CeleryEventDispatcher(
+        app, handlers, on_failure=on_failure, retries=_RETRIES, backoff=_BACKOFF, consume=False
+    )
+
+
+def _tasks(app: Celery, handlers: Handlers, on_failure: FailureSink) -> EventTasks:
+    return EventTasks(app, handlers, on_failure=on_failure, retries=_RETRIES, backoff=_BACKOFF)
 
 
 def _close(dispatcher: EventDispatcher) -> None:
@@ -239,7 +246,7 @@ def _worker(app: Celery) -> Generator[None]:
     pool.executor.shutdown()
 
 
-def _warm_up(app: Celery, listening: CeleryEventDispatcher) -> Callable[[], None]:
+def _warm_up(app: Celery, listening: EventTasks) -> Callable[[], None]:
     """What has a worker, once it runs, open all that it ever will: its threads, and for each a connection for retries.
 
     Opened later, they would be taken for what a dispatcher has left behind (law L4).
@@ -254,7 +261,7 @@ def _warm_up(app: Celery, listening: CeleryEventDispatcher) -> Callable[[], None
 
     @app.task(name=name, shared=False)
     def work() -> None:
-        listening._retry_publisher.use(put, name)
+        listening.publisher.use(put, name)
 
     def warm_up() -> None:
         for number in range(_THREADS):

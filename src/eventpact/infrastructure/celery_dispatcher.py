@@ -1,4 +1,4 @@
-"""The dispatcher for more than one process: an event is one message, and a Celery worker handles it."""
+"""The dispatcher for several processes: an event is one message, and a Celery worker handles it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping
-from typing import Final
 
 from celery import Celery
 
@@ -20,50 +19,51 @@ from eventpact.domain.dispatcher import (
     Ordering,
 )
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.celery.consumer import UnreadableSink, keep_unreadable
+from eventpact.infrastructure.celery.consumer import UnreadableSink
 from eventpact.infrastructure.celery.messages import event_message, task_name
 from eventpact.infrastructure.celery.publisher import Publisher
 from eventpact.infrastructure.celery.queues import is_amqp, queue_of
-from eventpact.infrastructure.celery.task import EventTask, own_class
+from eventpact.infrastructure.celery.registration import EventTasks
+from eventpact.infrastructure.dispatching.context import ContextCarrier, capture
 from eventpact.infrastructure.dispatching.failures import FailureReporter
-from eventpact.infrastructure.dispatching.loop_thread import LoopThread
+from eventpact.infrastructure.dispatching.processes import reset_in_children
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 
 __all__ = ["CeleryEventDispatcher"]
-
-_RETRY_STEP: Final = 5.0
-"""Seconds that a worker waits for its broker to confirm a retry: nobody waits for the worker, and to take a retry for
-lost which is not would be an attempt too many."""
-
-_LEAST: Final = 0.2
-"""Seconds in which the loop of the async handlers may end, however little time there is."""
 
 
 class CeleryEventDispatcher(EventDispatcher):
     """Publishes each event as one message, ``handle_<EventName>``; a worker of the same app calls the handlers.
 
-    Building it registers the tasks with the app, so the worker builds one too, with the same handlers. A handler that
-    fails is tried again, alone, after a wait that doubles, by a new message. Nothing of an event is shown in headers,
-    logs or monitors but its id, which is the id of the task.
+    Building it registers the tasks with the app, too, so that a worker may build the same. A process that only
+    publishes says ``consume=False``; one that only handles builds
+    :class:`~eventpact.infrastructure.celery.registration.EventTasks`. A handler that fails is tried again, alone, after
+    a wait that doubles, by a new message. Headers, logs and monitors show nothing of an event but its id, which is the
+    id of the task, and the context that ``context`` carries.
 
     Whether an accepted event survives a crash depends on the app, and ``guarantees`` says so: RabbitMQ with late
-    acknowledgement does; Redis does not, whatever the settings (what a worker has fetched and not yet registered dies
-    with it).
+    acknowledgement does; Redis does not, whatever the settings (a message that a worker has fetched and not yet
+    registered dies with it).
 
     Args:
-        celery_app: see :func:`eventpact.infrastructure.celery.app.make_celery`; any other Celery app will do.
-        handlers: event types, each with a handler or a sequence of handlers.
+        celery_app: see :func:`eventpact.infrastructure.celery.app.make_celery`; any other Celery app will do whose
+            broker, or brokers, are Redis or RabbitMQ (or ``memory://``, within one process).
+        handlers: event types, each with a handler, or a list or tuple of handlers.
         on_failure: the failure sink; the log where it is not given. Called in the worker.
-        on_unreadable: called in the worker with messages that it cannot make sense of; they are logged in any case.
+        on_unreadable: called in the worker with messages that cannot be decoded; they are logged in any case.
         retries: how many times a failed delivery is tried again.
         backoff: seconds before the first retry, at most; doubled for each further one, of which the second half is
             random.
-        max_backoff: what it is not doubled beyond.
+        max_backoff: the longest wait.
+        context: carries context variables of the caller to the handlers. OpenTelemetry's instrumentation of Celery
+            needs none.
         agreement: facts that every process of the deployment must share, by name. A message states them; a worker that
             states others sets the message aside as unreadable, and never handles it.
+        consume: whether to register the tasks with the app.
 
     Raises:
-        RegistrationError: ``handlers`` is impossible (law A4).
+        RegistrationError: ``handlers``, ``on_failure`` or the broker is impossible (law A4); the app has a task for one
+            of the event types already; or Redis would deliver a message again while it waits for a retry.
     """
 
     def __init__(
@@ -76,7 +76,9 @@ class CeleryEventDispatcher(EventDispatcher):
         retries: int = 3,
         backoff: float = 2.0,
         max_backoff: float = 60.0,
+        context: ContextCarrier | None = None,
         agreement: Mapping[str, str] | None = None,
+        consume: bool = True,
     ) -> None:
         self._table = SubscriptionTable(handlers)
         failures = FailureReporter(on_failure)
@@ -89,31 +91,32 @@ class CeleryEventDispatcher(EventDispatcher):
             delivery=Delivery.AT_LEAST_ONCE if survives else Delivery.AT_MOST_ONCE,
             ordering=Ordering.NONE,
         )
-        self._agreement = dict(agreement or {})
         self._queue = queue_of(celery_app)
-        self._publisher = Publisher(celery_app)
-        self._retry_publisher = Publisher(celery_app, _RETRY_STEP)
-        self._loop = LoopThread()
-        self._lock = threading.Lock()
-        self._idle = threading.Condition(self._lock)
-        self._publishing = 0
-        self._closing = False
-        if on_unreadable is not None:
-            keep_unreadable(celery_app, on_unreadable)
-        for event_type, route in self._table.items():
-            task = own_class(EventTask)(
-                event_type,
-                route,
-                publisher=self._retry_publisher,
-                loop=self._loop,
-                failures=failures,
+        self._context = context
+        self._agreement = agreement
+        self._tasks: EventTasks | None = None
+        if consume:
+            self._tasks = EventTasks(
+                celery_app,
+                self._table,
+                on_failure=failures,
+                on_unreadable=on_unreadable,
                 retries=retries,
                 backoff=backoff,
                 max_backoff=max_backoff,
-                agreement=self._agreement,
+                context=context,
+                agreement=agreement,
             )
-            celery_app.tasks.pop(task.name, None)
-            celery_app.register_task(task)
+        self._publisher = Publisher(celery_app)
+        self._closing = False
+        self.reset_after_fork()
+        reset_in_children(self)
+
+    def reset_after_fork(self) -> None:
+        """Leave what the parent's threads are publishing to the parent."""
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._publishing = 0
 
     def dispatch(self, event: DomainEvent) -> None:
         """Publish ``event``, and return when the broker has confirmed it, within 2 seconds.
@@ -133,7 +136,7 @@ class CeleryEventDispatcher(EventDispatcher):
                 return
             self._publishing += 1
         try:
-            message = event_message(self._app, event, agreement=self._agreement)
+            message = event_message(self._app, event, context=capture(self._context), agreement=self._agreement)
             self._publisher.publish(task_name(type(event)), message, self._queue)
         finally:
             with self._lock:
@@ -157,6 +160,6 @@ class CeleryEventDispatcher(EventDispatcher):
         deadline = time.monotonic() + timeout
         with self._lock:
             self._idle.wait_for(lambda: self._publishing == 0, timeout)
-        for publisher in (self._publisher, self._retry_publisher):
-            publisher.close(max(0.0, deadline - time.monotonic()))
-        self._loop.close(max(_LEAST, deadline - time.monotonic()))
+        self._publisher.close(max(0.0, deadline - time.monotonic()))
+        if self._tasks is not None:
+            self._tasks.close(max(0.0, deadline - time.monotonic()))

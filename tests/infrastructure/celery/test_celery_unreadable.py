@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import pickle
+import time
 from typing import Any
 from uuid import uuid4
 
@@ -93,3 +94,37 @@ def test_it_is_told_without_quoting_it_and_the_worker_goes_on(
     assert kept.content
     assert "ada@" not in kept.reason
     assert not [record for record in caplog.records if "ada@" in record.getMessage() + str(record.exc_text)]
+
+
+@pytest.mark.parametrize("case", ["unknown name", "a garbled body", "no argument"])
+def test_while_the_sink_raises_messages_wait_and_are_stored_when_it_takes_them(
+    case: str, valkey: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("consumer", "task"):
+        monkeypatch.setattr(f"eventpact.infrastructure.celery.{module}.MAX_SINK_WAIT_SECONDS", 1.5)
+    calls: list[float] = []
+    stored: list[UnreadableMessage] = []
+
+    def sink(message: UnreadableMessage) -> None:
+        calls.append(time.monotonic())
+        if calls[-1] - calls[0] < 4:
+            raise ConnectionError("the database is unreachable")
+        stored.append(message)
+
+    other = Recorder()
+    app = app_on(valkey)
+    dispatcher = CeleryEventDispatcher(app, {Named: Recorder(), Counted: other}, on_unreadable=sink)
+    with worker_of(app):
+        with redis.Redis.from_url(valkey) as client:
+            for _ in range(5):
+                raw = json.loads(CASES[case][0])
+                raw["properties"]["delivery_tag"] = str(uuid4())
+                raw["properties"]["delivery_info"]["routing_key"] = app.conf.task_default_queue
+                client.lpush(app.conf.task_default_queue, json.dumps(raw))
+        until(lambda: calls)
+        dispatcher.dispatch(Counted())
+        until(lambda: other.events, 3)  # the worker is free for others
+        until(lambda: len(stored) == 5, 20)
+    asyncio.run(dispatcher.aclose())
+    assert len(calls) <= 5 * 6  # not a hundred a second
+    assert len(caplog.records) <= 100

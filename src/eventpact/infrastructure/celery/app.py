@@ -138,6 +138,7 @@ def _for_redis(settings: CelerySettings) -> tuple[Choice, ...]:
             "how often that is looked for: 100 s by default, whatever the time-out",
         ),
         Choice("broker_transport_options.unacked_restore_throttle", 1, "each time, not each tenth time"),
+        Choice("broker_channel_error_retry", True, "a worker outlives a Redis that is full: it connects again"),
     )
 
 

@@ -13,7 +13,7 @@ from celery import Celery
 from kombu import Connection
 
 from eventpact.domain.dispatcher import DispatchError
-from eventpact.infrastructure.celery.queues import declare_queues, is_amqp
+from eventpact.infrastructure.celery.queues import broker_urls, declare_queues, is_amqp
 from eventpact.infrastructure.dispatching.threads import in_thread
 
 __all__ = ["STEP", "BrokerConnection", "Connector"]
@@ -24,7 +24,7 @@ STEP: Final = 0.8
 """Seconds that connecting may take, and as much again publishing: together less than the 2 of law A5."""
 
 
-def _limits(step: float, *, amqp: bool) -> dict[str, Any]:
+def _limits(step: float, connect_step: float, *, amqp: bool) -> dict[str, Any]:
     if amqp:
         return {
             "read_timeout": step,
@@ -34,7 +34,7 @@ def _limits(step: float, *, amqp: bool) -> dict[str, Any]:
         }
     return {
         "socket_timeout": step,
-        "socket_connect_timeout": step,
+        "socket_connect_timeout": connect_step,
         "retry_on_timeout": False,
         "max_retries": 0,
         "health_check_interval": 0,  # asking a held connection whether it lives may take as long as using it
@@ -45,22 +45,24 @@ class BrokerConnection:
     """An open connection, its channel and a producer. Not to be used by two threads at once.
 
     Args:
+        url: of the broker.
         step: seconds that one answer of the broker may take.
+        connect_step: seconds that it may take to accept the connection.
 
     Attributes:
         used_at: when it was last given back, on the monotonic clock.
     """
 
-    def __init__(self, app: Celery, step: float) -> None:
+    def __init__(self, app: Celery, url: str, step: float, connect_step: float) -> None:
         self._amqp = is_amqp(app)
         self._connection: Connection = app.connection_for_write(
-            connect_timeout=step, transport_options=_limits(step, amqp=self._amqp)
+            url, connect_timeout=connect_step, transport_options=_limits(step, connect_step, amqp=self._amqp)
         )
         self.used_at = time.monotonic()
         try:
             self._connection.ensure_connection(max_retries=0)  # whoever dispatches decides whether to try again
             channel: Any = self._connection.channel()
-            if not self._amqp:
+            if hasattr(channel, "Client"):
                 # kombu makes a client of redis-py for each command, which takes longer than the command itself. One for
                 # each pool does the same: it only borrows the pool's connections.
                 channel.Client = cache(channel.Client)
@@ -111,6 +113,7 @@ class Connector:
     def __init__(self, app: Celery, step: float = STEP) -> None:
         self._app = app
         self._step = step
+        self._urls = list(broker_urls(app))  # the one that answered last is the first
         self._late: set[Future[BrokerConnection]] = set()
 
     def connect(self, what: str) -> BrokerConnection:
@@ -119,10 +122,11 @@ class Connector:
         Raises:
             DispatchError: there is none within ``step`` seconds; the message begins with ``what``.
         """
-        made = in_thread(lambda: BrokerConnection(self._app, self._step), name="eventpact-connect")
+        made = in_thread(self._open, name="eventpact-connect")
         try:
             return made.result(self._step)
         except TimeoutError as error:
+            self._urls.append(self._urls.pop(0))
             self._late.add(made)
             made.add_done_callback(self._close_late)
             raise DispatchError(
@@ -136,6 +140,19 @@ class Connector:
     def close(self, timeout: float) -> None:
         """Wait for the connections that came too late, which are closed."""
         wait(set(self._late), timeout)
+
+    def _open(self) -> BrokerConnection:
+        urls = list(self._urls)
+        errors: list[Exception] = []
+        for url in urls:
+            try:
+                connection = BrokerConnection(self._app, url, self._step, self._step / len(urls))
+            except Exception as error:  # noqa: BLE001 - raised again, unless another broker answers
+                errors.append(error)
+                continue
+            self._urls.sort(key=url.__ne__)
+            return connection
+        raise errors[0]
 
     def _close_late(self, made: Future[BrokerConnection]) -> None:
         if made.exception() is None:

@@ -1,10 +1,11 @@
-"""A Celery consumer that drops nothing: what it cannot make a task of is told, and kept."""
+"""A Celery consumer that drops nothing: messages that it cannot make a task of are reported and stored."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from celery import Celery
@@ -17,6 +18,9 @@ from eventpact.infrastructure.dispatching.unreadable import UnreadableMessage, U
 __all__ = ["KeepingConsumer", "UnreadableMessage", "UnreadableSink", "keep_unreadable", "refusal", "tell_unreadable"]
 
 _log = logging.getLogger("eventpact")
+
+MAX_SINK_WAIT_SECONDS: Final = 30.0
+"""The longest wait for the sink of unreadable messages, which doubles while it raises."""
 
 _sinks: WeakKeyDictionary[Celery, UnreadableSink] = WeakKeyDictionary()
 
@@ -62,6 +66,9 @@ class KeepingConsumer(Consumer):
         default_steps = tuple(step for step in Consumer.Blueprint.default_steps if "delayed_delivery" not in step)
 
     connection_errors: tuple[type[BaseException], ...]
+    qos: Any
+    _sink_failures = 0
+    _sink_rests_until = 0.0
 
     def connect(self) -> Any:
         """Connect, with the queues declared that rejected messages go to, and those that wait for a retry.
@@ -125,6 +132,9 @@ class KeepingConsumer(Consumer):
         self._set_aside(message, f"it is refused ({type(exc).__name__})")
 
     def _set_aside(self, message: Any, reason: str) -> None:
+        if time.monotonic() < self._sink_rests_until:
+            self._put_back_later(message)
+            return
         headers = message.headers if isinstance(message.headers, dict) else {}
         name, message_id = headers.get("task"), headers.get("id")
         try:
@@ -139,10 +149,28 @@ class KeepingConsumer(Consumer):
                 ),
             )
         except Exception as error:  # noqa: BLE001 - not acknowledged, so the broker keeps it
-            _log.error("the sink of unreadable messages raised %s", type(error).__name__)
-            message.requeue()
+            self._sink_failures += 1
+            wait = min(2.0**self._sink_failures, MAX_SINK_WAIT_SECONDS)
+            self._sink_rests_until = time.monotonic() + wait
+            _log.error(
+                "the sink of unreadable messages raised %s; they are put back in %.0f s", type(error).__name__, wait
+            )
+            self._put_back_later(message)
             return
+        self._sink_failures = 0
         message.reject_log_error(_log, self.connection_errors)
+
+    def _put_back_later(self, message: Any) -> None:
+        """Hold the message for a while, beyond what the worker may prefetch, as Celery holds a task with an ETA.
+
+        Put back at once, it would come again at once, and the worker would do nothing else.
+        """
+        self.qos.increment_eventually()
+        self.timer.call_after(max(0.0, self._sink_rests_until - time.monotonic()), self._put_back, (message,))
+
+    def _put_back(self, message: Any) -> None:
+        message.reject_log_error(_log, self.connection_errors, requeue=True)
+        self.qos.decrement_eventually()
 
 
 def _bytes(body: object) -> bytes:

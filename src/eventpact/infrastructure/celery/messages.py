@@ -9,14 +9,17 @@ from celery import Celery
 
 from eventpact.domain.events import DomainEvent
 
-__all__ = ["HEADER", "PREFIX", "disagreement", "event_message", "task_name"]
-
+__all__ = ["CONTEXT_HEADER", "HEADER", "PREFIX", "disagreement", "event_message", "task_message", "task_name"]
 
 HEADER: Final = "eventpact"
 """The header of a message that states the facts its sender assumes of a worker."""
 
 _UNSTATED: Final = {"outbox": "no"}
 """The facts of a sender that states none: another program, which knows of no outbox."""
+
+CONTEXT_HEADER: Final = "eventpact_context"
+"""The header that holds the context of the caller of ``dispatch``."""
+
 
 PREFIX: Final = "handle_"
 """What the name of a task begins with; the event type's name follows."""
@@ -36,36 +39,60 @@ def event_message(
     countdown: float | None = None,
     root_id: str | None = None,
     parent_id: str | None = None,
+    context: Mapping[str, str] | None = None,
     agreement: Mapping[str, str] | None = None,
 ) -> Any:
     """The message of ``event``: its only argument is the event's fields, and its id the event's.
-
-    Headers, and so logs and monitors, tell that id and nothing else of the event, whose fields may be addresses.
 
     Args:
         only: the keys of the handlers that a retry is for.
         retries: how many attempts there were before.
         countdown: seconds that a worker is to wait first.
+        context: the context of the caller of ``dispatch``.
         agreement: the facts that a worker must share.
     """
-    amqp: Any = app.amqp
-    task_id = str(event.event_id)
-    message = amqp.as_task_v2(
-        task_id,
+    headers = {CONTEXT_HEADER: context, HEADER: agreement}
+    return task_message(
+        app,
         task_name(type(event)),
+        str(event.event_id),
         (event.to_dict(),),
         {} if only is None else {"only": list(only)},
         retries=retries,
         countdown=countdown,
         root_id=root_id,
         parent_id=parent_id,
+        headers={name: dict(stated) for name, stated in headers.items() if stated},
+    )
+
+
+def task_message(
+    app: Celery,
+    name: str,
+    task_id: str,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    headers: Mapping[str, Any],
+    **options: Any,
+) -> Any:
+    """A message of Celery's protocol.
+
+    Headers, and so logs and monitors, tell the event's id and nothing else of it: its fields may be addresses.
+    """
+    amqp: Any = app.amqp
+    message = amqp.as_task_v2(
+        task_id,
+        name,
+        args,
+        dict(kwargs),
         argsrepr=f"(<event {task_id}>,)",
         kwargsrepr="{}",
         ignore_result=True,
         create_sent_event=app.conf.task_send_sent_event,
+        **options,
     )
-    if agreement:
-        message.headers[HEADER] = dict(agreement)
+    message.headers.update(headers)
     return message
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
@@ -17,6 +16,7 @@ from kombu import Queue
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError
 from eventpact.infrastructure.celery.connection import STEP, BrokerConnection, Connector
 from eventpact.infrastructure.celery.queues import is_amqp
+from eventpact.infrastructure.dispatching.processes import reset_in_children
 
 __all__ = ["Publisher"]
 
@@ -47,11 +47,11 @@ class Publisher:
         self._app = app
         self._step = step
         self._lock = threading.Lock()
-        self._pid = os.getpid()
         self._connector = Connector(app, step)
         self._idle: deque[BrokerConnection] = deque()
         self._inherited: list[BrokerConnection] = []
         self._closed = False
+        reset_in_children(self)
         self._limits: dict[str, Any] = (
             # Unroutable is told only of mandatory messages: a queue may have been deleted.
             {"mandatory": True, "timeout": step, "confirm_timeout": step} if is_amqp(app) else {}
@@ -123,7 +123,6 @@ class Publisher:
         One that is in use is closed when it is given back.
         """
         deadline = time.monotonic() + timeout
-        self._forget_the_parents()
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, deque()
@@ -133,7 +132,6 @@ class Publisher:
         self._connector.close(max(_LEAST, deadline - time.monotonic()))
 
     def _take(self) -> BrokerConnection | None:
-        self._forget_the_parents()
         while True:
             try:
                 connection = self._idle.pop()
@@ -152,12 +150,11 @@ class Publisher:
         if not keep:
             connection.close()
 
-    def _forget_the_parents(self) -> None:
-        if self._pid != os.getpid():
-            # Closing the sockets of the process that forked this one would end its conversations.
-            self._inherited += self._idle
-            self._lock, self._pid, self._idle = threading.Lock(), os.getpid(), deque()
-            self._connector = Connector(self._app, self._step)
+    def reset_after_fork(self) -> None:
+        """Leave the parent's connections to it: closing their sockets would end its conversations."""
+        self._inherited += self._idle
+        self._lock, self._idle = threading.Lock(), deque()
+        self._connector = Connector(self._app, self._step)
 
 
 def _broken(connection: BrokerConnection) -> tuple[type[BaseException], ...]:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 from celery import Celery
-from kombu import Exchange, Queue
+from kombu import Connection, Exchange, Queue
 
-__all__ = ["dead_queue_name", "declare_queues", "event_queue", "is_amqp", "queue_of", "retry_queue"]
+from eventpact.domain.dispatcher import RegistrationError
+
+__all__ = [
+    "broker_urls",
+    "dead_queue_name",
+    "declare_queues",
+    "event_queue",
+    "is_amqp",
+    "queue_of",
+    "retry_queue",
+    "transport_of",
+]
+
+_SUPPORTED: Final = {"amqp", "memory", "redis"}
+
 
 DELIVERY_LIMIT: Final = 5
 """How often RabbitMQ redelivers a message whose worker died, before it goes to the dead-letter queue."""
@@ -15,10 +30,38 @@ DELIVERY_LIMIT: Final = 5
 _DEFAULT_EXCHANGE: Final = Exchange("", type="direct")
 
 
+def broker_urls(app: Celery) -> tuple[str, ...]:
+    """The brokers that the app publishes to: one, or several that stand in for one another."""
+    given: Any = app.conf.broker_write_url or "amqp://"
+    return tuple(given.split(";") if isinstance(given, str) else map(str, given))
+
+
+def transport_of(app: Celery) -> str:
+    """The kind of the app's broker: ``amqp`` (RabbitMQ), ``redis``, or ``memory`` (one process, for tests).
+
+    Raises:
+        RegistrationError: it is another, or the brokers are of several kinds.
+    """
+    kinds = {_driver_type(url) for url in broker_urls(app)}
+    if len(kinds) == 1 and kinds <= _SUPPORTED:
+        return kinds.pop()
+    raise RegistrationError(
+        f"the broker of the Celery app is {' and '.join(sorted(kinds))}; give it one of redis://, rediss://, sentinel://,"
+        " amqp://, amqps:// or memory://, or several of one kind, of which one is used at a time"
+    )
+
+
 def is_amqp(app: Celery) -> bool:
     """Whether the app's broker is RabbitMQ."""
-    url = app.conf.broker_write_url or ""
-    return url.split(":", 1)[0] in {"amqp", "amqps", "pyamqp"}
+    return transport_of(app) == "amqp"
+
+
+@cache
+def _driver_type(url: str) -> str:
+    try:
+        return str(Connection(url).transport.driver_type)
+    except (ImportError, KeyError, ValueError):
+        return url.partition(":")[0]
 
 
 def queue_of(app: Celery) -> Queue:

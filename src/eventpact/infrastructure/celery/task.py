@@ -1,9 +1,7 @@
-"""What a worker does with a message: decode the event, call the handlers, try again those that failed."""
+"""The task of an event: decode its message, call the handlers, try again those that failed."""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import logging
 import random
 from collections.abc import Mapping, Sequence
@@ -17,13 +15,14 @@ from celery.worker.request import Request
 from eventpact.domain.dispatcher import DispatchError, FailedDelivery, PermanentFailureError
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.celery.connection import BrokerConnection
-from eventpact.infrastructure.celery.consumer import UnreadableMessage, tell_unreadable
-from eventpact.infrastructure.celery.messages import HEADER, disagreement, event_message, task_name
+from eventpact.infrastructure.celery.consumer import MAX_SINK_WAIT_SECONDS, UnreadableMessage, tell_unreadable
+from eventpact.infrastructure.celery.messages import CONTEXT_HEADER, HEADER, disagreement, task_message
 from eventpact.infrastructure.celery.publisher import Publisher
 from eventpact.infrastructure.celery.queues import is_amqp, queue_of, retry_queue
+from eventpact.infrastructure.dispatching.context import ContextCarrier, run_with
 from eventpact.infrastructure.dispatching.failures import FailureReporter
 from eventpact.infrastructure.dispatching.loop_thread import LoopThread
-from eventpact.infrastructure.dispatching.subscriptions import Subscription
+from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, must_await
 from eventpact.infrastructure.monitoring.logs import about
 
 __all__ = ["EventTask", "FailedDeliveryError", "own_class"]
@@ -37,6 +36,10 @@ class FailedDeliveryError(Exception):
 
 class EventRequest(Request):
     """A message in the worker's main process."""
+
+    def info(self, safe: bool = False) -> Any:  # noqa: ARG002 - Celery's signature
+        """Describe the message to ``celery inspect`` and to monitors, always without the event's fields."""
+        return super().info(safe=True)
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
         """Acknowledge what was reported: the failure sink has it, so the dead-letter queue need not."""
@@ -62,8 +65,9 @@ class EventTask(Task):  # type: ignore[type-arg]
 
     def __init__(
         self,
+        name: str,
         event_type: type[DomainEvent],
-        subscriptions: Sequence[Subscription],
+        table: SubscriptionTable,
         *,
         publisher: Publisher,
         loop: LoopThread,
@@ -71,18 +75,21 @@ class EventTask(Task):  # type: ignore[type-arg]
         retries: int,
         backoff: float,
         max_backoff: float,
+        context: ContextCarrier | None,
         agreement: Mapping[str, str],
     ) -> None:
-        self.name = task_name(event_type)
+        self.name = name
         self._event_type = event_type
-        self._subscriptions = {subscription.key: subscription for subscription in subscriptions}
+        self._table = table
         self._publisher = publisher
         self._loop = loop
         self._failures = failures
         self.event_retries = retries
         self._backoff = backoff
         self._max_backoff = max_backoff
+        self._context = context
         self._agreement = agreement
+        self.is_closed = False
 
     def run(self, *args: Any, **kwargs: Any) -> None:
         """Handle the message. What Celery makes of its end is told by what this raises.
@@ -92,6 +99,9 @@ class EventTask(Task):  # type: ignore[type-arg]
             Reject: the message cannot be understood, that retry could not be published, or the sink did not take it.
             FailedDeliveryError: deliveries have failed for good, and were reported.
         """
+        run_with(self._context, self._carried, self._handle, args, kwargs)
+
+    def _handle(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         event, subscriptions = self._decode(args, kwargs)
         failures = [
             _Failure(subscription, exception)
@@ -122,40 +132,57 @@ class EventTask(Task):  # type: ignore[type-arg]
     def _attempts(self) -> int:
         return int(self.request.retries or 0) + 1
 
+    @property
+    def _carried(self) -> dict[str, str]:
+        carried = getattr(self.request, CONTEXT_HEADER, None)
+        return {str(key): str(value) for key, value in carried.items()} if isinstance(carried, dict) else {}
+
     def _decode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[DomainEvent, Sequence[Subscription]]:
         try:
             (data,) = args
             event = self._event_type.from_dict(data)
-            keys = kwargs.pop("only", list(self._subscriptions))
-            if kwargs:
-                raise ValueError(f"the message has the unknown arguments {sorted(kwargs)}")
-            missing = [key for key in keys if key not in self._subscriptions]
-            if missing:
-                raise ValueError(f"there is no handler {missing[0]!r} here; is this worker older than the sender?")
+            route = self._table[self._event_type]
+            keys = kwargs.get("only", [subscription.key for subscription in route])
+            if unknown := sorted(kwargs.keys() - {"only"}):
+                raise ValueError(f"the message has the unknown arguments {unknown}")
+            subscriptions = [self._table.keyed(self._event_type, key) for key in keys]
+            reason = disagreement(self._agreement, getattr(self.request, HEADER, None))
+            if reason is None:
+                return event, subscriptions
+        except KeyError as error:
+            reason = f"there is no handler {error} here; is this worker older than the sender?"
         except (TypeError, ValueError) as error:
             reason = f"it is malformed ({error})"
-        else:
-            differing = disagreement(self._agreement, getattr(self.request, HEADER, None))
-            if differing is None:
-                return event, [self._subscriptions[key] for key in keys]
-            reason = differing
-        tell_unreadable(
-            self.app,
-            UnreadableMessage(
-                reason=reason,
-                name=self.name,
-                message_id=self.request.id,
-                content=repr((args, kwargs)).encode("utf-8", "surrogateescape"),
-                content_type="application/x-python",
-            ),
-        )
+        try:
+            tell_unreadable(
+                self.app,
+                UnreadableMessage(
+                    reason=reason,
+                    name=self.name,
+                    message_id=self.request.id,
+                    content=repr((args, kwargs)).encode("utf-8", "surrogateescape"),
+                    content_type="application/x-python",
+                ),
+            )
+        except Exception as error:  # noqa: BLE001 - acknowledged now, the message would be nowhere
+            _log.error("the sink of unreadable messages raised %s", type(error).__name__)
+            raise self._put_back(args, kwargs) from None
         raise Reject(reason, requeue=False)
+
+    def _put_back(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exception:
+        """Publish the message again, as it came, for the time when the sink takes it."""
+        wait, attempts = MAX_SINK_WAIT_SECONDS, int(self.request.retries or 0)
+        try:
+            self._publish_later(wait, attempts, str(self.request.id), args, kwargs)
+        except DispatchError as error:
+            return Reject(f"the message could not be published again: {error}", requeue=bool(self.acks_late))
+        return Retry("the sink of unreadable messages raised", when=wait)  # type: ignore[arg-type]  # a float is a Real
 
     def _attempt(self, subscription: Subscription, event: DomainEvent) -> BaseException | None:
         """What the handler raised, if it did."""
         try:
             result = subscription.handle(event)
-            if inspect.isawaitable(result):
+            if result is not None and must_await(result):
                 self._loop.run(result)
         except (WorkerShutdown, WorkerTerminate):
             raise  # this process is to end, and the message is not acknowledged
@@ -163,7 +190,7 @@ class EventTask(Task):  # type: ignore[type-arg]
             if terminate_handler_fired():
                 raise  # likewise
             return exception
-        except (Exception, asyncio.CancelledError) as exception:  # noqa: BLE001 - becomes the delivery's failure
+        except BaseException as exception:  # noqa: BLE001 - becomes the delivery's failure
             return exception
         return None
 
@@ -182,9 +209,9 @@ class EventTask(Task):  # type: ignore[type-arg]
                 type(exception).__name__,
                 extra=about(self._event_type.__name__, event.event_id, subscription.key, self._attempts),
             )
-        wait = self._wait()
+        wait, keys = self._wait(), [failure.subscription.key for failure in failures]
         try:
-            self._put_back(event, [failure.subscription.key for failure in failures], wait)
+            self._publish_later(wait, self._attempts, str(event.event_id), (event.to_dict(),), {"only": keys})
         except DispatchError as error:
             if self.acks_late:
                 raise Reject(f"the retry could not be published: {error}", requeue=True) from None
@@ -200,24 +227,30 @@ class EventTask(Task):  # type: ignore[type-arg]
         longest = min(self._backoff * 2.0 ** (self._attempts - 1), self._max_backoff)
         return random.uniform(longest / 2, longest)  # noqa: S311 - to spread the load, not to be secret
 
-    def _put_back(self, event: DomainEvent, keys: list[str], wait: float) -> None:
+    def _publish_later(
+        self, wait: float, attempts: int, task_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         app, queue = self.app, queue_of(self.app)
         on_rabbitmq = is_amqp(app)
-        message = event_message(
+        message = task_message(
             app,
-            event,
-            only=keys,
-            retries=self._attempts,
+            self.name,
+            task_id,
+            args,
+            kwargs,
+            headers={
+                name: stated for name in (CONTEXT_HEADER, HEADER) if (stated := getattr(self.request, name, None))
+            },
+            retries=attempts,
             # Redis has nowhere to wait, so there the message waits in a worker.
             countdown=None if on_rabbitmq else wait,
             root_id=self.request.root_id,
             parent_id=self.request.parent_id,
-            agreement=self._agreement,
         )
         if not on_rabbitmq:
             self._publisher.publish(self.name, message, queue)
             return
-        waiting = retry_queue(queue.name, self._attempts + 1)
+        waiting = retry_queue(queue.name, attempts + 1)
 
         def declare(connection: BrokerConnection) -> None:
             waiting(connection.channel).declare()
