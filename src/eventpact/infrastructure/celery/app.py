@@ -138,7 +138,6 @@ def _for_redis(settings: CelerySettings) -> tuple[Choice, ...]:
             "how often that is looked for: 100 s by default, whatever the time-out",
         ),
         Choice("broker_transport_options.unacked_restore_throttle", 1, "each time, not each tenth time"),
-        Choice("broker_channel_error_retry", True, "a worker outlives a Redis that is full: it connects again"),
     )
 
 
@@ -177,6 +176,7 @@ def _for_worker(amqp: bool) -> tuple[Choice, ...]:
             if amqp
             else "with a window of one, a single acknowledgement that times out stalls the worker silently",
         ),
+        *([] if amqp else [Choice("broker_channel_error_retry", True, "a worker outlives a full Redis")]),
         Choice("broker_connection_max_retries", None, "a worker never gives up its broker"),
         Choice("worker_cancel_long_running_tasks_on_connection_loss", True, "another worker has them by then"),
         Choice("worker_soft_shutdown_timeout", 10.0, "handlers may end when the worker is stopped the hard way"),

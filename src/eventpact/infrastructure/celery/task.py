@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]  # newer than its stubs
 from celery import Task
@@ -28,6 +28,9 @@ from eventpact.infrastructure.monitoring.logs import about
 __all__ = ["EventTask", "FailedDeliveryError", "own_class"]
 
 _log = logging.getLogger("eventpact")
+
+_KEPT_HEADERS: Final = (CONTEXT_HEADER, HEADER)
+"""A retry has the headers of the message that began it."""
 
 
 class FailedDeliveryError(Exception):
