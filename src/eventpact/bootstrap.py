@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from eventpact.application.codes import CodeMaker
 from eventpact.application.commands import CreateAccountCommand, ResendCodeCommand, VerifyAccountCommand
@@ -20,10 +20,12 @@ from eventpact.domain.events import (
     VerificationCodeRequestedEvent,
 )
 from eventpact.environment import CannotStartError
+from eventpact.infrastructure.dispatching.context import VariableCarrier
 from eventpact.infrastructure.dispatching.failures import FailureReporter, log_failure
 from eventpact.infrastructure.dispatching.observing import ObservedEventDispatcher
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.mail import FolderMailer, Messages, SmtpMailer
+from eventpact.infrastructure.monitoring.logs import REQUEST_ID
 from eventpact.infrastructure.monitoring.metrics import Metrics, Stock
 from eventpact.infrastructure.outbox.store import OutboxStore
 from eventpact.infrastructure.outbox_dispatcher import OutboxEventDispatcher
@@ -52,6 +54,10 @@ __all__ = [
 ]
 
 Engine = Callable[[Handlers, FailureSink], EventDispatcher]
+
+
+CONTEXT: Final = VariableCarrier({"request_id": REQUEST_ID})
+"""Takes the id of a request to the handlers of its events, so that the records of a worker show it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +227,7 @@ def build_worker(settings: Settings) -> tuple[Celery, EventDispatcher, Parts]:
 
     parts = build_parts(settings)
     app = make_celery(settings, role="worker")
-    engine = engine_of(parts, app)
+    engine: Engine = partial(_celery, parts, app, consume=True)
     if settings.uses_outbox:
         engine = partial(_outbox, parts, engine, relay=False)
     return app, engine(parts.handlers, parts.on_failure), parts
@@ -269,7 +275,9 @@ def _asyncio(parts: Parts, handlers: Handlers, on_failure: FailureSink) -> Event
     return AsyncioEventDispatcher(handlers, on_failure=on_failure, max_pending=parts.settings.max_pending)
 
 
-def _celery(parts: Parts, app: Celery, handlers: Handlers, on_failure: FailureSink) -> EventDispatcher:
+def _celery(
+    parts: Parts, app: Celery, handlers: Handlers, on_failure: FailureSink, *, consume: bool = False
+) -> EventDispatcher:
     from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
 
     return CeleryEventDispatcher(
@@ -280,6 +288,8 @@ def _celery(parts: Parts, app: Celery, handlers: Handlers, on_failure: FailureSi
         retries=parts.settings.celery_retries,
         backoff=parts.settings.retry_backoff,
         agreement=parts.agreement,
+        context=CONTEXT,
+        consume=consume,
     )
 
 
@@ -299,6 +309,7 @@ def _outbox(
         lease=settings.outbox_lease,
         resend=settings.outbox_resend if settings.dispatcher == "celery" else None,
         relay=relay,
+        context=CONTEXT,
     )
 
 

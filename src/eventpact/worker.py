@@ -16,7 +16,7 @@ from eventpact.bootstrap import build_worker, existing, with_broker
 from eventpact.environment import CannotStartError
 from eventpact.infrastructure.celery.consumer import refusal
 from eventpact.infrastructure.celery.messages import PREFIX
-from eventpact.infrastructure.monitoring.logs import JsonFormatter, about
+from eventpact.infrastructure.monitoring.logs import about, formatter
 from eventpact.settings import load_settings
 
 __all__ = ["app", "run"]
@@ -31,11 +31,10 @@ app, dispatcher, parts = build_worker(with_broker(existing(load_settings(dispatc
 @signals.after_setup_logger.connect(weak=False)
 @signals.after_setup_task_logger.connect(weak=False)
 def _format_logs(logger: logging.Logger, **_: object) -> None:
-    """Celery opens the log, at the level and in the file that its command line names; as text it is Celery's, too."""
-    if parts.settings.log_format == "json":
-        for handler in logger.handlers:
-            handler.setFormatter(JsonFormatter())
-            handler.addFilter(_about_its_event)
+    """Write records as the server does, at the level and to the file that Celery's command line names."""
+    for handler in logger.handlers:
+        handler.setFormatter(formatter(parts.settings.log_format))
+        handler.addFilter(_about_its_event)
 
 
 def _about_its_event(record: logging.LogRecord) -> bool:

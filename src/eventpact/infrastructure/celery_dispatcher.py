@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from celery import Celery
 
@@ -19,6 +20,7 @@ from eventpact.domain.dispatcher import (
     Ordering,
 )
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.celery.connection import BrokerConnection
 from eventpact.infrastructure.celery.consumer import UnreadableSink
 from eventpact.infrastructure.celery.messages import event_message, task_name
 from eventpact.infrastructure.celery.publisher import Publisher
@@ -143,6 +145,21 @@ class CeleryEventDispatcher(EventDispatcher):
                 self._publishing -= 1
                 if self._closing:
                     self._idle.notify_all()
+
+    def waiting(self) -> int:
+        """Count the messages that no worker has taken yet.
+
+        Raises:
+            DispatchError: the broker cannot be reached, or refused.
+        """
+        counts: list[int] = []
+
+        def count(connection: BrokerConnection) -> None:
+            declared: Any = self._queue(connection.channel).queue_declare(passive=True)
+            counts.append(declared.message_count)
+
+        self._publisher.use(count, f"counting the messages of {self._queue.name}")
+        return counts[-1]
 
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
         """Refuse new events, wait for those being published, and close the connections.

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from celery import Celery
@@ -152,3 +153,15 @@ def test_on_redis_a_wait_beyond_the_visibility_time_out_is_refused(options: dict
         return
     with pytest.raises(RegistrationError, match=r"^a retry waits up to .*visibility_timeout.*EVENTPACT_RETRY_BACKOFF$"):
         CeleryEventDispatcher(app, {Counted: Recorder()}, **options)
+
+
+@pytest.mark.parametrize("broker", ["valkey", "memory://"])
+def test_messages_that_no_worker_has_taken_are_counted(broker: str, request: pytest.FixtureRequest) -> None:
+    url = request.getfixturevalue("valkey") if broker == "valkey" else broker
+    app = Celery("counted", broker=url, set_as_current=False)
+    app.conf.task_default_queue = f"test-{uuid4().hex}"
+    dispatcher = CeleryEventDispatcher(app, {Counted: Recorder()}, consume=False)
+    for _ in range(3):
+        dispatcher.dispatch(Counted())
+    assert dispatcher.waiting() == 3
+    closed(dispatcher)

@@ -118,8 +118,8 @@ def test_server_and_worker_log_the_same_fields(tmp_path: Path, environment: dict
     celery = [line for line in lines(tmp_path / "worker.log") if event_id in line["message"] and line not in worker]
     assert len(celery) >= 4  # received and ended, twice
     assert {(line["event"], line["event_id"]) for line in celery} == {("AccountCreatedEvent", event_id)}
-    messages = [line["message"] for line in lines(tmp_path / "serve.log")]
-    assert any("POST /accounts " in message for message in messages)
+    (served,) = [line for line in lines(tmp_path / "serve.log") if "POST /accounts " in line["message"]]
+    assert {line["request"] for line in worker} == {served["request"]}
     for log in ("worker.log", "serve.log"):
         assert "ada@" not in (tmp_path / log).read_text()
 
