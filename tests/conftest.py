@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 from collections.abc import Iterator
@@ -115,6 +116,8 @@ def _service(variable: str, port: int) -> str:
         pytest.skip(message)
     return url
 
+
+collect_ignore = [] if importlib.util.find_spec("schemathesis") else ["fuzz"]  # the group `fuzz` has it
 
 _TIER = "not slow and not services"
 _FEW_EXAMPLES = 10
