@@ -45,11 +45,6 @@ def _about_its_event(record: logging.LogRecord) -> bool:
     return True
 
 
-@signals.worker_process_init.connect(weak=False)
-def _forget_connections(**_: object) -> None:
-    parts.database.forget()
-
-
 def run(*, concurrency: int) -> int:
     """Work until a signal says stop. Returns the exit code.
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
-from weakref import WeakSet
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -29,6 +27,7 @@ from eventpact.domain.dispatcher import (
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.context import ContextCarrier, capture
 from eventpact.infrastructure.dispatching.failures import FailureReporter
+from eventpact.infrastructure.dispatching.processes import reset_in_children
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.dispatching.unreadable import UnreadableSink
 from eventpact.infrastructure.outbox.deliveries import Deliveries
@@ -139,7 +138,7 @@ class OutboxEventDispatcher(EventDispatcher):
             ordering=Ordering.NONE,
         )
         self._relay = self._start_relay() if relay else None
-        _dispatchers.add(self)
+        reset_in_children(self)
 
     def dispatch(self, event: DomainEvent) -> None:
         """Write ``event`` to the outbox, within 2 seconds.
@@ -239,17 +238,7 @@ class OutboxEventDispatcher(EventDispatcher):
                     self._relay = self._start_relay()
         return self._relay
 
-    def _forget_the_parents(self) -> None:
+    def reset_after_fork(self) -> None:
+        """Have no relay, in a forked child, until it dispatches."""
         self._lock = threading.Lock()
         self._relay = None
-
-
-_dispatchers: WeakSet[OutboxEventDispatcher] = WeakSet()
-
-
-def _forget_the_parents() -> None:
-    for dispatcher in _dispatchers:
-        dispatcher._forget_the_parents()
-
-
-os.register_at_fork(after_in_child=_forget_the_parents)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final, TypeVar
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from eventpact.domain.dispatcher import DispatcherClosedError, DispatchError
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.context import ContextCarrier, run_with
@@ -164,9 +166,10 @@ class Relay:
                 look = self._look_now or time.monotonic() >= self._look_at(looked_at)
                 self._look_now = False
             if item is not None:
-                failures = 0 if self._is_handed_over(*item) else failures + 1
+                wait = min(_FIRST_WAIT_SECONDS * 2.0 ** min(failures, 30), _MAX_WAIT_SECONDS)
+                failures = 0 if self._is_handed_over(*item, wait) else failures + 1
                 if failures:
-                    self._pause(min(_FIRST_WAIT_SECONDS * 2.0 ** min(failures - 1, 30), _MAX_WAIT_SECONDS))
+                    self._pause(wait)
             if look:
                 looked_at = time.monotonic()
                 self._look()
@@ -181,8 +184,8 @@ class Relay:
         with self._changed:
             self._changed.wait_for(lambda: self._stopping, seconds)
 
-    def _is_handed_over(self, entry: Entry, event: DomainEvent | None) -> bool:
-        """Dispatch an entry. False if it was refused, or the database did not answer; then it is tried again."""
+    def _is_handed_over(self, entry: Entry, event: DomainEvent | None, wait: float) -> bool:
+        """Dispatch an entry. If it is refused, or the database does not answer, it is due again after ``wait``."""
         name, event_id = entry.name, entry.event_id
         try:
             if event is None:
@@ -193,9 +196,7 @@ class Relay:
                 entry, event = read
             run_with(self._carrier, entry.context, self._deliveries.deliver, entry, event)
         except Exception as error:  # noqa: BLE001 - whatever it is, the event stays here
-            with self._changed:
-                if not self._stopping:
-                    self._inbox.append((entry, event))
+            self._give_back(entry, event, wait)
             if not isinstance(error, DispatcherClosedError):
                 reason = error if isinstance(error, DispatchError) else type(error).__name__
                 _log.warning(
@@ -211,6 +212,21 @@ class Relay:
                 "a handler of %s %s raised %s", name, event_id, type(interruption).__name__, extra=about(name, event_id)
             )
         return True
+
+    def _give_back(self, entry: Entry, event: DomainEvent | None, wait: float) -> None:
+        """Let any relay have an entry that this one cannot dispatch, unless its other handlers may be running here."""
+        with self._changed:
+            if self._stopping:
+                return
+        if not entry.retry:
+            try:
+                self._store.leave(entry, timedelta(seconds=wait))
+            except SQLAlchemyError:
+                pass  # it stays in hand, and the refusal is logged
+            else:
+                return
+        with self._changed:
+            self._inbox.append((entry, event))
 
     def _look(self) -> None:
         """Expire relays that are silent, and claim entries: what belongs to nobody, and what is due again."""

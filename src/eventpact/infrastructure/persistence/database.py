@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 import sqlalchemy as sa
 from alembic import command
@@ -18,6 +19,7 @@ from alembic.config import Config
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 
+from eventpact.infrastructure.dispatching.processes import reset_in_children
 from eventpact.infrastructure.persistence.postgresql import STATEMENT_SECONDS, BoundedConnection
 
 __all__ = ["PATIENT", "Database", "UtcDateTime", "metadata"]
@@ -29,6 +31,18 @@ _WAIT: Final = 1.5
 
 PATIENT: Final = 5.0
 """The same for what nobody can be told to send again: it has been accepted, and would fail or be lost."""
+
+
+IDLE_TRANSACTION_SECONDS: Final = 10.0
+"""How long PostgreSQL waits for the next statement of a transaction, whose locks others may want."""
+
+_KEEPALIVES: Final = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""For libpq, in seconds and milliseconds: a server that was cut off is found out while nobody waits for it."""
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
@@ -75,13 +89,14 @@ class Database:
                 pool_size=20,
                 pool_timeout=2,
                 pool_pre_ping=True,
-                connect_args={"connect_timeout": 2},
+                connect_args={"connect_timeout": 2, **_KEEPALIVES},
             )
             event.listen(self.engine, "do_connect", _connect_bounded)
             event.listen(self.engine, "connect", _prepare_postgresql)
         self._current: ContextVar[_Transaction | None] = ContextVar("eventpact_transaction", default=None)
         self._deadline: ContextVar[float | None] = ContextVar("eventpact_deadline", default=None)
         self._writer = threading.Lock()
+        reset_in_children(self)
 
     @contextmanager
     def transaction(self, wait: float = _WAIT) -> Generator[sa.Connection]:
@@ -186,15 +201,23 @@ class Database:
             command.upgrade(config, "head")
 
     def ping(self) -> None:
-        """Ask the database whether it has the schema.
+        """Ask the database whether it has the schema and takes writes.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: it does not answer, or was never migrated.
+            sqlalchemy.exc.SQLAlchemyError: it does not answer, was never migrated, is read-only, or its disk is full.
         """
-        with self.engine.connect() as connection:
+        with self.transaction() as connection:
             connection.execute(sa.text("SELECT 1 FROM accounts LIMIT 1"))
+            if self.is_sqlite:  # where only what is committed, and differs, reaches the disk
+                probe = sa.text("INSERT OR REPLACE INTO deployment VALUES ('probe', :value)")
+                connection.execute(probe, {"value": str(uuid4())})
+                return
+            # Rolled back, so that servers which check at the same time do not wait for each other's rows.
+            savepoint = connection.begin_nested()
+            connection.execute(sa.text("INSERT INTO deployment VALUES (:name, '')"), {"name": f"probe {uuid4()}"})
+            savepoint.rollback()
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Leave the connections of the parent process alone, in a forked child."""
         self.engine.dispose(close=False)
         self._writer = threading.Lock()  # a thread that was not forked may have held the other one
@@ -220,4 +243,9 @@ def _prepare_postgresql(connection: Any, _: object) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"SET statement_timeout = {STATEMENT_SECONDS * 1000:.0f}")
         cursor.execute("SET lock_timeout = 2000")
+        # The server ends what a host began that was cut off; its locks would hold up all others for hours.
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {IDLE_TRANSACTION_SECONDS * 1000:.0f}")
+        for name, value in (("idle", 5), ("interval", 2), ("count", 3)):
+            cursor.execute(f"SET tcp_keepalives_{name} = {value}")
+        cursor.execute("SET tcp_user_timeout = 10000")
     connection.commit()

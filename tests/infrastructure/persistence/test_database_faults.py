@@ -1,0 +1,96 @@
+"""A database that cannot be written is found out, and a host that was cut off holds up nobody."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from support.outbox_kit import Background, Counted, Recorder, until, url_of
+
+from eventpact.infrastructure.outbox.liveness import Heartbeats
+from eventpact.infrastructure.outbox.store import OutboxStore
+from eventpact.infrastructure.persistence.database import IDLE_TRANSACTION_SECONDS, Database
+
+_CUT_OFF = """
+import sys, time
+from eventpact.infrastructure.outbox.liveness import Heartbeats
+from eventpact.infrastructure.persistence.database import Database
+
+database = Database(sys.argv[1])
+with database.transaction():
+    assert Heartbeats(database).beat("cut-off")
+    print("beating", flush=True)
+    time.sleep(600)
+"""
+
+_FULL = """
+import resource, signal, sys
+import sqlalchemy as sa
+from eventpact.infrastructure.persistence.database import Database
+
+database = Database(sys.argv[1])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1, 1))  # bytes: no file takes any more
+try:
+    database.ping()
+except sa.exc.OperationalError as error:
+    print(error.orig)
+"""
+
+
+@pytest.mark.parametrize("database", [pytest.param("postgresql", marks=pytest.mark.services)], indirect=True)
+def test_a_host_cut_off_in_a_heartbeat_holds_up_nobody(database: Database, background: Background) -> None:
+    handler, heartbeats = Recorder(), Heartbeats(database)
+    for relay_id in ("cut-off", "killed"):
+        heartbeats.register(relay_id)
+        OutboxStore(database).append(Counted(number=len(relay_id)), ["support.outbox_kit.Recorder"], relay_id)
+    cut_off = subprocess.Popen(
+        [sys.executable, "-c", _CUT_OFF, url_of(database)], stdout=subprocess.PIPE, text=True, env=os.environ
+    )
+    try:
+        assert cut_off.stdout is not None
+        assert cut_off.stdout.readline() == "beating\n"
+        cut_off.send_signal(signal.SIGSTOP)
+        started = time.monotonic()
+        background.outbox({Counted: handler}, database, lease=timedelta(seconds=1))
+        until(lambda: handler.numbers == [len("killed")], 10)  # whose row nobody holds
+        until(lambda: sorted(handler.numbers) == sorted([len("killed"), len("cut-off")]), 2 * IDLE_TRANSACTION_SECONDS)
+        assert time.monotonic() - started < 2 * IDLE_TRANSACTION_SECONDS
+    finally:
+        cut_off.kill()
+        cut_off.communicate()
+
+
+def test_a_database_that_takes_no_writes_does_not_answer_a_ping(database: Database) -> None:
+    database.ping()
+    read_only = "PRAGMA query_only=1" if database.is_sqlite else "SET TRANSACTION READ ONLY"
+    sa.event.listen(database.engine, "begin", lambda connection: connection.exec_driver_sql(read_only))
+    with pytest.raises(sa.exc.SQLAlchemyError):
+        database.ping()
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_full_disk_does_not_answer_a_ping(database: Database) -> None:
+    database.ping()
+    done = subprocess.run(
+        [sys.executable, "-c", _FULL, url_of(database)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "disk" in done.stdout
+
+
+def test_a_forked_child_has_connections_of_its_own(database: Database) -> None:
+    database.ping()
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            database.ping()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    database.ping()
