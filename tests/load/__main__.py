@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -31,6 +31,8 @@ from eventpact_contracts.demo.mail_server import MailServer
 from load.tables import table
 
 CLIENTS: Final = (1, 4, 16, 64, 256)
+
+PER_ADDRESS: Final = 8
 
 
 @dataclass
@@ -123,7 +125,7 @@ def _start(dispatcher: str, folder: Path, mail: MailServer, stack: ExitStack) ->
         "EVENTPACT_DATA_DIR": str(folder),
         "EVENTPACT_SMTP": mail.url,
         "EVENTPACT_SMTP_STARTTLS": "false",
-        "EVENTPACT_RATE_LIMIT": "1000000/minute",  # all clients have one address
+        "EVENTPACT_RATE_LIMIT": "1000000/minute",  # eight clients have one address
         "EVENTPACT_DRAIN_TIMEOUT": "3",
     }
     server = stack.enter_context(ChildServer(folder, environment, dispatcher))
@@ -139,10 +141,19 @@ async def _drive(dispatcher: str, port: int, seconds: float) -> tuple[list[Step]
     for clients in CLIENTS:
         step = Step(dispatcher, clients)
         # Given up sooner than by the server, after 5 s, lest a request meets a connection that is being closed.
-        limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients, keepalive_expiry=1)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", limits=limits, timeout=30) as client:
+        limits = httpx.Limits(max_connections=PER_ADDRESS, keepalive_expiry=1)
+        async with AsyncExitStack() as stack:
             began = time.monotonic()
-            work = (_client(client, step, names, accepted, began + seconds) for _ in range(clients))
+            work = []
+            for number in range(clients):
+                if number % PER_ADDRESS == 0:  # the server bounds what one address may have in flight
+                    transport = httpx.AsyncHTTPTransport(
+                        local_address=f"127.0.0.{2 + number // PER_ADDRESS}", limits=limits
+                    )
+                    client = await stack.enter_async_context(
+                        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", transport=transport, timeout=30)
+                    )
+                work.append(_client(client, step, names, accepted, began + seconds))
             await asyncio.gather(*work)
             step.seconds = time.monotonic() - began
         print(f"{dispatcher}: {clients} clients, {len(step.accepted):,} accepted", file=sys.stderr, flush=True)

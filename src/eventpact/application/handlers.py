@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from eventpact.application.ports import MailerService, VerificationCodes
 from eventpact.domain.events import AccountCreatedEvent, SignUpRepeatedEvent, VerificationCodeRequestedEvent
 
 __all__ = ["NotifyOwnerHandler", "VerifyAccountEmailHandler"]
+
+_log = logging.getLogger("eventpact")
 
 
 class VerifyAccountEmailHandler:
@@ -31,6 +34,7 @@ class VerifyAccountEmailHandler:
         if code is not None:
             context = {"code": code, "link_code": self._codes.link_code(event.event_id)}
             await self._mailer.send(to=event.email, template="verification", context=context)
+            _log.info("a code was mailed to account %s for %s", event.account_id, event.event_id)
 
 
 class NotifyOwnerHandler:
@@ -46,3 +50,4 @@ class NotifyOwnerHandler:
             Exception: it was not sent.
         """
         await self._mailer.send(to=event.email, template="sign-up-repeated", context={})
+        _log.info("a notice was mailed to account %s for %s", event.account_id, event.event_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import signal
 import socket
@@ -269,6 +270,57 @@ def test_json_is_taken_however_its_type_is_spelled(served: Served, given: str) -
     assert served.http.post("/accounts", content=BODY, headers={"Content-Type": given}).status_code == 202
 
 
+def test_a_body_that_is_too_large_is_refused_whether_or_not_its_length_is_announced(served: Served) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(17):
+            yield b" " * 1024
+
+    for content in (b" " * 16 * 1024 + b"{", chunks()):
+        answer = served.client().post("/accounts", content=content, headers={"Content-Type": "application/json"})
+        assert_problem(answer, 413)
+    fits = BODY.ljust(16 * 1024)
+    answer = served.client().post("/accounts", content=fits, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 202
+
+
+def test_malformed_bodies_are_problems_that_repeat_nothing_and_reach_no_log(served: Served) -> None:
+    bodies = [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b"[" * 8000,
+        b'{"email": "mallory@example.com"}',
+        b'{"email": "mallory@example.com", "display_name": NaN}',
+        b'{"email": "mallory@example.com", "display_name": 1e999}',
+        b'{"email": "mallory@example.com", "display_name": "a\\u0000b"}',
+        b'{"email": "mallory@example.com", "display_name": "\\ud800"}',
+        b'{"email": "mallory@example.com", "display_name": "M", "verified": true}',
+        b'{"email": "mallory@example.com", "display_name": ["M"]}',
+        b'{"email": "\\ud800mallory@example.com", "display_name": "M"}',
+        b'{"email": "mallory@example.com\\r\\nBcc: x@example.com", "display_name": "M"}',
+        b'{"email": "=?utf-8?q?mallory=40evil.example=2C?=@example.com", "display_name": "M"}',
+    ]
+    client = served.client()
+    for body in bodies:
+        answer = client.post("/accounts", content=body, headers={"Content-Type": "application/json"})
+        assert_problem(answer, 400, 422)
+        assert "mallory" not in answer.text
+    assert "mallory" not in served.log()
+    assert not [mail for mail in served.mails() if "mallory" in str(mail["To"])]
+
+
+def test_the_answer_does_not_tell_whether_an_address_is_known(served: Served) -> None:
+    client = served.client()
+    body = {"email": "known@example.com", "display_name": "Ada"}
+    answers = [client.post("/accounts", json=body) for _ in range(2)]
+    answers += [
+        client.post("/accounts/verification-codes", json={"email": address})
+        for address in ("known@example.com", "unknown@example.com")
+    ]
+    assert {(answer.status_code, answer.text) for answer in answers} == {(202, '{"status":"accepted"}')}
+
+
 def test_each_answer_has_an_id_that_finds_its_records_in_the_log(served: Served) -> None:
     answers = [served.http.get("/health/live", headers={"X-Request-ID": "forged"}) for _ in range(2)]
     ids = {answer.headers["X-Request-ID"] for answer in answers}
@@ -276,6 +328,12 @@ def test_each_answer_has_an_id_that_finds_its_records_in_the_log(served: Served)
     for each in ids:
         until(lambda each=each: f"[request {each}]" in served.log())
     assert "forged" not in served.log()
+
+
+def test_a_mail_is_logged_with_the_id_of_the_request_that_it_is_of(served: Served) -> None:
+    body = {"email": "logged@example.com", "display_name": "Ada"}
+    request = served.client().post("/accounts", json=body).headers["X-Request-ID"]
+    until(lambda: re.search(rf"a code was mailed to account \S+ for \S+ \[request {request}\]", served.log()))
 
 
 def test_a_flood_of_readiness_starves_nobody(tmp_path: Path) -> None:
