@@ -15,6 +15,8 @@ from support.services_kit import MailServer
 
 from eventpact_contracts.demo.processes import Server, Worker
 
+pytestmark = pytest.mark.slow
+
 ADDRESS = "ada@example.com"
 
 

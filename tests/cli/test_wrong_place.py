@@ -195,6 +195,7 @@ def test_another_secret_than_the_database_was_first_used_with_is_refused(
     assert SECRET not in line
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("first_secret")
 def test_a_worker_with_another_secret_is_refused(valkey: str) -> None:
     done = subprocess.run(

@@ -22,6 +22,8 @@ from eventpact.infrastructure.outbox_dispatcher import OutboxEventDispatcher
 from eventpact.infrastructure.persistence.database import Database
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 
+pytestmark = pytest.mark.slow
+
 TRACER = TracerProvider().get_tracer("tests")
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from load.soak import growths
+
+pytestmark = pytest.mark.slow
 
 MINUTE = 60.0
 

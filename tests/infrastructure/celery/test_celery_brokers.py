@@ -17,6 +17,8 @@ from eventpact.domain.dispatcher import DispatchError, RegistrationError
 from eventpact.infrastructure.celery.registration import EventTasks
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
 
+pytestmark = pytest.mark.slow
+
 REFUSED = "redis://127.0.0.1:1/0"
 
 

@@ -16,6 +16,8 @@ from support.celery_kit import until
 
 from eventpact.infrastructure.celery.embedded_broker import BrokerError, EmbeddedBroker, running_broker
 
+pytestmark = pytest.mark.slow
+
 
 def client_of(broker: EmbeddedBroker) -> redis.Redis:
     return redis.Redis(unix_socket_path=broker.url.removeprefix("redis+socket://"))

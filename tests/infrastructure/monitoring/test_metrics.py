@@ -105,6 +105,7 @@ async def test_with_the_database_away_it_answers_with_what_the_process_has_count
         assert (await scrape(client))[UP] == 1
 
 
+@pytest.mark.slow
 def test_a_database_that_does_not_answer_holds_up_no_scrape_for_long() -> None:
     thawed = threading.Event()
     asked: list[str] = []

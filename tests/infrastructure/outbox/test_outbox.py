@@ -115,6 +115,7 @@ class Other(Counted):
     """An event of another type."""
 
 
+@pytest.mark.slow
 def test_two_relays_never_deliver_the_same_event_though_a_handler_outlasts_the_lease(
     database: Database, background: Background
 ) -> None:

@@ -23,6 +23,8 @@ from eventpact.domain.events import AccountCreatedEvent
 from eventpact.infrastructure.persistence.database import Database
 from eventpact.settings import load_settings
 
+pytestmark = pytest.mark.slow
+
 SECRET = "0123456789abcdef0123456789abcdef"
 
 
