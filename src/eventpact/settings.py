@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import timedelta
-from email.message import EmailMessage
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from eventpact.environment import PREFIX, CannotStartError, SettingsError, sources
 from eventpact.infrastructure.monitoring.logs import LogFormat
+from eventpact.values import (
+    BaseUrl,
+    BrokerUrl,
+    DatabaseUrl,
+    Host,
+    Mailbox,
+    Proxies,
+    QueueName,
+    Rate,
+    Secret,
+    SmtpUrl,
+    StorageUrl,
+    Token,
+    number,
+    seconds,
+)
 
 __all__ = ["CannotStartError", "Settings", "SettingsError", "load_settings"]
 
 _DAY_SECONDS: Final = 86_400
 _MAX_RETRY_WAIT_SECONDS: Final = 60.0
 """The wait before a retry is not doubled beyond this."""
-
-
-def _range(low: float, high: float, unit: str = "") -> BeforeValidator:
-    def check(value: Any) -> Any:
-        try:
-            number = value.total_seconds() if isinstance(value, timedelta) else float(value)
-        except (TypeError, ValueError):
-            number = None
-        if number is None or not low <= number <= high:  # no comparison with NaN holds
-            raise ValueError(f"must be a number{unit} from {low:.15g} to {high:.15g}")
-        return number if unit and not isinstance(value, timedelta) else value
-
-    return BeforeValidator(check)
-
-
-def _seconds(low: float, high: float) -> BeforeValidator:
-    return _range(low, high, " of seconds")
 
 
 class Settings(BaseSettings):
@@ -58,13 +53,13 @@ class Settings(BaseSettings):
     )
     dispatcher: Literal["sync", "asyncio", "celery"] = Field("asyncio", description="the engine that carries events")
     data_dir: Path = Field(Path(".eventpact"), description="the folder of the embedded defaults' files")
-    database: str | None = Field(
+    database: DatabaseUrl | None = Field(
         None, repr=False, description="postgresql://… or sqlite:///…; by default a SQLite file in data_dir"
     )
-    broker: str | None = Field(
+    broker: BrokerUrl | None = Field(
         None, repr=False, description="redis://… or amqp://…; by default an embedded Valkey in data_dir"
     )
-    smtp: str | None = Field(
+    smtp: SmtpUrl | None = Field(
         None,
         repr=False,
         description="smtp://user:password@host:port (STARTTLS) or smtps://…; by default .eml files in data_dir",
@@ -72,85 +67,88 @@ class Settings(BaseSettings):
     smtp_starttls: bool | None = Field(
         None, description="true insists on STARTTLS, false does without; by default where it is offered"
     )
-    smtp_timeout: Annotated[float, _seconds(0.001, 600)] = Field(
+    smtp_timeout: Annotated[float, seconds(0.001, 600)] = Field(
         10.0, description="seconds that one answer of the mail server may take"
     )
-    mail_from: str = Field("eventpact <no-reply@example.com>", description="the sender of mails")
-    base_url: str | None = Field(
+    mail_from: Mailbox = Field("eventpact <no-reply@example.com>", description="the sender of mails")
+    base_url: BaseUrl | None = Field(
         None, description="the beginning of links in mails; by default http:// with host and port"
     )
-    secret: SecretStr | None = Field(None, description="at least 32 characters, from which codes are derived")
-    host: str = Field("127.0.0.1", description="the address to listen on")
-    port: Annotated[int, _range(0, 65535)] = Field(8000, description="the port to listen on; 0 takes a free one")
-    trusted_proxies: str | None = Field(
+    secret: Secret | None = Field(None, description="at least 32 characters, from which codes are derived")
+    host: Host = Field("127.0.0.1", description="the address to listen on")
+    port: Annotated[int, number(0, 65535)] = Field(8000, description="the port to listen on; 0 takes a free one")
+    trusted_proxies: Proxies | None = Field(
         None,
         description="addresses or networks of the reverse proxies in front, separated by commas; only their"
         " X-Forwarded-For tells the address of a client; by default none",
     )
-    max_connections: Annotated[int, _range(10, 100_000)] = Field(
+    max_connections: Annotated[int, number(10, 100_000)] = Field(
         1000, description="open connections at most, and at most half of the files that the process may open"
     )
     docs: bool | None = Field(None, description="serve /docs and /openapi.json; by default not in production")
     metrics: bool | None = Field(
         None, description="serve /metrics; by default, except in production, which needs a token for it"
     )
-    metrics_token: SecretStr | None = Field(
+    metrics_token: Token | None = Field(
         None, description="at least 16 characters, which /metrics then demands: Authorization: Bearer …"
     )
     log_format: LogFormat = Field("text", description="text, or json: one object a line, with named fields")
-    code_ttl: Annotated[timedelta, _seconds(0.001, 30 * _DAY_SECONDS)] = Field(
+    code_ttl: Annotated[timedelta, seconds(0.001, 30 * _DAY_SECONDS)] = Field(
         timedelta(minutes=10), description="seconds for which a code is valid"
     )
-    answer_step: Annotated[timedelta, _seconds(0, 60)] | None = Field(
+    answer_step: Annotated[timedelta, seconds(0, 60)] | None = Field(
         None,
         description="answers about accounts leave at multiples of this many seconds, so that their time does not show"
         " whether an address is known; by default 0.1 in production, else 0 (at once)",
     )
-    resend_interval: Annotated[timedelta, _seconds(0, 30 * _DAY_SECONDS)] = Field(
+    resend_interval: Annotated[timedelta, seconds(0, 30 * _DAY_SECONDS)] = Field(
         timedelta(seconds=60), description="seconds between two mails to one owner"
     )
-    rate_limit: str = Field(
+    rate_limit: Rate = Field(
         "20/minute", description="sign-ups, requests for a code, and tries of a code that a client address has, each"
     )
-    rate_limit_storage: str = Field(
+    rate_limit_storage: StorageUrl = Field(
         "memory://", repr=False, description="memory:// for one process, redis://… for several"
     )
-    max_in_flight: Annotated[int, _range(1, 100_000)] = Field(
+    max_in_flight: Annotated[int, number(1, 100_000)] = Field(
         100, description="requests about accounts that are served at once; one more is answered 503"
     )
-    retries: Annotated[int, _range(0, 20)] | None = Field(
+    retries: Annotated[int, number(0, 20)] | None = Field(
         None,
         description="how often a failed delivery is tried again; by default 20 times with the outbox, which is more"
         " than an hour, and with Celery alone 3",
     )
-    retry_backoff: Annotated[float, _seconds(0.001, 3600)] = Field(
+    retry_backoff: Annotated[float, seconds(0.001, 3600)] = Field(
         2.0,
         description="seconds before the first retry at most, and half of them at least; doubled for each further one,"
         " up to 600 with the outbox and to 60 with Celery alone",
     )
-    max_pending: Annotated[int, _range(1, 10_000_000)] = Field(
+    max_pending: Annotated[int, number(1, 10_000_000)] = Field(
         10_000, description="deliveries that asyncio holds pending before it refuses events"
     )
     outbox: bool | None = Field(
         None,
         description="write events in the transaction of the data that they are about; by default, except with sync",
     )
-    outbox_lease: Annotated[timedelta, _seconds(0.1, 3600)] = Field(
+    outbox_lease: Annotated[timedelta, seconds(0.1, 3600)] = Field(
         timedelta(seconds=10), description="seconds of silence after which a process counts as dead"
     )
-    outbox_resend: Annotated[timedelta, _seconds(0.1, _DAY_SECONDS)] = Field(
+    outbox_resend: Annotated[timedelta, seconds(0.1, _DAY_SECONDS)] = Field(
         timedelta(seconds=60),
         description="Celery: seconds until an event that is not settled is published again, doubled each time",
     )
-    drain_timeout: Annotated[float, _seconds(0, 3600)] = Field(
+    drain_timeout: Annotated[float, seconds(0, 3600)] = Field(
         10.0, description="seconds that a stopping server waits for its handlers"
     )
-    celery_queue: str = Field("eventpact", description="the queue of events")
+    celery_queue: QueueName = Field("eventpact", description="the queue of events")
     celery_acks_late: bool | None = Field(
         None, description="acknowledge after handling; by default on RabbitMQ, where that gives at least once"
     )
-    celery_visibility_timeout: Annotated[timedelta, _seconds(0.1, 7 * _DAY_SECONDS)] = Field(
+    celery_visibility_timeout: Annotated[timedelta, seconds(0.1, 7 * _DAY_SECONDS)] = Field(
         timedelta(seconds=300), description="Redis: seconds after which a killed worker's event is redelivered"
+    )
+    retention: Annotated[timedelta, seconds(_DAY_SECONDS, 3650 * _DAY_SECONDS)] = Field(
+        timedelta(days=30), description="seconds after which eventpact prune removes rows that nobody needs"
     )
 
     @field_validator("*", mode="before")
@@ -159,126 +157,6 @@ class Settings(BaseSettings):
         if isinstance(value, str) and not value.strip():
             raise ValueError("is empty; give it a value, or leave it out")
         return value
-
-    @field_validator("database")
-    @classmethod
-    def _database(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        parts = _url(url, "postgresql", "postgresql+psycopg", "sqlite")
-        if parts.scheme == "sqlite" and (
-            parts.netloc
-            or parts.path in {"", "/", "/:memory:"}
-            or {"mode", "uri"} & parse_qs(parts.query, keep_blank_values=True).keys()
-        ):
-            raise ValueError(
-                "must name a file, as sqlite:///shop.db and sqlite:////var/lib/shop.db do; several processes and"
-                " threads share it, which a database in memory does not allow"
-            )
-        return url
-
-    @field_validator("broker")
-    @classmethod
-    def _broker(cls, url: str | None) -> str | None:
-        parts = None if url is None else _url(url, "redis", "rediss", "redis+socket", "amqp", "amqps")
-        if parts is not None and not (parts.path if parts.scheme == "redis+socket" else parts.hostname):
-            raise ValueError("must name a host, as redis://127.0.0.1:6379/0 does")
-        return url
-
-    @field_validator("celery_queue")
-    @classmethod
-    def _celery_queue(cls, name: str) -> str:
-        if not re.fullmatch(r"(?!amq\.)[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-            raise ValueError("must be 1 to 100 letters, digits, dots, dashes and underscores, and not begin with amq.")
-        return name
-
-    @field_validator("smtp")
-    @classmethod
-    def _smtp(cls, url: str | None) -> str | None:
-        if url is not None and not _url(url, "smtp", "smtps").hostname:
-            raise ValueError("must name a host, as smtp://mail.example:587 does")
-        return url
-
-    @field_validator("rate_limit_storage")
-    @classmethod
-    def _rate_limit_storage(cls, url: str) -> str:
-        parts = _url(url, "memory", "redis", "rediss")
-        if parts.scheme != "memory" and not parts.hostname:
-            raise ValueError("must name a host, as redis://127.0.0.1:6379/1 does")
-        return url
-
-    @field_validator("base_url")
-    @classmethod
-    def _base_url(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        parts = _url(url, "http", "https")
-        if not parts.hostname or not url.isprintable() or " " in url or parts.query or parts.fragment:
-            raise ValueError("must be a URL such as https://shop.example")
-        return url.rstrip("/")
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _trusted_proxies(cls, proxies: str | None) -> str | None:
-        for proxy in (proxies or "").split(",") if proxies is not None else ():
-            try:
-                everybody = ip_network(proxy.strip(), strict=False).prefixlen == 0
-            except ValueError:
-                everybody = True
-            if everybody:
-                raise ValueError(
-                    "must be addresses or networks such as 10.0.0.7,192.0.2.0/24; a trusted one can pretend to be any"
-                    " client"
-                )
-        return proxies
-
-    @field_validator("metrics_token")
-    @classmethod
-    def _metrics_token(cls, token: SecretStr | None) -> SecretStr | None:
-        if token is not None and not re.fullmatch(r"[!-~]{16,}", token.get_secret_value()):
-            raise ValueError("must have at least 16 characters, and no spaces; make one with: openssl rand -hex 32")
-        return token
-
-    @field_validator("host")
-    @classmethod
-    def _host(cls, host: str) -> str:
-        if not host.isprintable() or set(" /@[]") & set(host):
-            raise ValueError("must be an address or a name such as 127.0.0.1, :: or localhost, without a port")
-        return host
-
-    @field_validator("mail_from")
-    @classmethod
-    def _mail_from(cls, address: str) -> str:
-        message = EmailMessage()
-        try:
-            message["From"] = address
-            (sender,) = message["From"].addresses
-            defects = message["From"].defects
-        except (ValueError, IndexError):
-            defects = (address,)
-        if defects or not sender.username or not sender.domain:
-            raise ValueError("must be an address such as Shop <no-reply@example.com>")
-        return address
-
-    @field_validator("rate_limit")
-    @classmethod
-    def _rate_limit(cls, rate: str) -> str:
-        import limits
-
-        try:
-            (parsed,) = limits.parse_many(rate)
-        except ValueError:
-            parsed = None
-        if parsed is None or parsed.amount < 1:
-            raise ValueError("must be one limit of 1 or more, such as 20/minute or 100 per 2 hours")
-        return rate
-
-    @field_validator("secret")
-    @classmethod
-    def _secret(cls, secret: SecretStr | None) -> SecretStr | None:
-        if secret is not None and len(secret.get_secret_value()) < 32:
-            raise ValueError("must have at least 32 characters; make one with: openssl rand -hex 32")
-        return secret
 
     @model_validator(mode="after")
     def _fit_together(self) -> Settings:
@@ -392,19 +270,3 @@ def _sentence(error: Mapping[str, Any], origin: Mapping[str, str]) -> str:
     field = str(error["loc"][0])
     source = origin.get(field, "")
     return f"{PREFIX}{field.upper()}{f' in {source}' if '.env' in source else ''}: {reason}"
-
-
-def _url(url: str, *schemes: str) -> SplitResult:
-    """Split the URL.
-
-    Raises:
-        ValueError: it has another scheme, or an impossible host or port.
-    """
-    if url.partition("://")[0] not in schemes or "://" not in url:
-        raise ValueError(f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:  # its text would quote a password that has a slash in it
-        raise ValueError("has an impossible host or port (in a password, / is written %2F and @ is %40)") from None
-    return parts

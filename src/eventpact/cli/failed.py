@@ -1,26 +1,35 @@
-"""``eventpact failed``: what could not be delivered, and what becomes of it."""
+"""``eventpact failed``: lists failed deliveries, shows one, dispatches it again, or drops it."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from eventpact.bootstrap import Parts, build_parts, engine_of, existing, with_broker
 from eventpact.domain.dispatcher import DispatchError, EventDispatcher, Handlers
+from eventpact.environment import CannotStartError
 from eventpact.infrastructure.dispatching.failures import FailureReporter
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.persistence.failure_store import Failure
+from eventpact.infrastructure.persistence.opening import explain
 from eventpact.infrastructure.persistence.replay import ReplayError, replay_by_dispatcher, replay_by_outbox
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 from eventpact.settings import Settings
 
 __all__ = ["masked", "run"]
+
+_COLUMNS: Final = 100
+
+_SPACING: Final = timedelta(seconds=0.05)
+"""The time between two of many failures, lest a mail server that has just come back is flooded."""
 
 _ADDRESS: Final = re.compile(r"[^\s@<>\"',;:()\[\]]+@")
 
@@ -31,10 +40,10 @@ def masked(text: str) -> str:
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
-    """Do what the command line asks for. Returns the exit code.
+    """Run the action that the command line names. Returns the exit code.
 
     Raises:
-        CannotStartError: a broker is needed, and none is set or running.
+        CannotStartError: the database cannot be used, or a broker is needed, and none is set or running.
     """
     settings = existing(settings)
     if options.action == "retry" and not settings.uses_outbox:
@@ -42,27 +51,26 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     parts = build_parts(settings)
     try:
         if options.action == "list":
-            return _list(parts.failures.all())
+            return _list(parts.failures.all(), as_json=options.json)
         wanted = _wanted(options, parts)
         if wanted is None:
             return 1
         if options.action == "show":
-            return _show(wanted[0])
+            return _show(wanted[0], as_json=options.json)
         if options.action == "drop":
             return (
                 0 if parts.failures.remove(wanted[0]) else _say_no(wanted[0], "it has failed again; look at it again")
             )
         return _retry(wanted, parts)
     except SQLAlchemyError as error:
-        print(f"eventpact: the database answered with {type(error).__name__}; is it up, and migrated?", file=sys.stderr)
-        return 1
+        raise CannotStartError(explain(error, settings.database_url)) from error
     finally:
         parts.database.close()
 
 
 def _wanted(options: argparse.Namespace, parts: Parts) -> list[Failure] | None:
     if getattr(options, "all", False):
-        return [failure for failure in parts.failures.all() if failure.handler is not None]
+        return [failure for failure in parts.failures.all() if failure.name is not None]
     found = []
     for number in options.ids if options.action == "retry" else [options.id]:
         failure = parts.failures.get(number)
@@ -73,37 +81,62 @@ def _wanted(options: argparse.Namespace, parts: Parts) -> list[Failure] | None:
     return found
 
 
-def _list(failures: Iterable[Failure]) -> int:
+def _list(failures: Sequence[Failure], *, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps([_masked(failure) for failure in failures], indent=2))
+        return 0
     for failure in failures:
-        print(
-            f"{failure.failure_id:>6}  {failure.last_failed_at:%Y-%m-%d %H:%M:%S}Z  {masked(str(failure.name))}"
-            f" -> {failure.handler or '(nobody)'}  {failure.attempts} attempt(s)"
-            f"  {failure.error_type}: {masked(failure.error)}"
+        name = failure.name or "(no name)"
+        lines = (
+            f"{failure.failure_id:>6}  {name} {failure.event_id or '(no id)'}",
+            f"        {failure.handler or '(any handler)'}  {failure.attempts} attempt(s)"
+            f"  {failure.first_failed_at:%Y-%m-%d %H:%M}Z to {failure.last_failed_at:%Y-%m-%d %H:%M}Z",
+            f"        {failure.error_type}: {masked(' '.join(failure.error.split()))}",
         )
+        for line in lines:
+            print(line if len(line) <= _COLUMNS else f"{line[: _COLUMNS - 1]}…")
+    if not failures:
+        print("nothing has failed")
     return 0
 
 
-def _show(failure: Failure) -> int:
+def _show(failure: Failure, *, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps(vars(failure), default=str, indent=2))
+        return 0
     for name, value in vars(failure).items():
-        print(f"{name:>16}  {value}")
+        print(f"{name:>16}  {'-' if value is None else value}")
     return 0
 
 
-def _retry(failures: Iterable[Failure], parts: Parts) -> int:
-    replay = _replay_by_outbox if parts.settings.uses_outbox else _replay_by_dispatcher
+def _masked(failure: Failure) -> dict[str, object]:
+    return {
+        name: masked(value) if isinstance(value, str) else str(value) if isinstance(value, datetime) else value
+        for name, value in vars(failure).items()
+        if name != "payload"
+    }
+
+
+def _retry(failures: Sequence[Failure], parts: Parts) -> int:
     code = 0
-    for failure in failures:
+    for number, failure in enumerate(failures):
         try:
-            print(f"{failure.failure_id} {replay(failure, parts)}")
+            if parts.settings.uses_outbox:
+                done = _replay_by_outbox(failure, parts, number * _SPACING)
+            else:
+                done = _replay_by_dispatcher(failure, parts)
+            print(f"{failure.failure_id} {done}")
         except (ReplayError, DispatchError) as error:
             code = _say_no(failure, str(error))
-    if parts.settings.uses_outbox and not parts.outbox.is_served():
+    if not failures:
+        print("nothing has failed")
+    elif parts.settings.uses_outbox and not parts.outbox.is_served():
         print("eventpact: no server with an outbox is running, nor eventpact relay; start one", file=sys.stderr)
     return code
 
 
-def _replay_by_outbox(failure: Failure, parts: Parts) -> str:
-    replay_by_outbox(failure, parts.failures, SubscriptionTable(parts.handlers), parts.outbox)
+def _replay_by_outbox(failure: Failure, parts: Parts, wait: timedelta) -> str:
+    replay_by_outbox(failure, parts.failures, SubscriptionTable(parts.handlers), parts.outbox, wait)
     return "is dispatched again, from the outbox"
 
 

@@ -114,6 +114,16 @@ def build_parser() -> argparse.ArgumentParser:
     _add_settings(
         _add(
             commands,
+            "prune",
+            "remove used and expired codes, unverified accounts and failed deliveries that are old",
+            "Run it once a day. EVENTPACT_RETENTION says how old, 30 days by default.",
+        ),
+        "database",
+        "data_dir",
+    )
+    _add_settings(
+        _add(
+            commands,
             "settings",
             "list the settings in force, and the source of each",
             "Passwords and the secret are masked. Takes the same options as the server.",
@@ -151,6 +161,8 @@ def _add_failed(commands: argparse._SubParsersAction[_Parser]) -> None:
     which.add_argument("--all", action="store_true", help="all that can be dispatched")
     drop = actions.add_parser("drop", help="remove one")
     drop.add_argument("id", type=int, metavar="ID")
+    for action in (listing, show):
+        action.add_argument("--json", action="store_true", help="print JSON")
     for action in (listing, show, retry, drop):
         _add_settings(action, "database", "data_dir")
 

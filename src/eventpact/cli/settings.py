@@ -27,7 +27,7 @@ def in_force(settings: Settings) -> str:
     return (
         f"dispatcher {settings.dispatcher}{broker}, outbox {'on' if settings.uses_outbox else 'off'},"
         f" database {masked_url(settings.database_url)},"
-        f" mail {mail}, docs {'at /docs' if settings.docs else 'off'}"
+        f" mail {mail}, docs {'at /docs' if settings.serves_docs else 'off'}"
     )
 
 

@@ -1,0 +1,35 @@
+"""``eventpact prune``: removes rows that nobody needs any more."""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from eventpact.bootstrap import build_parts, existing
+from eventpact.environment import CannotStartError
+from eventpact.infrastructure.persistence.opening import explain
+from eventpact.settings import Settings
+
+__all__ = ["run"]
+
+
+def run(_: object, settings: Settings) -> int:
+    """Remove the rows that are older than the retention. Returns the exit code.
+
+    Raises:
+        CannotStartError: the database cannot be used.
+    """
+    parts = build_parts(existing(settings))
+    age = settings.retention
+    try:
+        removed = {
+            "codes that were used or have expired": parts.codes.prune(age),
+            "accounts that were never verified": parts.repository.prune(age),
+            "failed deliveries": parts.failures.prune(age),
+        }
+    except SQLAlchemyError as error:
+        raise CannotStartError(explain(error, settings.database_url)) from error
+    finally:
+        parts.database.close()
+    for rows, count in removed.items():
+        print(f"{count:>8}  {rows} removed, older than {age.total_seconds() / 86_400:g} days")
+    return 0
