@@ -39,7 +39,7 @@ class ChildProcess(Process):
         environment: read at each start, and this process's own.
     """
 
-    start_seconds = 60.0  # several cells may start at once
+    start_seconds = 180.0  # several start at once, on a machine that does other work, too
 
     def __init__(self, folder: Path, environment: Mapping[str, str], *arguments: str) -> None:
         self.environment = dict(environment)
