@@ -30,6 +30,8 @@ from faults.targets import Server, Target, Worker
 __all__ = ["FaultError", "Options", "World", "opened"]
 
 _RETRIES: Final = 3
+_TICK_SECONDS: Final = 0.1
+"""Between two looks, each of which may open a connection; recovery is measured no finer."""
 
 
 class FaultError(Exception):
@@ -194,7 +196,7 @@ class World:
                 raise FaultError("it was interrupted")
             if time.monotonic() > deadline:
                 return False
-            tick.wait(0.02)
+            tick.wait(_TICK_SECONDS)
         return True
 
     def backlog(self) -> int:

@@ -104,14 +104,21 @@ class MailServer(LoopInThread):
         return "250 ok"
 
 
+_given_ports: set[int] = set()
+
+
 def steady_port() -> int:
-    """A free port that no outgoing connection is given, so that a server which was away can have it again."""
-    for port in random.sample(range(20_000, 32_000), 100):
+    """A free port that no outgoing connection is given, so that a server which was unreachable can have it again.
+
+    No port is given twice, because a server binds its port later, or is restarted.
+    """
+    for port in random.sample(sorted(set(range(20_000, 32_000)) - _given_ports), 100):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            _given_ports.add(port)
             return port
     raise OSError("there is no free port between 20000 and 32000")
 
