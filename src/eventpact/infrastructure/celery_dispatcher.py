@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from celery import Celery
+from kombu.exceptions import ChannelError
 
 from eventpact.domain.dispatcher import (
     Delivery,
@@ -155,8 +156,13 @@ class CeleryEventDispatcher(EventDispatcher):
         counts: list[int] = []
 
         def count(connection: BrokerConnection) -> None:
-            declared: Any = self._queue(connection.channel).queue_declare(passive=True)
-            counts.append(declared.message_count)
+            try:
+                declared: Any = self._queue(connection.channel).queue_declare(passive=True)
+                counts.append(declared.message_count)
+            except ChannelError:
+                if is_amqp(self._app):
+                    raise
+                counts.append(0)  # Redis has no queue while there is nothing in it
 
         self._publisher.use(count, f"counting the messages of {self._queue.name}")
         return counts[-1]

@@ -14,6 +14,7 @@ from support.outbox_kit import Background, Counted, Recorder, until, url_of
 from eventpact.infrastructure.outbox.liveness import Heartbeats
 from eventpact.infrastructure.outbox.store import OutboxStore
 from eventpact.infrastructure.persistence.database import IDLE_TRANSACTION_SECONDS, Database
+from eventpact.infrastructure.persistence.readiness import check_database
 
 _CUT_OFF = """
 import sys, time
@@ -31,12 +32,13 @@ _FULL = """
 import resource, signal, sys
 import sqlalchemy as sa
 from eventpact.infrastructure.persistence.database import Database
+from eventpact.infrastructure.persistence.readiness import check_database
 
 database = Database(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1, 1))  # bytes: no file takes any more
 try:
-    database.ping()
+    check_database(database)
 except sa.exc.OperationalError as error:
     print(error.orig)
 """
@@ -65,17 +67,17 @@ def test_a_host_cut_off_in_a_heartbeat_holds_up_nobody(database: Database, backg
         cut_off.communicate()
 
 
-def test_a_database_that_takes_no_writes_does_not_answer_a_ping(database: Database) -> None:
-    database.ping()
+def test_a_database_that_takes_no_writes_is_not_ready(database: Database) -> None:
+    check_database(database)
     read_only = "PRAGMA query_only=1" if database.is_sqlite else "SET TRANSACTION READ ONLY"
     sa.event.listen(database.engine, "begin", lambda connection: connection.exec_driver_sql(read_only))
     with pytest.raises(sa.exc.SQLAlchemyError):
-        database.ping()
+        check_database(database)
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-def test_a_full_disk_does_not_answer_a_ping(database: Database) -> None:
-    database.ping()
+def test_a_database_on_a_full_disk_is_not_ready(database: Database) -> None:
+    check_database(database)
     done = subprocess.run(
         [sys.executable, "-c", _FULL, url_of(database)], capture_output=True, text=True, timeout=60, check=True
     )
@@ -83,14 +85,14 @@ def test_a_full_disk_does_not_answer_a_ping(database: Database) -> None:
 
 
 def test_a_forked_child_has_connections_of_its_own(database: Database) -> None:
-    database.ping()
+    check_database(database)
     child = os.fork()
     if not child:
         code = 1
         try:
-            database.ping()
+            check_database(database)
             code = 0
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    database.ping()
+    check_database(database)

@@ -65,7 +65,8 @@ class DeliveriesElsewhere(Deliveries):
         super().__init__(store, table, known)
         self._reporter = reporter
         self._resend = resend
-        self._probe_at = 0.0
+        self._probe_seconds = _MAX_RESEND_FACTOR * resend.total_seconds()
+        self._probe_at = time.monotonic() + self._probe_seconds
 
     def wrap(self, subscription: Subscription) -> Handle:
         """Ask the database before each call, and tell it after."""
@@ -124,10 +125,10 @@ class DeliveriesElsewhere(Deliveries):
         try:
             lost = max(0, self._store.sent() - self._inner.waiting())
         except DispatchError:
-            return 0
+            lost = 0  # the engine is unreachable, and takes no messages either
         if not lost and time.monotonic() >= self._probe_at:
             # Other messages may wait in the same queue, and hide that one of ours is lost.
-            self._probe_at = time.monotonic() + _MAX_RESEND_FACTOR * self._resend.total_seconds()
+            self._probe_at = time.monotonic() + self._probe_seconds
             return 1
         return lost
 

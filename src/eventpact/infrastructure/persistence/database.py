@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
 
 import sqlalchemy as sa
 from alembic import command
@@ -201,21 +200,13 @@ class Database:
             command.upgrade(config, "head")
 
     def ping(self) -> None:
-        """Ask the database whether it has the schema and takes writes.
+        """Ask the database whether it has the schema.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: it does not answer, was never migrated, is read-only, or its disk is full.
+            sqlalchemy.exc.SQLAlchemyError: it does not answer, or was never migrated.
         """
-        with self.transaction() as connection:
+        with self.engine.connect() as connection:
             connection.execute(sa.text("SELECT 1 FROM accounts LIMIT 1"))
-            if self.is_sqlite:  # where only what is committed, and differs, reaches the disk
-                probe = sa.text("INSERT OR REPLACE INTO deployment VALUES ('probe', :value)")
-                connection.execute(probe, {"value": str(uuid4())})
-                return
-            # Rolled back, so that servers which check at the same time do not wait for each other's rows.
-            savepoint = connection.begin_nested()
-            connection.execute(sa.text("INSERT INTO deployment VALUES (:name, '')"), {"name": f"probe {uuid4()}"})
-            savepoint.rollback()
 
     def reset_after_fork(self) -> None:
         """Leave the connections of the parent process alone, in a forked child."""
