@@ -21,6 +21,9 @@ HEAD = b"POST /accounts HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\
 BODY = b'{"email": "eve@example.com", "display_name": "Eve"}'
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with serving(tmp_path_factory.mktemp("served")) as served:

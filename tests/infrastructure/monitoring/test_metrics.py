@@ -55,7 +55,7 @@ async def scrape_until(client: Client, **wanted: float) -> dict[Sample, float]:
 async def test_what_is_accepted_and_settled_in_this_process_is_counted(
     tmp_path: Path, dispatcher: str, outbox: bool
 ) -> None:
-    async with running(settings_for(tmp_path, dispatcher=dispatcher, outbox=outbox)) as client:
+    async with running(settings_for(tmp_path, dispatcher=dispatcher, outbox=outbox, retries=0)) as client:
         before = await scrape(client)
         assert (before[ACCEPTED], before[SUCCEEDED], before[FAILED], before[UP], before[KEPT]) == (0, 0, 0, 1, 0)
         await client.sign_up()

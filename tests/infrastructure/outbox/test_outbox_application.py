@@ -43,7 +43,7 @@ async def test_an_account_and_its_event_are_kept_together_or_not_at_all(tmp_path
 
 
 async def test_ready_counts_what_has_failed(tmp_path: Path) -> None:
-    async with running(settings_for(tmp_path, dispatcher="asyncio")) as client:
+    async with running(settings_for(tmp_path, dispatcher="asyncio", retries=0)) as client:
         (tmp_path / "mail").rmdir()
         assert (await client.sign_up()).status_code == 202
         counts: dict[str, int] = {}
@@ -142,6 +142,8 @@ def _entries(database: Database) -> int:
 def test_a_failure_that_there_is_not_gets_one_clear_line(
     settings: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert main(["migrate"]) == 0
+    capsys.readouterr()
     assert main(["failed", *arguments]) == 1
     assert capsys.readouterr().err == "eventpact: there is no failure 7; see eventpact failed list\n"
 

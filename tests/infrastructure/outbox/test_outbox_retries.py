@@ -126,6 +126,7 @@ def test_a_handler_that_is_still_running_is_not_called_again_for_its_neighbour(
     assert slow.numbers == [1]
 
 
+@pytest.mark.slow
 @ENGINES
 def test_an_outage_that_fails_every_delivery_loses_none(
     database: Database, background: Background, inner: str, resend: timedelta | None
