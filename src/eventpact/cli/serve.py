@@ -89,7 +89,7 @@ class _Server(uvicorn.Server):
     """uvicorn, configured on purpose.
 
     Args:
-        abandon: stops what runs beside the server, when a second signal says that it must end at once.
+        abandon: stops the embedded broker, when a second signal says that the server must end at once.
     """
 
     def __init__(self, settings: Settings, abandon: Callable[[], None]) -> None:

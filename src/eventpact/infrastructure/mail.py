@@ -46,7 +46,7 @@ class Messages:
 
     Args:
         sender: the From header.
-        base_url: what links begin with.
+        base_url: the beginning of links.
     """
 
     def __init__(self, sender: str, base_url: str) -> None:
@@ -64,7 +64,7 @@ class Messages:
         message = EmailMessage()
         try:
             message["To"] = to
-            # The header must hold the address itself, not what a parser made of it, such as a decoded word.
+            # The header must hold the address itself, and nothing that a parser made of it, such as a decoded word.
             (recipient,) = message["To"].addresses
             if recipient.addr_spec != to or recipient.display_name:
                 raise ValueError

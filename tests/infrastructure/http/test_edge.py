@@ -17,6 +17,8 @@ import pytest
 from support.application import assert_problem, code_of
 from support.serving import Served, serving, until
 
+from eventpact.infrastructure.persistence.database import Database
+
 HEAD = b"POST /accounts HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 51\r\n\r\n"
 BODY = b'{"email": "eve@example.com", "display_name": "Eve"}'
 
@@ -396,6 +398,9 @@ def test_a_full_disk_and_a_storage_of_limits_that_is_gone_are_not_ready(tmp_path
 
 def test_production_serves_no_docs_and_shows_metrics_to_nobody_without_the_token(tmp_path: Path) -> None:
     token = "0123456789abcdef"
+    database = Database(f"sqlite:///{tmp_path / 'shop.db'}")
+    database.migrate()
+    database.close()
     with serving(
         tmp_path,
         environment="production",

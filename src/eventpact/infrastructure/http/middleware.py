@@ -95,7 +95,7 @@ class BodyLimit:
 class EvenPace:
     """Lets answers about accounts leave at multiples of ``step`` seconds, whatever was found while they were made.
 
-    What takes longer than a step, as mailing before answering does, still takes more steps.
+    An answer that takes longer than a step, because a mail is sent before it, takes more steps.
     """
 
     def __init__(self, app: ASGIApp, step: float) -> None:
@@ -117,7 +117,7 @@ class EvenPace:
 
 
 class InFlightLimit:
-    """Answers 503 to what comes while ``most`` requests about accounts are being served, so that none waits for long.
+    """Answers 503 while ``most`` requests about accounts are being served, so that none waits for long.
 
     They are served by a pool of threads, whose queue has no end of its own. One client gets as many as are still free
     for the others, so that it cannot keep them out.

@@ -23,7 +23,7 @@ def ascii_address(address: str) -> str:
         ValueError: it is no e-mail address.
     """
     try:
-        # A test environment is where the domain "test" exists, and as good as any to somebody who tries this out.
+        # A "test environment" is one that takes addresses of the domain "test", which people try this out with.
         valid = validate_email(
             address.strip(" "), allow_smtputf8=False, check_deliverability=False, test_environment=True
         )
@@ -48,7 +48,7 @@ Email = Annotated[
 
 
 class SignUp(_Request):
-    """Who signs up."""
+    """The data of a sign-up."""
 
     email: Email
     display_name: Annotated[
@@ -56,7 +56,7 @@ class SignUp(_Request):
         Field(
             min_length=1,
             max_length=100,
-            description="what to call its owner: no controls, and at least one character that is not a space",
+            description="the name of its owner: no controls, and at least one character that is not a space",
             examples=["Ada"],
             json_schema_extra={"pattern": NAME_PATTERN},
         ),
@@ -80,7 +80,7 @@ class Redemption(_Request):
 
 
 class CodeRequest(_Request):
-    """Who wants another code."""
+    """The address that another code is requested for."""
 
     email: Email
 
@@ -90,7 +90,7 @@ class _Answer(BaseModel):
 
 
 class Accepted(_Answer):
-    """The request was accepted; whether a mail goes out is not told."""
+    """The request was accepted. The answer does not say whether a mail is sent."""
 
     status: Annotated[Literal["accepted"], Field(description="the same for every address")] = "accepted"
 
@@ -109,12 +109,12 @@ class AccountBody(_Answer):
     email: Annotated[
         str, Field(description="its address, the domain in punycode", max_length=254, examples=["ada@example.com"])
     ]
-    display_name: Annotated[str, Field(description="what to call its owner", max_length=100, examples=["Ada"])]
+    display_name: Annotated[str, Field(description="the name of its owner", max_length=100, examples=["Ada"])]
     verified: Annotated[bool, Field(description="whether its owner has proven to read mail to it", examples=[True])]
 
 
 class Health(_Answer):
-    """What was asked, and how it answered."""
+    """The outcome of each check."""
 
     status: Annotated[Literal["ok"], Field(description="ok, or the answer is a problem")]
     checks: Annotated[
@@ -142,13 +142,17 @@ class FieldError(_Answer):
 class Problem(_Answer):
     """RFC 9457. It never repeats what was sent."""
 
-    type: Annotated[str, Field(description="a problem that its status tells enough of", examples=["about:blank"])]
+    type: Annotated[str, Field(description="a problem that its status explains", examples=["about:blank"])]
     title: Annotated[str, Field(description="the status in words", examples=["Unprocessable Content"])]
     status: Annotated[int, Field(ge=400, le=599, description="the status of the answer", examples=[422])]
-    detail: Annotated[str, Field(description="what was wrong, and what to do", examples=["the request is malformed"])]
-    errors: Annotated[list[FieldError], Field(description="what was wrong where", max_length=20, default_factory=list)]
-    checks: Annotated[dict[str, str], Field(description="what was asked, and how it answered", default_factory=dict)]
-    counts: Annotated[dict[str, int], Field(description="what waits, and what has failed", default_factory=dict)]
+    detail: Annotated[str, Field(description="the fault, and the way out of it", examples=["the request is malformed"])]
+    errors: Annotated[
+        list[FieldError], Field(description="each fault, with its place", max_length=20, default_factory=list)
+    ]
+    checks: Annotated[dict[str, str], Field(description="the outcome of each check", default_factory=dict)]
+    counts: Annotated[
+        dict[str, int], Field(description="how many deliveries wait, and how many have failed", default_factory=dict)
+    ]
     error_id: Annotated[
         str, Field(description="finds a server error in the log", pattern="^[0-9a-f]{32}$", default_factory=str)
     ]

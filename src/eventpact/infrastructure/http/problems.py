@@ -1,4 +1,4 @@
-"""Every error as problem+json (RFC 9457), that names what was wrong and never repeats what was sent."""
+"""Every error as problem+json (RFC 9457), which names the fault and never repeats the input."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ PROBLEMS = {
     408: "the request was not complete in time",
     413: "the body is too large",
     415: "the body must be JSON, and say so: Content-Type: application/json",
-    422: "the request is malformed; see errors for what is wrong where",
-    429: "too many requests from this address; try again after the seconds that Retry-After tells",
+    422: "the request is malformed; errors lists each fault with its place",
+    429: "too many requests from this address; try again after as many seconds as Retry-After says",
     500: "something went wrong on the server; error_id finds it in the log",
     503: "something that is needed is unreachable; send the same request again later",
 }
@@ -147,13 +147,13 @@ async def _database(_: Request, error: Exception) -> ProblemResponse:
 
 
 async def _uncounted(_: Request, error: Exception) -> ProblemResponse:
-    # Without counting there would be no limit, which is what somebody may have brought the storage down for.
+    # Without counting there would be no limit, and an attacker may have brought the storage down for that.
     _log.error("refused a request: the storage of the rate limit answered %s", type(error).__name__)
     return unavailable("requests cannot be counted at the moment; send the same request again later")
 
 
 class _CatchAll:
-    """Answers what nothing else does. Starlette's own handler would raise again, and the server log what it says."""
+    """Answers every other error. Starlette's own handler would raise it again, and the server would log its text."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

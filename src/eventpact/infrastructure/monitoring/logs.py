@@ -1,4 +1,4 @@
-"""Log records that a machine can read: what event, handler and attempt a record is about, as fields.
+"""Log records that a machine can read, with event, handler and attempt as fields.
 
 Standard library only. A record never holds the fields of an event, nor the text of an exception, which may quote them.
 """
@@ -16,7 +16,7 @@ __all__ = ["FIELDS", "REQUEST_ID", "JsonFormatter", "LogFormat", "about", "confi
 LogFormat = Literal["text", "json"]
 
 FIELDS: Final = ("event", "event_id", "handler", "attempt")
-"""The attributes of a record that say what it is about; a record has those that apply."""
+"""The attributes that name the subject of a record. A record has those that apply."""
 
 
 REQUEST_ID: Final[ContextVar[str]] = ContextVar("eventpact_request_id")
@@ -32,7 +32,7 @@ def about(event: str, event_id: object, handler: str | None = None, attempt: int
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time (UTC, RFC 3339), level, logger, message, those of :data:`FIELDS` that it has.
 
-    No other attribute is written: what a library adds for its own ends may hold anything.
+    No other attribute is written: an attribute that a library adds may hold anything.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -67,7 +67,7 @@ def formatter(log_format: LogFormat) -> logging.Formatter:
 
 
 def configure(log_format: LogFormat) -> None:
-    """Log what is INFO or worse to standard error, unless this process has been told where to log."""
+    """Log records of level INFO or higher to standard error, unless logging is configured already."""
     handler = logging.StreamHandler()
     handler.setFormatter(formatter(log_format))
     logging.basicConfig(level=logging.INFO, handlers=[handler])

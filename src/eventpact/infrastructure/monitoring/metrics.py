@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: what this process has counted, and what the database holds when it is asked.
+"""Metrics for Prometheus: counters of this process, and the numbers of rows in the database.
 
 Labels are names of event types, of outcomes and of errors; nothing of an event stands in a metric.
 """
@@ -28,7 +28,7 @@ _LONGEST: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """What the database holds.
+    """The rows of the database that somebody may have to look after.
 
     Attributes:
         failed: deliveries, and unreadable messages, in the failure store.
@@ -45,9 +45,9 @@ class Metrics:
     """The metrics of one application, in a registry of its own; an observer of its dispatcher.
 
     Args:
-        event_types: those that have handlers, whose counts are told from 0 on.
+        event_types: the types with handlers, whose counters are shown from 0 on.
         take_stock: asks the database; it may raise ``SQLAlchemyError``.
-        settles: whether handlers run in this process. Otherwise nothing is told of what they settle, since a 0 would
+        settles: whether handlers run in this process. Otherwise no settled deliveries are shown, since a 0 would
             be taken for true.
     """
 
@@ -95,7 +95,7 @@ class Metrics:
 
 
 class _StockCollector(Collector):
-    """Takes stock at each scrape; when the database is away, or does not answer, it tells that, and nothing else."""
+    """Counts rows at each scrape. While the database is unreachable or silent, it shows that alone."""
 
     def __init__(self, take_stock: Callable[[], Stock]) -> None:
         self._stock = SharedAnswer(take_stock, name="eventpact-metrics")
@@ -107,7 +107,7 @@ class _StockCollector(Collector):
             yield _gauge("eventpact_database_up", "Whether the database answered this scrape.", 0)
             return
         yield _gauge("eventpact_database_up", "Whether the database answered this scrape.", 1)
-        yield _gauge("eventpact_failed_deliveries", "What is in the failure store.", stock.failed)
+        yield _gauge("eventpact_failed_deliveries", "Deliveries and messages in the failure store.", stock.failed)
         if stock.pending is not None:
             oldest = timedelta(0) if stock.oldest is None else stock.oldest
             yield _gauge("eventpact_outbox_pending", "Events in the outbox: accepted, not settled.", stock.pending)
