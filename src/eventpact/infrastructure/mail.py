@@ -103,7 +103,8 @@ class FolderMailer:
     def _write(self, content: bytes) -> None:
         name = uuid4().hex
         part = self._folder / f"{name}.part"
-        part.write_bytes(content)
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
         os.replace(part, self._folder / f"{name}.eml")
 
 

@@ -25,7 +25,7 @@ __all__ = ["BrokerError", "EmbeddedBroker", "running_broker"]
 
 _log = logging.getLogger("eventpact")
 
-_START_SECONDS: Final = 10.0
+_START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 10.0
 _WATCH_SECONDS: Final = 0.5
 """The time between two looks at the server."""

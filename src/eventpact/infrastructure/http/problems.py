@@ -12,13 +12,14 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from limits.errors import StorageError
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eventpact.application.commands import InvalidCodeError
 from eventpact.domain.account import InvalidAccountError
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError
+from eventpact.infrastructure.persistence.opening import explain, is_temporary
 
 __all__ = [
     "PROBLEMS",
@@ -98,7 +99,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(InvalidCodeError, _invalid_code)
     app.add_exception_handler(TooManyRequestsError, _too_many)  # type: ignore[arg-type]
     app.add_exception_handler(DispatchError, _refused)
-    app.add_exception_handler(SQLAlchemyError, _database)
+    app.add_exception_handler(SQLAlchemyError, _database)  # type: ignore[arg-type]
     app.add_exception_handler(StorageError, _uncounted)
     app.add_middleware(_CatchAll)
 
@@ -131,7 +132,9 @@ async def _too_many(_: Request, error: TooManyRequestsError) -> ProblemResponse:
     return too_many(str(error), retry_after=error.retry_after)
 
 
-async def _refused(_: Request, error: Exception) -> ProblemResponse:
+async def _refused(request: Request, error: Exception) -> ProblemResponse:
+    if isinstance(error.__cause__, SQLAlchemyError) and not is_temporary(error.__cause__):
+        return await _database(request, error.__cause__)
     _log.error("refused a request: %s: %s", type(error).__name__, error)
     happened = (
         "it is not known whether a mail goes out"
@@ -141,9 +144,18 @@ async def _refused(_: Request, error: Exception) -> ProblemResponse:
     return unavailable(f"{happened}; send the same request again later")
 
 
-async def _database(_: Request, error: Exception) -> ProblemResponse:
-    _log.error("refused a request: the database answered %s; is it up, and migrated?", type(error).__name__)
-    return unavailable("the database is not answering at the moment; send the same request again later")
+async def _database(_: Request, error: SQLAlchemyError) -> ProblemResponse:
+    if is_temporary(error):
+        _log.error("refused a request: %s", _reason(error))
+        return unavailable("the database is not answering at the moment; send the same request again later")
+    error_id = uuid4().hex
+    _log.error("error %s: %s", error_id, _reason(error))
+    return problem(500, "the database is not as this server needs it; sending again does not help", error_id=error_id)
+
+
+def _reason(error: SQLAlchemyError) -> str:
+    # The text of others (of a broken constraint, say) may quote an address.
+    return explain(error) if isinstance(error, (OperationalError, ProgrammingError)) else type(error).__name__
 
 
 async def _uncounted(_: Request, error: Exception) -> ProblemResponse:
