@@ -161,3 +161,16 @@ def test_waits_grow_up_to_the_longest_and_cover_more_than_an_hour_by_default() -
     assert max(waits) <= 600.0
     assert sum(waits) > 3600
     assert policy.wait(10_000) <= 600.0
+
+
+def test_a_handler_that_has_not_begun_is_called_with_the_retry_of_its_neighbour(database: Database) -> None:
+    store, event = OutboxStore(database), Counted(number=1)
+    policy = RetryPolicy(retries=1, backoff=0.001, max_backoff=0.001)
+    store.append(event, ["failing", "late", "running"], "relay")
+    assert store.begin(event.event_id, "failing")
+    assert store.begin(event.event_id, "running")
+    store.park(event.event_id, "failing", 1, policy)
+    until(lambda: store.claim("relay", 1))
+    assert store.begin(event.event_id, "late")
+    assert store.begin(event.event_id, "failing")
+    assert not store.begin(event.event_id, "running")

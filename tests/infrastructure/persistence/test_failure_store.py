@@ -1,8 +1,11 @@
 """What has failed is kept, and leaves only when it was accepted again or dropped."""
 
+import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from support.outbox_kit import Background, Counted, Recorder, until
 
 from eventpact.domain.dispatcher import DispatchError, FailedDelivery, Handlers
@@ -10,7 +13,7 @@ from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.dispatching.unreadable import UnreadableMessage
 from eventpact.infrastructure.outbox.store import OutboxStore
 from eventpact.infrastructure.persistence.database import Database
-from eventpact.infrastructure.persistence.failure_store import FailureStore
+from eventpact.infrastructure.persistence.failure_store import FailureStore, failures
 from eventpact.infrastructure.persistence.replay import ReplayError, replay_by_dispatcher, replay_by_outbox
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 from eventpact.testing import RecordingEventDispatcher
@@ -128,3 +131,29 @@ def test_what_has_no_handler_any_more_stays(database: Database, handlers: Any, r
     with pytest.raises(ReplayError, match=reason):
         replay_by_outbox(store.all()[0], store, SubscriptionTable(handlers), OutboxStore(database))
     assert store.count() == 1
+
+
+def test_failures_that_are_older_than_their_retention_are_pruned(database: Database) -> None:
+    store, _ = kept(database, Recorder())
+    assert store.prune(timedelta(days=30)) == 0
+    with database.transaction() as connection:
+        connection.execute(sa.update(failures).values(last_failed_at=database.now() - timedelta(days=31)))
+    assert store.prune(timedelta(days=30)) == 1
+    assert store.all() == []
+
+
+def test_failures_that_are_replayed_with_waits_are_not_delivered_all_at_once(
+    database: Database, background: Background
+) -> None:
+    handler = Recorder()
+    table = SubscriptionTable({Counted: handler})
+    store = FailureStore(database, table)
+    for number in range(3):
+        store.keep(FailedDelivery(Counted(number=number), handler, OSError("unreachable"), 1))
+    started = time.monotonic()
+    for position, failure in enumerate(store.all()):
+        replay_by_outbox(failure, store, table, OutboxStore(database), timedelta(seconds=position * 0.4))
+    background.outbox({Counted: handler}, database)
+    until(lambda: OutboxStore(database).backlog().entries == 0)
+    assert handler.numbers == [0, 1, 2]
+    assert time.monotonic() - started >= 0.8

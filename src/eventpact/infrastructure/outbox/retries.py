@@ -39,12 +39,14 @@ class Attempts:
     Attributes:
         made: attempts that failed.
         due: when a handler that failed is called again. Until then the delivery is parked.
-        again: the handlers that were dispatched again after they had failed. While there are any, an engine in other
-            processes, which is given the whole event, calls no others: they may still be running.
+        begun: the handlers that other processes have called since they were all sent the event.
+        again: the handlers that were sent the event again after they had failed. An engine in other processes is sent
+            the whole event, but others that have begun are not called: they may still be running.
     """
 
     made: dict[str, int] = field(default_factory=dict)
     due: dict[str, datetime] = field(default_factory=dict)
+    begun: set[str] = field(default_factory=set)
     again: set[str] = field(default_factory=set)
 
     @classmethod
@@ -54,14 +56,14 @@ class Attempts:
             return cls()
         data: dict[str, Any] = json.loads(text)
         due = {key: datetime.fromisoformat(moment) for key, moment in data["due"].items()}
-        return cls(data["made"], due, set(data["again"]))
+        return cls(data["made"], due, set(data["begun"]), set(data["again"]))
 
     def dump(self) -> str | None:
         """Write the column; None where there is nothing to write."""
-        if not self.made:
+        if not self.made and not self.begun:
             return None
         due = {key: moment.isoformat() for key, moment in self.due.items()}
-        return json.dumps({"made": self.made, "due": due, "again": sorted(self.again)})
+        return json.dumps({"made": self.made, "due": due, "begun": sorted(self.begun), "again": sorted(self.again)})
 
     def has_ripe(self, now: datetime) -> bool:
         """Tell whether a retry is due."""
@@ -88,17 +90,22 @@ class Attempts:
         self.due = {key: moment for key, moment in self.due.items() if key not in ripe}
         if everything:
             self.again.clear()
+            self.begun.clear()
             return tuple(key for key in pending if key not in self.due)
         self.again |= ripe
         return tuple(key for key in pending if key in ripe)
 
-    def may_begin(self, key: str) -> bool:
-        """Tell whether a handler may be called by an engine that was given the whole event."""
-        return key not in self.due and (not self.again or key in self.again)
+    def begin(self, key: str) -> bool:
+        """Tell whether a handler is to be called by an engine that was sent the whole event, and note that it is."""
+        if key in self.due or (self.again and key in self.begun and key not in self.again):
+            return False
+        self.begun.add(key)
+        return True
 
     def settle(self, keys: Collection[str]) -> None:
         """Forget deliveries that are settled."""
         for key in keys:
             self.made.pop(key, None)
             self.due.pop(key, None)
+            self.begun.discard(key)
             self.again.discard(key)

@@ -176,14 +176,17 @@ class OutboxStore:
 
     def begin(self, event_id: UUID, key: str) -> int:
         """Count that a handler is about to be called; return the count, or 0 if it is not to be called (now)."""
-        mine = outbox.c.event_id == event_id
+        tries = 0
         with self.database.transaction() as connection:
-            rows = connection.execute(sa.select(outbox.c.pending, outbox.c.attempts).where(mine).with_for_update())
-            if not any(key in json.loads(row.pending) and Attempts.parse(row.attempts).may_begin(key) for row in rows):
-                return 0
-            again = sa.update(outbox).where(mine).values(tries=outbox.c.tries + 1).returning(outbox.c.tries)
-            tries: list[int] = list(connection.execute(again).scalars())
-        return max(tries)
+            rows = sa.select(outbox).where(outbox.c.event_id == event_id).order_by(outbox.c.entry_id).with_for_update()
+            for row in connection.execute(rows).all():
+                pending, attempts = json.loads(row.pending), Attempts.parse(row.attempts)
+                if key not in pending or not attempts.begin(key):
+                    continue
+                tries = max(tries, row.tries + 1)
+                values = {"tries": row.tries + 1} | ({"attempts": attempts.dump()} if len(pending) > 1 else {})
+                connection.execute(sa.update(outbox).where(outbox.c.entry_id == row.entry_id).values(**values))
+        return tries
 
     # -- outcomes ------------------------------------------------------------------------------------------------------
 
