@@ -75,6 +75,11 @@ class Process:
         """Whether it has come up."""
         return True
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has been started, and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def kill(self) -> None:
         """End it and its children at once, as a power cut would."""
         self._end(signal.SIGKILL)

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+import redis
+from support.application import SECRET
 from support.celery_kit import until
 
 from eventpact.infrastructure.celery.embedded_broker import EmbeddedBroker
@@ -54,3 +56,35 @@ def test_a_sign_up_is_refused_in_time_and_can_be_made_again(tmp_path: Path) -> N
                 until(lambda: list((tmp_path / "mail").glob("*.eml")), 20)
     finally:
         broker.stop()
+
+
+class Starting(Worker):
+    """A worker that is not waited for: while its broker is full, it does not come up."""
+
+    def is_ready(self) -> bool:
+        return True
+
+
+@pytest.mark.timeout(240)
+def test_a_worker_outlives_a_full_broker_and_handles_what_waits_when_there_is_room(tmp_path: Path) -> None:
+    with EmbeddedBroker(tmp_path / "broker", port=0) as broker, redis.Redis.from_url(broker.url) as client:
+        environment = {
+            "EVENTPACT_DATA_DIR": str(tmp_path),
+            "EVENTPACT_BROKER": broker.url,
+            "EVENTPACT_SECRET": SECRET,
+            # A message that Redis has handed over, and did not let the worker register, is published again.
+            "EVENTPACT_OUTBOX_RESEND": "2",
+        }
+        with Server(tmp_path, environment, "celery") as server:
+            for number in range(5):
+                assert server.sign_up(f"ada{number}@example.com")[0] == 202
+            until(lambda: client.llen("eventpact") == 5, 30)
+            client.config_set("maxmemory", 1)
+            with Starting(tmp_path, environment) as worker:
+                until(lambda: "maxmemory" in (tmp_path / "worker.log").read_text(), 90)
+                time.sleep(5)  # it has time to end, or to fill its log
+                assert worker.is_running
+                assert (tmp_path / "worker.log").stat().st_size < 60_000
+                client.config_set("maxmemory", 0)
+                until(lambda: len(list((tmp_path / "mail").glob("*.eml"))) == 5, 60)
+                assert worker.is_running

@@ -22,6 +22,9 @@ _log = logging.getLogger("eventpact")
 MAX_SINK_WAIT_SECONDS: Final = 30.0
 """The longest wait for the sink of unreadable messages, which doubles while it raises."""
 
+REFUSED_WAIT_SECONDS: Final = 3.0
+"""Between two tries of a worker whose broker is full."""
+
 _sinks: WeakKeyDictionary[Celery, UnreadableSink] = WeakKeyDictionary()
 
 
@@ -66,6 +69,7 @@ class KeepingConsumer(Consumer):
         default_steps = tuple(step for step in Consumer.Blueprint.default_steps if "delayed_delivery" not in step)
 
     connection_errors: tuple[type[BaseException], ...]
+    channel_errors: tuple[type[BaseException], ...]
     qos: Any
     _sink_failures = 0
     _sink_rests_until = 0.0
@@ -94,12 +98,23 @@ class KeepingConsumer(Consumer):
         With messages of Redis in hand, kombu puts them back over the very connection that it closes, and what that
         raises is no connection error, so that the worker would end. The visibility time-out restores them.
         """
+        self._rest(exc)
         if self.connection is not None:
             try:
                 self.connection.close()
             except Exception as error:  # noqa: BLE001 - it is given up either way
                 _log.warning("closing the broken connection to the broker raised %s", type(error).__name__)
         super().on_connection_error_after_connected(exc)
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """Wait before the next try, where the broker answers that it refuses."""
+        self._rest(exc)
+        super().on_connection_error_before_connected(exc)
+
+    def _rest(self, error: Exception) -> None:
+        """Wait, because a broker that is full answers at once, so that the worker would try all the time."""
+        if isinstance(error, self.channel_errors):
+            time.sleep(REFUSED_WAIT_SECONDS)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """Celery's, which an envelope of another shape would end, and the worker with it."""
