@@ -50,6 +50,14 @@ def test_what_promises_at_least_once_loses_nothing(name: str) -> None:
     assert cell.balance.accepted
 
 
+@pytest.mark.parametrize("name", ["asyncio+outbox/smtp-unreachable", "celery-redis+outbox/pair-worker-without-outbox"])
+def test_a_fault_that_passes_or_is_mended_leaves_no_event_behind(name: str) -> None:
+    cell = played(PLACES[name], patience=90.0)
+    assert cell.complaints == []
+    assert cell.balance is not None
+    assert cell.balance.delivered == cell.balance.accepted > 0
+
+
 @pytest.mark.services
 def test_celery_on_rabbitmq_alone_loses_nothing_with_its_workers(rabbitmq_service: str) -> None:
     assert played(PLACES["celery-rabbitmq/worker-group-kill"], rabbitmq=rabbitmq_service).complaints == []
