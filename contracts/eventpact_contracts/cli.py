@@ -10,14 +10,17 @@ import sys
 import textwrap
 import time
 import traceback
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from eventpact.domain.dispatcher import Guarantees
-from eventpact_contracts.checking.check import check_laws
+from eventpact_contracts.checking.check import CouldNotRunError, conclude, play
+from eventpact_contracts.checking.evidence import Evidence
+from eventpact_contracts.checking.jobs import play_in_jobs
 from eventpact_contracts.checking.known import Known, KnownError, read_known, unknown_law
 from eventpact_contracts.checking.outcomes import CONTRACT_VERSION, LawResult, Verdict, with_known
 from eventpact_contracts.handlers.check import check_handler
@@ -32,7 +35,6 @@ from eventpact_contracts.subjects.loading import (
     OURS,
     CandidateError,
     NoSuchTargetError,
-    Subject,
     find,
     parse_guarantees,
     written,
@@ -41,6 +43,10 @@ from eventpact_contracts.subjects.loading import (
 __all__ = ["main"]
 
 BAD_USAGE: Final = 64
+_REPEATS: Final = 20
+"""Runs of the command that shows a violation again, where it does not show each time."""
+
+_LONG_WAIT_SECONDS: Final = 5.0
 INTERRUPTED: Final = 130
 
 _DESCRIPTION = """\
@@ -129,6 +135,9 @@ def _parser() -> argparse.ArgumentParser:
         "--known", type=Path, metavar="FILE", help='laws that are violated for now: lines like L1 = "the reason" (TOML)'
     )
     parser.add_argument(
+        "--jobs", type=_positive, default=1, metavar="N", help="divide the scenarios among N processes (default 1)"
+    )
+    parser.add_argument(
         "--repeat", type=_positive, default=1, metavar="N", help="check up to N times, until a law is violated"
     )
     for name, words in FORMATS.items():
@@ -177,13 +186,13 @@ def _verify(options: argparse.Namespace) -> int:
     seed = secrets.randbelow(2**32) if options.seed is None else options.seed
     found = {target: _find(target, options) for target in options.targets}
     laws = {target: _laws_of(target, candidate, options.law) for target, candidate in found.items()}
-    progress = None if options.quiet else Progress(sys.stderr, sum(map(len, laws.values())))
+    progress = None if options.quiet else Progress(sys.stderr)
     run = _Run(options, seed, known, progress)
     with _quiet_log():
         verdicts = [run.judge(target, candidate, laws[target]) for target, candidate in found.items()]
     style = Style(sys.stdout)
     print(matrix(verdicts, style))
-    for said in filter(None, (violations(verdicts, style), reasons(verdicts, style))):
+    for said in filter(None, (violations(verdicts, style), reasons(verdicts, style), *run.remarks)):
         print(f"\n{said}")
     facts = RunFacts(seed, options.examples, run.again(*options.targets))
     print(f"\n{headline(verdicts)} (seed {seed}, {options.examples} examples a law)")
@@ -222,79 +231,92 @@ def _quiet_log() -> Generator[None]:
         logging.getLogger().removeHandler(handler)
 
 
-def _find(target: str, options: argparse.Namespace) -> Subject | CandidateError:
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that stand for hooks."""
+    return {
+        "guarantees": options.guarantees,
+        "needs_loop": options.needs_loop,
+        "settle_timeout": options.settle_timeout,
+    }
+
+
+def _find(target: str, options: argparse.Namespace) -> Any:
     try:
-        found: Subject = find(
-            target,
-            guarantees=options.guarantees,
-            needs_loop=options.needs_loop,
-            settle_timeout=options.settle_timeout,
-        )
-        return found
+        return find(target, **_given(options))
     except CandidateError as error:
         return error
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Run:
     options: argparse.Namespace
     seed: int
     known: Known
     progress: Progress | None
+    remarks: list[str] = field(default_factory=list)
+    """Sentences about the run, for after the matrix."""
 
     def judge(self, target: str, candidate: Any, laws: Sequence[Law | HandlerLaw]) -> Verdict:
         """Check a target: once, or until a law is violated."""
         started = time.monotonic()
+        known = {**getattr(candidate, "known_violations", {}), **self.known.of(target)}
         for number in range(1, self.options.repeat + 1):
-            results = tuple(self._results(target, candidate, laws))
+            results = [with_known(result, known) for result in self._check(target, laws, candidate)]
             violated = any(result.violation for result in results)
             if violated or number == self.options.repeat:
                 break
         if self.options.repeat > 1:
-            runs = (
+            said = (
                 f"violated in run {number} of {self.options.repeat}" if violated else f"not violated in {number} runs"
             )
-            print(f"{target}: {runs}")
+            self.remarks.append(f"{target}: {said}")
+        if self.progress:
+            self.progress.end()
         return Verdict(
             CONTRACT_VERSION,
             getattr(candidate, "name", target),
             getattr(candidate, "guarantees", None),
-            results,
+            tuple(results),
             time.monotonic() - started,
             OURS.get(target, target).partition(":")[0],
         )
 
-    def _results(self, target: str, candidate: Any, laws: Sequence[Law | HandlerLaw]) -> Iterator[LawResult]:
-        name = getattr(candidate, "name", target)
-        known = {**getattr(candidate, "known_violations", {}), **self.known.of(target)}
-        if self.progress:
-            self.progress.starts(name, "", "everything that the laws need")
-        for result in self._check(target, laws, candidate):
-            result = with_known(result, known)
-            yield result
-            if self.progress:
-                self.progress.ends(name, result)
-
     def _check(self, target: str, laws: Sequence[Law | HandlerLaw], candidate: Any) -> list[LawResult]:
-        if isinstance(candidate, CandidateError):
-            return [could_not_run(law.id, law.title, str(candidate)) for law in laws]
-        examples, seed = self.options.examples, self.seed
-        of_dispatchers = [law for law in laws if isinstance(law, Law)]
         try:
-            results = check_laws(of_dispatchers, candidate, examples=examples, seed=seed) if of_dispatchers else []
-            results += [
-                check_handler(law, candidate, examples=examples, seed=seed)
-                for law in laws
-                if isinstance(law, HandlerLaw)
-            ]
+            if isinstance(candidate, CandidateError):
+                raise candidate
+            of_dispatchers = [law for law in laws if isinstance(law, Law)]
+            results = self._check_dispatcher(target, of_dispatchers, candidate) if of_dispatchers else []
+            for number, law in enumerate(law for law in laws if isinstance(law, HandlerLaw)):
+                self._progress(candidate, f"{law.id} {law.title}", number, len(laws))
+                results.append(check_handler(law, candidate, examples=self.options.examples, seed=self.seed))
+        except (CandidateError, CouldNotRunError) as error:
+            return [could_not_run(law.id, law.title, str(error)) for law in laws]
         except Exception:  # noqa: BLE001
             # The check itself broke: that convicts nobody, and must not pass for a result either.
             failed = f"the check itself failed:\n{traceback.format_exc()}"
             return [could_not_run(law.id, law.title, failed) for law in laws]
-        return [
-            replace(result, script=self.again(target, laws=[result.law_id])) if result.violation else result
-            for result in results
-        ]
+        return [self._with_script(target, result) if result.violation else result for result in results]
+
+    def _check_dispatcher(self, target: str, laws: Sequence[Law], candidate: Any) -> list[LawResult]:
+        examples, seed, jobs = self.options.examples, self.seed, self.options.jobs
+        if jobs > 1:
+            self._progress(candidate, f"in {jobs} processes", 0, 1)
+            evidence = play_in_jobs(laws, target, _given(self.options), examples=examples, seed=seed, jobs=jobs)
+        else:
+            evidence = play(laws, candidate, examples=examples, seed=seed, progress=partial(self._progress, candidate))
+        if said := _waits(evidence):
+            self.remarks.append(f"{getattr(candidate, 'name', target)}: {said}")
+        return conclude(laws, candidate, evidence)
+
+    def _progress(self, candidate: Any, part: str, done: int, total: int) -> None:
+        if self.progress:
+            self.progress.at(getattr(candidate, "name", ""), part, done, total)
+
+    def _with_script(self, target: str, result: LawResult) -> LawResult:
+        seen, runs = result.replays or (1, 1)
+        repeat = f" --repeat {_REPEATS}" if seen < runs else ""
+        return replace(result, script=f"{self.again(target, laws=[result.law_id])}{repeat}")
 
     def again(self, *targets: str, laws: Sequence[str] | None = None) -> str:
         """The command that shows the same again."""
@@ -306,6 +328,20 @@ class _Run:
             given.append("--needs-loop")
         if self.options.settle_timeout:
             given.append(f"--settle-timeout {self.options.settle_timeout:g}")
+        if laws is None:
+            given += [f"--jobs {self.options.jobs}"] if self.options.jobs > 1 else []
         if self.options.known and laws is None:
             given.append(f"--known {shlex.quote(str(self.options.known))}")
         return " ".join(["eventpact verify", *map(shlex.quote, targets), *given])
+
+
+def _waits(evidence: Evidence) -> str:
+    """A word on a run that was stopped, or that spent its time on waiting in vain."""
+    if evidence.stopped:
+        return evidence.stopped.replace("settle_timeout", "--settle-timeout")
+    if evidence.waited < max(_LONG_WAIT_SECONDS, evidence.seconds / 3):
+        return ""
+    return (
+        f"{evidence.waited:.0f} of {evidence.seconds:.0f} s went into waiting in vain for what was accepted; a lower"
+        " --settle-timeout shortens that"
+    )

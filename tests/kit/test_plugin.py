@@ -15,6 +15,7 @@ from eventpact_contracts.laws import LAWS
 pytestmark = pytest.mark.slow
 
 pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.timeout(300)
 
 SUITE = """
 from contextlib import contextmanager
@@ -71,7 +72,8 @@ class Run:
 
 
 @pytest.fixture
-def run(pytester: pytest.Pytester) -> Run:
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("COLUMNS", "100")
     return Run(pytester)
 
 
@@ -303,3 +305,66 @@ def test_a_known_violation_of_no_law_is_refused(run: Run) -> None:
     code, text = run(SUITE + KNOWN.format(more=", 'R77': 'x'"), "-k", name_of("R1"))
     assert code == pytest.ExitCode.INTERRUPTED
     assert "TestShop.known_violations: there is no law R77; did you mean R7?" in text
+
+
+FIXTURES = """
+import threading, time
+from contextlib import contextmanager
+import pytest
+from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
+from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
+from eventpact_contracts import EventDispatcherContract
+
+class Deaf(SyncEventDispatcher):
+    def dispatch(self, event):
+        if type(event) not in self._table:
+            super().dispatch(event)
+
+KINDS = {"good": SyncEventDispatcher, "loop": AsyncioEventDispatcher, "deaf": Deaf}
+
+class TestEngines(EventDispatcherContract):
+    settle_timeout = 0.5
+
+    @pytest.fixture(params=list(KINDS), autouse=True)
+    def engine(self, request):
+        self.kind = KINDS[request.param]
+        self.guarantees = self.kind.guarantees
+        self.needs_loop = request.param == "loop"
+        self.alive = True
+        yield
+        self.alive = False
+        assert not self.open, "a dispatcher outlived the fixture that it was made of"
+
+    @contextmanager
+    def subject(self, handlers, on_failure):
+        assert self.alive
+        time.sleep(0 if self.needs_loop else 0.08)  # as a connection to an engine takes
+        self.open = getattr(self, "open", 0) + 1
+        yield self.kind(handlers, on_failure=on_failure)
+        self.open -= 1
+
+    open = 0
+"""
+
+
+@pytest.mark.parametrize("distribution", [[], ["-n", "2"]], ids=["one process", "xdist"])
+def test_each_parameter_of_a_fixture_is_a_subject_of_its_own(run: Run, distribution: list[str]) -> None:
+    code, text = run(FIXTURES, *distribution, "-k", "R1 or G1 or A1")
+    assert code == 1
+    assert re.search(r"R1 delivered +✓ .* +✓ .* +✗", text)
+    assert re.search(r"A1 only events +✓ .* +✓ .* +✓", text)
+    assert re.search(r"blocks caller +yes +no +yes", text)
+    assert re.search(r"G1 blocks_caller +✓ .* +○", text)
+    assert "outlived" not in text
+
+
+def test_tests_of_a_class_that_are_spread_over_processes_open_its_engine_in_one(
+    run: Run, pytester: pytest.Pytester
+) -> None:
+    source = SUITE.replace(
+        "        yield Sync",
+        "        import os, pathlib\n        pathlib.Path(f'opened-in-{os.getpid()}').touch()\n        yield Sync",
+    )
+    code, _ = run(source, "-n", "2", "--dist", "load", "-k", "R1 or R7 or A1 or L2 or I1 or A3")
+    assert code == 0
+    assert len(list(pytester.path.glob("opened-in-*"))) == 1

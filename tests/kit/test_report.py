@@ -279,15 +279,13 @@ class TestKnownViolations:
 
 
 class TestProgress:
-    def test_off_a_terminal_each_law_is_one_line(self) -> None:
+    def test_off_a_terminal_each_part_is_one_line(self) -> None:
         stream = io.StringIO()
-        progress = Progress(stream, 2)
-        for result in GOOD.results[:2]:
-            progress.starts("shop", result.law_id, result.title)
-            progress.ends("shop", result)
-        first, second = stream.getvalue().splitlines()
-        assert first.startswith("[1/2] shop: R1 delivered:")
-        assert second.startswith("[2/2] shop: R2 nowhere else:")
+        progress = Progress(stream)
+        progress.at("shop", "quiet", 0, 2)
+        progress.at("shop", "crashes", 1, 2)
+        progress.end()
+        assert stream.getvalue() == "[1/2] shop: quiet\n[2/2] shop: crashes\n"
 
     def test_on_a_terminal_one_line_changes_and_vanishes(self) -> None:
         class Terminal(io.StringIO):
@@ -295,11 +293,11 @@ class TestProgress:
                 return True
 
         stream = Terminal()
-        progress = Progress(stream, 1)
-        progress.starts("shop", "R1", "delivered")
+        progress = Progress(stream)
+        progress.at("shop", "quiet", 0, 1)
         assert "\n" not in stream.getvalue()
-        assert "[1/1] shop: R1 delivered" in stream.getvalue()
-        progress.ends("shop", GOOD.results[0])
+        assert "[1/1] shop: quiet" in stream.getvalue()
+        progress.end()
         assert stream.getvalue().endswith("\r\x1b[K")
 
 

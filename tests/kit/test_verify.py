@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -132,7 +133,7 @@ class TestVerdict:
         assert "A1 only events" in out
         assert "✓ upheld" in out
         assert f"2 of {len(LAWS)} laws checked, none violated (seed 1, 5 examples a law)" in out
-        assert "[2/2] sync: A1 only events:" in err
+        assert re.search(r"\[1/\d+\] sync: fixed scenarios", err)
 
     def test_several_stand_side_by_side(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(quick("sync", "asyncio", "--quiet")) == 0
@@ -190,7 +191,7 @@ class Shy(SyncEventDispatcher):
         def breaks(*_: object, **__: object) -> None:
             raise ZeroDivisionError("a fault of the suite")
 
-        monkeypatch.setattr(verify, "check_laws", breaks)
+        monkeypatch.setattr(verify, "play", breaks)
         assert main(quick("sync", "--quiet")) == 2
         assert "a fault of the suite" in capsys.readouterr().out
 
@@ -247,14 +248,14 @@ def make(handlers, on_failure):
 """)
         sys.path.insert(0, ".")
         module = importlib.import_module(name)
-        original = verify._Run._results
+        original = verify._Run._check
 
         def counted(*args: object) -> object:
             module.runs += 1
             return original(*args)  # type: ignore[arg-type]
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(verify._Run, "_results", counted)
+            patch.setattr(verify._Run, "_check", counted)
             assert main(quick(f"{name}:make", "--quiet", "--repeat", "9")) == 1
         assert f"{name}:make: violated in run 3 of 9" in capsys.readouterr().out
 
@@ -269,6 +270,66 @@ def test_the_laws_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
     for law in (*LAWS, *HANDLER_LAWS):
         assert f"{law.id} {law.title}: " in said
     assert max(map(len, said.splitlines())) <= 100
+
+
+class TestJobs:
+    def test_families_in_parallel_processes_give_one_verdict(
+        self, shop: Shop, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        target = f"{shop('')}:Forgetful"
+        assert main(quick(target, "sync", "--quiet", "--jobs", "2", laws="R1 R7 L2")) == 1
+        said = capsys.readouterr().out
+        assert re.search(r"R1 delivered +✗ violated .* ✓ upheld", said)
+        assert re.search(r"L2 again +✓ upheld .* ✓ upheld", said)
+        assert "never received it" in said
+
+    def test_a_target_that_cannot_be_opened_in_them_could_not_run(
+        self, shop: Shop, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        name = shop("""
+import multiprocessing
+
+def make(handlers, on_failure):
+    if multiprocessing.parent_process():
+        raise OSError("no broker here")
+    return SyncEventDispatcher(handlers, on_failure=on_failure)
+""")
+        assert main(quick(f"{name}:make", "--quiet", "--jobs", "2")) == 2
+        assert "OSError: no broker here" in capsys.readouterr().out
+
+
+class TestWhatHelps:
+    def test_a_dispatcher_that_only_raises_is_told_what_it_raised(
+        self, shop: Shop, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        name = shop("""
+class Broken(SyncEventDispatcher):
+    def dispatch(self, event):
+        return self.queue.append(event)
+""")
+        assert main(quick(f"{name}:Broken", "--quiet", laws="R3")) in (1, 2)
+        assert "AttributeError: 'Broken' object has no attribute 'queue'" in capsys.readouterr().out
+
+    def test_a_violation_that_shows_now_and_then_says_how_often_and_repeats_until_it_is_seen(
+        self, shop: Shop, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        name = shop("""
+import itertools
+calls = itertools.count(1)
+
+class Moody(SyncEventDispatcher):
+    def dispatch(self, event):
+        if type(event) in self._table and next(calls) % 3 == 0:
+            return
+        super().dispatch(event)
+""")
+        assert main(quick(f"{name}:Moody", "--quiet")) == 1
+        said = capsys.readouterr().out
+        found = re.search(r"To see it again \(it showed in (\d) of (\d) repeats\):\n +(.*)", said)
+        assert found
+        seen, runs, again = found.groups()
+        assert ("--repeat 20" in again) == (seen != runs)
+        assert main([*shlex.split(again)[2:], "--quiet"]) == 1
 
 
 class TestTargets:

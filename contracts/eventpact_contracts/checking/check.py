@@ -79,6 +79,7 @@ def _result(law: Law, outcome: Outcome, detail: str, check: LawCheck) -> LawResu
         detail=detail,
         seconds=check.seconds,
         violation=check.violation,
+        replays=check.replays,
     )
 
 

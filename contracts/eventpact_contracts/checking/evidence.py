@@ -20,6 +20,7 @@ class LawCheck:
         likenesses: how often they reached a state like it.
         violation: a counterexample, shrunk.
         scenario: the scenario that it is of.
+        replays: how often the counterexample was seen when its scenario was run again, and how often that was run.
         absent: how the law, which is not promised, was seen not to hold.
         detail: a word on what was not tried.
         failure: why it could not be checked.
@@ -31,6 +32,7 @@ class LawCheck:
     likenesses: int = 0
     violation: Violation | None = None
     scenario: str = ""
+    replays: tuple[int, int] | None = None
     absent: str | None = None
     detail: str = ""
     failure: str = ""
@@ -43,7 +45,7 @@ class LawCheck:
         self.likenesses += other.likenesses
         self.seconds += other.seconds
         if self.violation is None:
-            self.violation, self.scenario = other.violation, other.scenario
+            self.violation, self.scenario, self.replays = other.violation, other.scenario, other.replays
         self.absent = self.absent or other.absent
         self.detail = self.detail or other.detail
         self.failure = self.failure or other.failure

@@ -16,7 +16,7 @@ from hypothesis.errors import HypothesisException
 
 from eventpact_contracts.checking.evidence import Evidence, LawCheck
 from eventpact_contracts.checking.outcomes import Violation
-from eventpact_contracts.checking.shrink import shrunk
+from eventpact_contracts.checking.shrink import replayed, shrunk
 from eventpact_contracts.driver.session import Run, run_scenario
 from eventpact_contracts.driver.trace import Kind, Trace
 from eventpact_contracts.laws import Law
@@ -125,6 +125,8 @@ class _Player:
             if law.id in self._found:
                 scenario, violation = self._found[law.id]
                 self._check(law).violation, self._check(law).scenario = violation, repr(scenario)
+                if not violation.timed:
+                    self._check(law).replays = replayed(partial(self._breaks, law), scenario)
         self._evidence.seconds = time.monotonic() - self._started
         return self._evidence
 

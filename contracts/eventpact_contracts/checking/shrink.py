@@ -9,12 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from eventpact_contracts.scenarios.scenario import Caller, EventPlan, HandlerPlan, Scenario
 from eventpact_contracts.scenarios.schedule import Schedule
 
-__all__ = ["shrunk"]
+__all__ = ["replayed", "shrunk"]
+
+_REPLAYS: Final = 5
+_REPLAY_SECONDS: Final = 0.5
+"""Spent on running one counterexample again."""
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -33,6 +37,15 @@ def shrunk(scenario: Scenario, breaks: Callable[[Scenario], bool], seconds: floa
                 scenario, improved = simpler, True
                 break
     return scenario
+
+
+def replayed(breaks: Callable[[Scenario], bool], scenario: Scenario) -> tuple[int, int]:
+    """How often ``breaks`` holds when the scenario is run again, and how often it was run."""
+    deadline, seen, runs = time.monotonic() + _REPLAY_SECONDS, 0, 0
+    while runs < _REPLAYS and (not runs or time.monotonic() < deadline):
+        runs += 1
+        seen += breaks(scenario)
+    return seen, runs
 
 
 def _simpler(scenario: Scenario) -> Iterator[Scenario]:

@@ -246,31 +246,25 @@ def _width() -> int:
 
 
 class Progress:
-    """Progress on ``stream``: one line that changes on a terminal, one line a law elsewhere."""
+    """Progress on ``stream``: one line that changes on a terminal, one line a part elsewhere."""
 
-    def __init__(self, stream: TextIO, total: int) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._style = Style(stream)
-        self._total = total
-        self._done = 0
 
-    def starts(self, name: str, law_id: str, title: str) -> None:
-        """A law is being checked now."""
+    def at(self, name: str, part: str, done: int, total: int) -> None:
+        """The part of the check that begins now, after ``done`` of ``total`` parts."""
+        text = self._style.plain(f"[{done + 1}/{total}] {name}: {part}")
         if self._style.interactive:
-            self._rewrite(f"[{self._done + 1}/{self._total}] {name}: {law_id} {title} …")
+            self._rewrite(text)
+        else:
+            print(text, file=self._stream, flush=True)
 
-    def ends(self, name: str, result: LawResult) -> None:
-        """A law has been checked."""
-        self._done += 1
-        said = f"{SYMBOLS[result.outcome]} {result.outcome.value}"
-        if not self._style.interactive:
-            line = (
-                f"[{self._done}/{self._total}] {name}: {result.law_id} {result.title}: {said} ({result.seconds:.1f} s)"
-            )
-            print(self._style.plain(line), file=self._stream, flush=True)
-        elif self._done == self._total:
+    def end(self) -> None:
+        """Leave nothing on a terminal."""
+        if self._style.interactive:
             self._rewrite("")
 
     def _rewrite(self, text: str) -> None:
         room = shutil.get_terminal_size((100, 24)).columns - 1
-        print(f"\r\033[K{self._style.plain(text)[:room]}", end="", file=self._stream, flush=True)
+        print(f"\r\033[K{text[:room]}", end="", file=self._stream, flush=True)

@@ -1,0 +1,57 @@
+"""Parallel checks: the families of scenarios are divided among processes, and their findings are merged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any, Final
+
+from eventpact_contracts.checking.evidence import Evidence
+from eventpact_contracts.checking.play import CRASHES, FIXED, families_of, play
+from eventpact_contracts.laws import LAWS, Law
+from eventpact_contracts.scenarios.families import FAMILIES
+from eventpact_contracts.subjects.loading import find
+
+__all__ = ["play_in_jobs"]
+
+_USUAL_SECONDS: Final = {CRASHES: 12.0, FIXED: 4.0}
+"""The usual duration of the parts that are no family."""
+
+
+def play_in_jobs(
+    laws: Sequence[Law], target: str, given: Mapping[str, Any], *, examples: int, seed: int, jobs: int
+) -> Evidence:
+    """Play the families that these laws need in so many processes, each with dispatchers of its own.
+
+    Args:
+        target: the target of the command line, for the other processes to find.
+        given: the options that :func:`~eventpact_contracts.subjects.loading.find` takes.
+    """
+    started = time.monotonic()
+    parts = _divided(families_of(laws), jobs)
+    law_ids = [law.id for law in laws]
+    # Spawned, because a process that is forked inherits threads and connections that are dead in it.
+    with ProcessPoolExecutor(len(parts), mp_context=get_context("spawn")) as pool:
+        played = [pool.submit(_play, law_ids, target, dict(given), examples, seed, part) for part in parts]
+        first, *others = [each.result() for each in played]
+    evidence = first.merged(*others)
+    evidence.seconds = time.monotonic() - started
+    return evidence
+
+
+def _divided(families: Sequence[str], jobs: int) -> list[list[str]]:
+    """The families in at most so many parts that take about as long as one another."""
+    seconds = {name: _USUAL_SECONDS.get(name) or FAMILIES[name].seconds for name in families}
+    parts: list[list[str]] = [[] for _ in range(min(jobs, len(families)))]
+    for name in sorted(families, key=lambda name: -seconds[name]):
+        min(parts, key=lambda part: sum(seconds[other] for other in part)).append(name)
+    return parts
+
+
+def _play(
+    law_ids: list[str], target: str, given: dict[str, Any], examples: int, seed: int, part: list[str]
+) -> Evidence:
+    laws = [law for law in LAWS if law.id in law_ids]
+    return play(laws, find(target, **given), examples=examples, seed=seed, only=part)
