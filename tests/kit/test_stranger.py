@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from eventpact.domain.dispatcher import Guarantees, Delivery, Ordering
 from eventpact_contracts import EventDispatcherContract
 from shop import {dispatcher} as MyDispatcher
+{imports}
 
 class TestMyDispatcher(EventDispatcherContract):
     guarantees = Guarantees(
@@ -57,6 +58,7 @@ class Project:
         delivery: str = "AT_MOST_ONCE",
         ordering: str = "NONE",
         hooks: str = SUBJECT,
+        imports: str = "",
     ) -> Outcome:
         """Write the test class, and run pytest on it."""
         text = TEN_LINES.format(
@@ -66,6 +68,7 @@ class Project:
             delivery=delivery,
             ordering=ordering,
             hooks=hooks,
+            imports=imports,
         )
         (self.folder / "test_mine.py").write_text(text, encoding="utf-8")
         options = ("-p", "no:cacheprovider", "--eventpact-examples", "5", "--eventpact-json", "verdict.json")
@@ -131,7 +134,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         venv.create(environment, with_pip=True)
     [wheel] = place.glob("*.whl")
     install = (UV, "pip", "install", "--python", python) if UV else (python, "-m", "pip", "install", "-q")
-    _needs_index(_run(*install, f"eventpact[contracts] @ {wheel.as_uri()}"))
+    _needs_index(_run(*install, f"eventpact[contracts] @ {wheel.as_uri()}", "pytest-xdist"))
     folder = place / "shop"
     folder.mkdir()
     shutil.copy(ROOT / "tests/examples/thread_pool_dispatcher.py", folder / "shop.py")
@@ -178,6 +181,42 @@ def test_an_overridden_law_is_could_not_run_and_no_pass(project: Project) -> Non
     assert outcome.exit_code == 1
     assert (outcome.of("R1"), outcome.of("R7")) == ("could not run", "could not run")
     assert "overrides test_law" in outcome.text
+
+
+TWO_ENGINES = """
+    @pytest.fixture(params=["SyncEventDispatcher", "ThreadPoolDispatcher"], autouse=True)
+    def engine(self, request):
+        self.kind = getattr(shop, request.param)
+        self.guarantees = self.kind.guarantees
+
+    @contextmanager
+    def subject(self, handlers, on_failure):
+        yield self.kind(handlers, on_failure=on_failure)
+"""
+
+
+def test_one_class_over_two_engines_gives_two_columns_on_two_processes(project: Project) -> None:
+    outcome = project.test("-n", "2", "-k", "R1 or G1 or L2", hooks=TWO_ENGINES, imports="import pytest, shop")
+    assert outcome.exit_code == 0, outcome.text
+    sync, pool = json.loads(outcome.file.read_text("utf-8"))["dispatchers"]
+    assert (sync["guarantees"]["blocks_caller"], pool["guarantees"]["blocks_caller"]) == (True, False)
+    outcomes = [{law["id"]: law["outcome"] for law in column["laws"]} for column in (sync, pool)]
+    assert [column["R1"] for column in outcomes] == ["upheld", "upheld"]
+    assert [column["G1"] for column in outcomes] == ["upheld", "absent, as declared"]
+    assert outcomes[0]["R2"] == "not selected"
+
+
+def test_a_known_violation_passes_until_it_is_mended(project: Project) -> None:
+    known = "    known_violations = {'G1': 'issue 7: dispatch does not wait yet'}\n"
+    broken = project.test("-k", "G1", blocks_caller=True, hooks=known + SUBJECT)
+    assert (broken.exit_code, broken.of("G1")) == (0, "known")
+    mended = project.test(
+        "-k", "G1", blocks_caller=True, dispatcher="SyncEventDispatcher", ordering="FIFO", hooks=known + SUBJECT
+    )
+    assert (mended.exit_code, mended.of("G1")) == (1, "upheld")
+    assert "take it off the list" in mended.text
+    clean = project.test("-k", "G1", blocks_caller=True, dispatcher="SyncEventDispatcher", ordering="FIFO")
+    assert clean.exit_code == 0
 
 
 def test_an_over_claimed_guarantee_is_violated(project: Project) -> None:
