@@ -71,7 +71,7 @@ exit codes: 0 no law is violated, or those alone that --known lists; 1 another i
 
 
 class _UsageError(Exception):
-    """What is wrong with the command line, in one line."""
+    """A fault of the command line, in one line."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help="what to check; several are shown side by side")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="module:factory; several are shown side by side")
     parser.add_argument("--list", action="store_true", help="print every law with its words, and check nothing")
     parser.add_argument("--law", action="append", metavar="ID", type=_law, help="check only this law; repeatable")
     parser.add_argument("--examples", type=_positive, default=100, metavar="N", help="examples a law (default 100)")
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         "--guarantees",
         type=_guarantees,
         metavar="LIST",
-        help="what is declared, for a dispatcher without a guarantees attribute",
+        help="the declaration of a dispatcher that has no guarantees attribute",
     )
     parser.add_argument(
         "--needs-loop",
@@ -129,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
         "--settle-timeout",
         type=_seconds,
         metavar="SECONDS",
-        help="how long to wait for what was accepted (default: its settle_timeout attribute, or 5)",
+        help="how long to wait for accepted events (default: its settle_timeout attribute, or 5)",
     )
     parser.add_argument(
         "--known", type=Path, metavar="FILE", help='laws that are violated for now: lines like L1 = "the reason" (TOML)'
@@ -222,7 +222,7 @@ def _laws_of(target: str, candidate: Any, asked: Sequence[str] | None) -> Sequen
 
 @contextmanager
 def _quiet_log() -> Generator[None]:
-    """Dispatchers log what the laws do to them. Where nobody set up logging, Python would print it all."""
+    """Keep Python from printing the log records that the laws provoke, where nobody has set up logging."""
     handler = logging.NullHandler()
     logging.getLogger().addHandler(handler)
     try:
@@ -342,6 +342,6 @@ def _waits(evidence: Evidence) -> str:
     if evidence.waited < max(_LONG_WAIT_SECONDS, evidence.seconds / 3):
         return ""
     return (
-        f"{evidence.waited:.0f} of {evidence.seconds:.0f} s went into waiting in vain for what was accepted; a lower"
+        f"{evidence.waited:.0f} of {evidence.seconds:.0f} s went into waiting in vain for accepted events; a lower"
         " --settle-timeout shortens that"
     )

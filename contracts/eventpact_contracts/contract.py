@@ -40,9 +40,9 @@ class EventDispatcherContract(ABC):
     A law's test cannot be passed by leaving it out: where it is overridden or skipped, its law *could not run*.
 
     Attributes:
-        guarantees: what the dispatcher declares.
+        guarantees: the declaration of the dispatcher.
         needs_loop: whether it is to be built and driven inside a running event loop.
-        settle_timeout: how many seconds to wait for what was accepted.
+        settle_timeout: how many seconds to wait for accepted events.
         target: ``"module:factory"``, importable in a fresh process, for the law that kills processes: see
             :mod:`eventpact_contracts.crash.crashes`.
         dispatch_bound: within how many seconds ``dispatch`` refuses, where it cannot accept (law A5).
@@ -83,7 +83,7 @@ class EventDispatcherContract(ABC):
         )
 
     def test_everything_together(self, request: pytest.FixtureRequest) -> None:
-        """What becomes of every event is what an independent model says, whatever happens meanwhile."""
+        """Every event ends as an independent model says, whatever happens meanwhile."""
         result = LawResult(EVERYTHING, "laws together", Outcome.UPHELD, 0, 0, "", 0.0)
         try:
             check_against_model(self, seed=request.config.stash[RUN].seed)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "LEFT", "RUN", "Left", "Place", "RunOptions", "place_of"]
 
-# The package itself is imported by now, and pytest warns of what it can no longer rewrite.
+# The package itself is imported by now, and pytest warns of modules that it can no longer rewrite.
 _REWRITTEN = ("contract", "checking.check", "laws", "checking.model")
 pytest.register_assert_rewrite(
     *(name for part in _REWRITTEN if (name := f"eventpact_contracts.{part}") not in sys.modules)
@@ -81,7 +81,7 @@ class RunOptions:
 
 
 RUN: Final[pytest.StashKey[RunOptions]] = pytest.StashKey()
-"""Where a configuration keeps the options of the run."""
+"""The key of the run's options in the stash of a configuration."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Left:
 
 
 LEFT: Final[pytest.StashKey[Left]] = pytest.StashKey()
-"""Where a contract test leaves its result, in the stash of its item."""
+"""The key of a contract test's result in the stash of its item."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -132,7 +132,7 @@ class Place:
     Attributes:
         column: the contract class, with its parameters other than the law.
         law: the ID of the law, which is the row.
-        kind: what the class is a contract of: "dispatcher" or "handler".
+        kind: the subject of the contract: "dispatcher" or "handler".
     """
 
     column: str
@@ -215,7 +215,7 @@ class _Column:
     selected: list[str]
     results: dict[str, LawResult] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
-    """Why there is no result of a law, by ID."""
+    """The reason why there is no result of a law, by ID."""
     guarantees: Guarantees | None = None
     seconds: float = 0.0
 

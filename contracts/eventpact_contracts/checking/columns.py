@@ -31,7 +31,7 @@ Check = Callable[[Any, list[str], int, int], Sequence[LawResult]]
 
 _RESULTS: Final[pytest.StashKey[dict[str, Mapping[str, LawResult]]]] = pytest.StashKey()
 _PATIENCE_SECONDS: Final = 3600.0
-"""How long a process waits for another that computes the results of a column."""
+"""The time for which a process waits for another that computes the results of a column."""
 
 
 def judge(test: Any, request: pytest.FixtureRequest, law_id: str, check: Check) -> None:

@@ -40,7 +40,7 @@ def shrunk(scenario: Scenario, breaks: Callable[[Scenario], bool], seconds: floa
 
 
 def replayed(breaks: Callable[[Scenario], bool], scenario: Scenario) -> tuple[int, int]:
-    """How often ``breaks`` holds when the scenario is run again, and how often it was run."""
+    """Run a scenario again: return how often ``breaks`` held, and the number of runs."""
     deadline, seen, runs = time.monotonic() + _REPLAY_SECONDS, 0, 0
     while runs < _REPLAYS and (not runs or time.monotonic() < deadline):
         runs += 1

@@ -1,1 +1,1 @@
-"""HandlerContract: what at-least-once delivery asks of a handler, as laws H1 to H3."""
+"""HandlerContract: the demands of at-least-once delivery on a handler, as laws H1 to H3."""

@@ -21,7 +21,7 @@ __all__ = ["Interruption", "PortError", "StuckError", "World", "interrupted_at",
 T = TypeVar("T")
 
 _GRACE_SECONDS: Final = 0.3
-"""How long one call is held for the other. The other may be waiting for a lock of the first."""
+"""The time for which one call is held for the other. The other may be waiting for a lock of the first."""
 
 
 class Interruption(BaseException):

@@ -24,7 +24,7 @@ from eventpact_contracts.driver.trace import Trace
 from eventpact_contracts.laws.view import TraceView
 from eventpact_contracts.scenarios.scenario import Scenario, Traits
 
-__all__ = ["Fault", "Law", "always", "law", "registered"]
+__all__ = ["Fault", "Law", "always", "contract_words", "law", "registered"]
 
 _CONTRACT: Final = Path(__file__).parents[1] / "CONTRACT.md"
 _LAW_LINE: Final = re.compile(r"^- \*\*([A-Z]\d+) ([^*]+)\*\*: (.+)$", re.MULTILINE)
@@ -132,7 +132,7 @@ def law(
     processes: bool = False,
 ) -> Callable[[J], J]:
     """Register the decorated judge as that of a law; see :class:`Law`."""
-    title, promise = _words()[law_id]
+    title, promise = contract_words()[law_id]
 
     def register(judge: J) -> J:
         _REGISTERED[law_id] = Law(
@@ -158,11 +158,11 @@ def law(
 
 def registered() -> tuple[Law, ...]:
     """The laws whose chapters have been imported, in CONTRACT.md's order."""
-    return tuple(_REGISTERED[law_id] for law_id in _words() if law_id in _REGISTERED)
+    return tuple(_REGISTERED[law_id] for law_id in contract_words() if law_id in _REGISTERED)
 
 
 @cache
-def _words() -> dict[str, tuple[str, str]]:
+def contract_words() -> dict[str, tuple[str, str]]:
     """Title and words of each law of CONTRACT.md, by ID."""
     text = _CONTRACT.read_text("utf-8")
     return {law_id: (title.strip(), words.strip()) for law_id, title, words in _LAW_LINE.findall(text)}

@@ -16,7 +16,7 @@ class Advice:
 
     Attributes:
         promise: the law, as a sentence; code stands between backticks.
-        causes: what usually breaks it.
+        causes: the usual reasons why it is broken.
         rogue: the target of the known-bad example that the same message convicts, or nothing.
     """
 

@@ -27,11 +27,11 @@ class Arrow:
     target: str
     label: str
     style: str = "call"
-    """How it looks: ``call``, ``back`` (dashed) or ``bad`` (dashed, in the colour of errors)."""
+    """Its look: ``call``, ``back`` (dashed) or ``bad`` (dashed, in the colour of errors)."""
     opens: str = ""
-    """With what the target is busy from here on."""
+    """The work that the target begins here."""
     closes: str = ""
-    """With what the source is busy no longer."""
+    """The work that the source ends here."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Diagram:
 
     Attributes:
         lanes: who takes part, from left to right.
-        rows: what happens, from top to bottom, each with words for the margin (when it happened, say).
-        title: what it shows, for those who cannot see it.
+        rows: the events from top to bottom, each with words for the margin, for example its time.
+        title: a description for readers who cannot see it.
     """
 
     lanes: Sequence[str]

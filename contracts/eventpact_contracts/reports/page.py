@@ -53,8 +53,8 @@ $cards
 $violations
 <section aria-labelledby="matrix">
 <h2 id="matrix">Every law</h2>
-<p>Open a law to read what it promises and what was seen. The figures say how often the run reached what the law is
-about, and in how many examples.</p>
+<p>Open a law to read its promise and the observations. The figures say how often the run reached the state that
+the law is about, and in how many examples.</p>
 $matrix
 </section>
 <section aria-labelledby="legend">

@@ -80,7 +80,7 @@ def not_selected(law_id: str, title: str) -> LawResult:
 
 
 def is_whole(verdicts: Iterable[Verdict]) -> bool:
-    """Whether each verdict is about every law of its contract."""
+    """Tell whether each verdict is about every law of its contract."""
     return all(verdict.results and not _missing(verdict) for verdict in verdicts)
 
 
@@ -100,7 +100,7 @@ def group_of(law_id: str) -> str:
 
 
 def exit_code(verdicts: Iterable[Verdict]) -> int:
-    """The exit code of several verdicts at once: a violation outweighs what could not run."""
+    """The exit code of several verdicts at once: a violation outweighs a law that could not run."""
     codes = {verdict.exit_code for verdict in verdicts}
     return 1 if 1 in codes else max(codes, default=2)
 

@@ -1,4 +1,4 @@
-"""What ``eventpact verify`` is pointed at: finds it, builds its dispatchers, closes what it built."""
+"""Targets of ``eventpact verify``: find them, build their dispatchers and close them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class NoSuchTargetError(ValueError):
 
 
 class CandidateError(Exception):
-    """It was found, and no dispatcher can be had from it; one line says why."""
+    """The target was found, and no dispatcher can be had from it; one line says why."""
 
 
 class Subject(Protocol):
@@ -57,12 +57,12 @@ class Candidate:
     """A dispatcher under the contract: the hooks that the laws are run through.
 
     Attributes:
-        name: what reports call it.
+        name: its name in reports.
         factory: a class or a callable that takes ``handlers`` and ``on_failure``, and returns a dispatcher or a
             context manager that yields one.
-        guarantees: what it declares.
+        guarantees: its declaration.
         needs_loop: whether it is to be built and driven inside a running event loop.
-        settle_timeout: how long to wait, in seconds, for what was accepted.
+        settle_timeout: how many seconds to wait for accepted events.
         target: where a fresh process finds it, for the laws that kill processes.
 
     A factory may have further hooks of an :class:`EventDispatcherContract`, which are taken over: see
@@ -117,7 +117,7 @@ def find(
     needs_loop: bool | None = None,
     settle_timeout: float | None = None,
 ) -> Any:
-    """What a target on the command line names, ready to be checked.
+    """Find the target of a command line, ready to be checked.
 
     Raises:
         NoSuchTargetError: there is no such module or attribute, or nothing of the sort that can be checked.
@@ -171,7 +171,7 @@ def _check_found(module_name: str, shown: str) -> None:
         try:
             spec = importlib.util.find_spec(name)
         except Exception as error:
-            # find_spec imports the parents: what they raise is their own affair, not a wrong name.
+            # find_spec imports the parents: their errors are their own affair, not a wrong name.
             raise CandidateError(f"importing {module_name} raised {type(error).__name__}: {error}") from error
         if spec is None:
             raise NoSuchTargetError(
@@ -191,7 +191,7 @@ def _instance(contract: type[Any], target: str) -> Any:
 
 
 def _declared(found: Any, target: str, given: Guarantees | None, *, needs_loop: bool) -> Guarantees:
-    """What a dispatcher that it makes declares; one is made in any case, to see that it can be."""
+    """The declaration of a dispatcher that it makes; one is made in any case, to see that it can be."""
     try:
         made = asyncio.run(_asked_inside(found)) if needs_loop else _asked(found)
     except (Exception, SystemExit) as error:
