@@ -22,7 +22,7 @@ from eventpact_contracts.rogues.__main__ import main
 from eventpact_contracts.rogues.crashing import Journaling
 from eventpact_contracts.rogues.guarantees import Retrying
 from eventpact_contracts.rogues.matrix import Trial, rendered, tried, without_rogue
-from eventpact_contracts.rogues.pass_through import Disguise, LoopDisguise
+from eventpact_contracts.rogues.pass_through import LoopPassThrough, PassThrough
 
 pytestmark = pytest.mark.slow
 
@@ -67,9 +67,9 @@ def test_is_convicted_by_its_law_and_by_no_unrelated_one(rogue: Rogue, trials: l
     assert trial.unrelated == []
 
 
-@pytest.mark.parametrize("good", [Disguise, LoopDisguise, Retrying, Journaling])
-def test_what_the_rogues_are_made_of_is_convicted_by_no_law(good: type[Disguise]) -> None:
-    control = Rogue("control", good, good.guarantees, "", "", "", needs_loop=issubclass(good, LoopDisguise))
+@pytest.mark.parametrize("good", [PassThrough, LoopPassThrough, Retrying, Journaling])
+def test_what_the_rogues_are_made_of_is_convicted_by_no_law(good: type[PassThrough]) -> None:
+    control = Rogue("control", good, good.guarantees, "", "", needs_loop=issubclass(good, LoopPassThrough))
     results = [check(law, control, examples=5, seed=SEED) for law in LAWS if not law.processes]
     assert [result.detail for result in results if result.outcome in (Outcome.VIOLATED, Outcome.COULD_NOT_RUN)] == []
 
@@ -118,13 +118,13 @@ def test_the_command_prints_the_matrix_and_succeeds(capsys: pytest.CaptureFixtur
 
 
 def test_a_good_dispatcher_among_the_rogues_is_noticed() -> None:
-    good = Rogue("good", rogues.chatty.factory, rogues.chatty.guarantees, "R1", "never received it", "nothing")
+    good = Rogue("good", rogues.chatty.factory, rogues.chatty.guarantees, "R1", "never received it")
     trial = tried(good, SEED, others=0)
     assert trial.escaped is not None
     assert "R1 says upheld" in trial.escaped
 
 
 def test_a_conviction_by_an_unrelated_law_is_noticed() -> None:
-    wrong = Rogue("wrong", rogues.chatty.factory, rogues.chatty.guarantees, "R1", "", "")
+    wrong = Rogue("wrong", rogues.chatty.factory, rogues.chatty.guarantees, "R1", "")
     trial = Trial(wrong, SEED, tried(rogues.chatty, SEED, others=0).results)
     assert any("R7 convicts it too" in said for said in trial.unrelated)

@@ -20,20 +20,25 @@ _REPLAYS: Final = 5
 _REPLAY_SECONDS: Final = 0.5
 """Spent on running one counterexample again."""
 
+_MAX_TRIES = 40
+
 R = TypeVar("R")
 T = TypeVar("T")
 
 
 def shrunk(scenario: Scenario, breaks: Callable[[Scenario], bool], seconds: float) -> Scenario:
     """The smallest scenario found within ``seconds`` for which ``breaks`` holds."""
-    deadline = time.monotonic() + seconds
+    deadline, left = time.monotonic() + seconds, _MAX_TRIES
     improved = True
     while improved:
         improved = False
         for simpler in _simpler(scenario):
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or left == 0:
                 return scenario
-            if simpler.size < scenario.size and breaks(simpler):
+            if simpler.size >= scenario.size:
+                continue
+            left -= 1
+            if breaks(simpler):
                 scenario, improved = simpler, True
                 break
     return scenario
@@ -72,7 +77,7 @@ def _simpler(scenario: Scenario) -> Iterator[Scenario]:
         for decision in held:
             rest = {key: value for key, value in held.items() if key != decision}
             yield replace(scenario, schedule=Schedule(rest))
-    for name in ("inside_loop", "leaks", "forgotten"):
+    for name in ("inside_loop", "interleaved", "leaks", "forgotten"):
         if getattr(scenario, name):
             yield _with(scenario, name, False)
 

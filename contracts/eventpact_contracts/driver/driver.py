@@ -9,7 +9,7 @@ import threading
 import time
 import types
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, Final, Self, TypeVar
 
@@ -17,7 +17,7 @@ from eventpact_contracts.driver.conditions import Until
 from eventpact_contracts.driver.fingerprints import names_of
 from eventpact_contracts.driver.gates import Obstacle, run_awaiting, run_blocking
 from eventpact_contracts.driver.program import Program
-from eventpact_contracts.driver.threads import in_thread
+from eventpact_contracts.driver.threads import giving_way, in_thread
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.scenarios.failures import text_of
 from eventpact_contracts.scenarios.invalid import NON_EVENTS
@@ -89,7 +89,7 @@ class Driver:
 
             def act(caller: Caller, name: str) -> None:
                 start.wait(self.patience)
-                run_blocking(self._steps(caller, name))
+                self._take_steps(caller, name)
 
             with _restless():
                 callers = zip(scenario.callers, self._names, strict=True)
@@ -109,7 +109,7 @@ class Driver:
         def act(caller: Caller, name: str) -> None:
             if start is not None:
                 start.wait(self.patience)
-            run_blocking(self._steps(caller, name))
+            self._take_steps(caller, name)
 
         def place(caller: Caller, name: str) -> Awaitable[None]:
             if not caller.thread:
@@ -130,6 +130,11 @@ class Driver:
     async def settle_in_loop(self) -> None:
         """Do the same in a task."""
         await run_awaiting(self._settling())
+
+    def _take_steps(self, caller: Caller, name: str) -> None:
+        """Take the steps of one caller in this thread."""
+        with giving_way() if self._scenario.interleaved else nullcontext():
+            run_blocking(self._steps(caller, name))
 
     def _until(self, condition: Callable[[], bool], seconds: float | None = None) -> Until:
         return Until(self._conditions, condition, self.patience if seconds is None else seconds)
@@ -210,16 +215,18 @@ class Driver:
             program.dispatch_event(event, caller)
         program.release_all()
         started = recorder.clock()
+        # A marker fails like the others, so it comes through no sooner than they; it need not wait for them first.
+        passed = program.mark() if program.failed_once and not conditions.has_begun() else None
         seen = len(recorder.entries)
         while not (yield self._until(conditions.settled)):
             if len(recorder.entries) == seen or recorder.clock() - started > _MAX_ROUNDS * self.patience:
                 recorder.write(Kind.OVERDUE, timeout=self.patience)
                 return
             seen = len(recorder.entries)  # something still happens, so it is only slow
-        if not conditions.has_begun():
+        if passed is None and not conditions.has_begun():
             passed = program.mark()
-            if passed is not None and not (yield self._until(passed)):
-                return
+        if passed is not None and not (yield self._until(passed)):
+            return
         self.took = recorder.clock() - started
         recorder.write(Kind.IDLE)
 

@@ -15,9 +15,9 @@ from eventpact.domain.events import DomainEvent
 from eventpact_contracts.driver.gates import Obstacle, run_awaiting, run_blocking
 from eventpact_contracts.driver.program import Program
 from eventpact_contracts.driver.recorder import id_of
-from eventpact_contracts.scenarios.events import ROLES, SHARED, Marker, is_async, is_awaitable, label_of
+from eventpact_contracts.scenarios.events import ODD, ROLES, SHARED, Marker, is_async, is_awaitable, label_of
 
-__all__ = ["PROBES", "Probe", "Probes"]
+__all__ = ["PROBES", "SUBSCRIPTIONS", "USUAL_SUBSCRIPTIONS", "Probe", "Probes", "subscriptions_of"]
 
 
 class _Base:
@@ -62,7 +62,7 @@ class AwaitableProbe(_Base):
     """A plain ``handle`` that returns a coroutine, as one that is decorated does."""
 
     def handle(self, event: DomainEvent) -> Awaitable[Any]:
-        return self.run(event)
+        return run_awaiting(self.attempt(event))  # an attempt starts with the call
 
     async def run(self, event: DomainEvent) -> Any:
         return await run_awaiting(self.attempt(event))
@@ -82,7 +82,7 @@ class _AwaitableObjectProbe(AwaitableProbe):
     """A plain ``handle`` that returns an awaitable of its own class."""
 
     def handle(self, event: DomainEvent) -> Awaitable[Any]:
-        return _Later(self.run(event))
+        return _Later(run_awaiting(self.attempt(event)))
 
 
 class _AsyncCall:
@@ -142,17 +142,14 @@ class _Unhashable:
     __hash__ = None  # type: ignore[assignment]  # as that of every class that says what equals it, and no more
 
 
-class _Untouchable:
-    """Neither compared nor asked for its truth nor for its length."""
+class _EqualsAnything:
+    """Equal to everything, as test doubles are."""
 
     def __eq__(self, other: object) -> bool:
-        raise TypeError("this handler cannot be compared")
+        return True
 
     def __hash__(self) -> int:
-        raise TypeError("this handler cannot be hashed")
-
-    def __bool__(self) -> bool:
-        raise TypeError("this handler is neither true nor false")
+        return 7
 
 
 class _Callable:
@@ -186,7 +183,7 @@ _SPECIAL: Final[dict[str, type[_Base]]] = {
     "plain_empty": _mixed(_Empty, Probe),
     "plain_equal": _mixed(_Equal, Probe),
     "plain_unhashable": _mixed(_Unhashable, Probe),
-    "plain_untouchable": _mixed(_Untouchable, Probe),
+    "plain_equals_anything": _mixed(_EqualsAnything, Probe),
     "plain_callable": _mixed(_Callable, Probe),
     "plain_list": _ListProbe,
     "plain_attribute": _AttributeProbe,
@@ -216,7 +213,10 @@ def subscriptions_of(*, kinds: tuple[type[DomainEvent], ...] = tuple(ROLES)) -> 
 
 
 SUBSCRIPTIONS: Final = subscriptions_of()
-"""The subscriptions of every dispatcher, as a trace names them."""
+"""The subscriptions of a dispatcher, as a trace names them."""
+
+USUAL_SUBSCRIPTIONS: Final = subscriptions_of(kinds=tuple(kind for kind in ROLES if kind not in ODD))
+"""Those of one that cannot be built with unusual handlers."""
 
 
 class Probes:
@@ -225,20 +225,23 @@ class Probes:
     def __init__(self) -> None:
         self.program: Program | None = None
         self._programs: dict[str, Program] = {}
-        self._kept: dict[bool, Mapping[type[DomainEvent], Any]] = {}
+        self._kept: dict[tuple[bool, bool], Mapping[type[DomainEvent], Any]] = {}
         self._known: set[int] = set()
 
-    def handlers(self, *, async_handlers: bool = True) -> Mapping[type[DomainEvent], Any]:
+    def handlers(self, *, async_handlers: bool = True, usual: bool = False) -> Mapping[type[DomainEvent], Any]:
         """The handlers that stay: an engine that is slow to start serves all dispatchers that are built with them."""
-        if async_handlers not in self._kept:
-            self._kept[async_handlers] = self.new_handlers(async_handlers=async_handlers)
-        return self._kept[async_handlers]
+        which = async_handlers, usual
+        if which not in self._kept:
+            self._kept[which] = self.new_handlers(async_handlers=async_handlers, usual=usual)
+        return self._kept[which]
 
-    def new_handlers(self, *, async_handlers: bool = True) -> dict[type[DomainEvent], Any]:
-        """Handlers that nobody else knows."""
+    def new_handlers(self, *, async_handlers: bool = True, usual: bool = False) -> dict[type[DomainEvent], Any]:
+        """Handlers that nobody else knows: of every kind, or the usual ones."""
         made: dict[type[DomainEvent], Any] = {}
         shared: list[Any] = []
         for kind, roles in ROLES.items():
+            if usual and kind in ODD:
+                continue
             if kind in SHARED and shared:
                 made[kind] = tuple(shared)
                 continue
@@ -269,11 +272,9 @@ class Probes:
         self._programs[event] = program
 
     def attempt(self, event: DomainEvent, handler: str) -> Generator[Obstacle, Any, object]:
-        """Run an attempt of a handler."""
+        """Start an attempt of a handler, and return the rest of it."""
         program = self._programs.get(id_of(event)) or self.program
-        if program is None:
-            return None
-        return (yield from program.attempt(event, handler))
+        return _nothing() if program is None else program.attempt(event, handler)
 
     def called(self, handler: str) -> None:
         """Record that a handler was called itself, instead of its ``handle``."""
@@ -287,6 +288,11 @@ class Probes:
 
     def _name_of(self, handler: object, event: object) -> str:
         return handler.name_for(event) if id(handler) in self._known and isinstance(handler, _Base) else ""
+
+
+def _nothing() -> Generator[Obstacle, Any, object]:
+    yield from ()
+    return None
 
 
 PROBES: Final = Probes()

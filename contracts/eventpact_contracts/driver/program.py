@@ -42,6 +42,7 @@ class Program:
         recorder: the record of this run.
         dispatcher: where handlers dispatch to.
         doubtful: the events that an engine left in doubt, with their callers.
+        failed_once: whether a handler has failed.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Program:
         self._attempts: dict[tuple[str, str], int] = {}
         self._fingerprints: dict[str, str] = {}
         self._markers: dict[str, set[str]] = {}
-        self._failed_once = False
+        self.failed_once = False
         self._all_released = False
 
     # -- dispatching --------------------------------------------------------------------------------------------------
@@ -169,12 +170,13 @@ class Program:
     # -- handlers and the failure sink --------------------------------------------------------------------------------
 
     def attempt(self, event: DomainEvent, handler: str) -> Generator[Obstacle, Any, object]:
-        """Run one attempt of a handler; return its value."""
+        """Start an attempt of a handler, and return the rest of it, whose value is the handler's."""
         known = id_of(event)
         if known in self._markers:
-            yield from self._attempt_marker(known, handler)
-            return None
-        number = self._start(event, known, handler)
+            return self._attempt_marker(known, handler)
+        return self._attempt(event, known, handler, self._start(event, known, handler))
+
+    def _attempt(self, event: DomainEvent, known: str, handler: str, number: int) -> Generator[Obstacle, Any, object]:
         about: dict[str, Any] = {
             "event": known,
             "event_type": label_of(type(event)),
@@ -198,7 +200,7 @@ class Program:
                 raising = EVERY[todo.how].make(f"{handler} attempt {number}")
                 raise raising
         except BaseException as error:
-            self._failed_once = True
+            self.failed_once = True
             self.recorder.write(Kind.FAILED, **about, **_about(error), imposed=error is not raising)
             raise
         self.recorder.write(Kind.SUCCEEDED, **about)
@@ -265,7 +267,7 @@ class Program:
         delivery = known, handler
         self._attempts[delivery] = number = self._attempts.get(delivery, 0) + 1
         yield Pause()
-        if self._failed_once and number <= self._retries:
+        if self.failed_once and number <= self._retries:
             raise ValueError(f"{handler} attempt {number}")
         self._passed(known, handler)
 

@@ -14,7 +14,7 @@ from eventpact.domain.dispatcher import EventDispatcher
 from eventpact_contracts.driver.driver import Driver
 from eventpact_contracts.driver.fingerprints import names_of
 from eventpact_contracts.driver.leaks import Leaks, tasks_watched
-from eventpact_contracts.driver.probes import PROBES, SUBSCRIPTIONS
+from eventpact_contracts.driver.probes import PROBES, SUBSCRIPTIONS, USUAL_SUBSCRIPTIONS
 from eventpact_contracts.driver.program import Program
 from eventpact_contracts.driver.recorder import Recorder
 from eventpact_contracts.driver.scheduled_loop import ScheduledLoop, StuckError
@@ -63,7 +63,7 @@ def run_scenario(subject: Subject, scenario: Scenario, patience: float) -> Run:
         CouldNotRunError: there is no dispatcher to run it over.
     """
     recorder = Recorder(
-        SUBSCRIPTIONS,
+        USUAL_SUBSCRIPTIONS if subject.usual_handlers else SUBSCRIPTIONS,
         subject.guarantees,
         virtual=scenario.schedule is not None,
         outlives=subject.outlives,
@@ -240,7 +240,7 @@ class _Session:
         """A fresh dispatcher."""
         subject, forgotten = self._subject, self._scenario.forgotten
         make = PROBES.new_handlers if forgotten else PROBES.handlers
-        handlers = make(async_handlers=subject.async_handlers)
+        handlers = make(async_handlers=subject.async_handlers, usual=subject.usual_handlers)
         opening = subject.open(handlers, PROBES.on_failure)
         try:
             dispatcher = opening.__enter__()

@@ -19,7 +19,7 @@ from eventpact_contracts.scenarios.scenario import (
     Traits,
 )
 from eventpact_contracts.scenarios.strategies.parts import in_turn
-from eventpact_contracts.scenarios.strategies.routing import every_invalid, every_non_event
+from eventpact_contracts.scenarios.strategies.routing import every_content, every_invalid, every_non_event
 
 __all__: list[str] = []
 
@@ -203,7 +203,7 @@ def _refusals_while_open(view: TraceView) -> int:
 @law(
     "A5",
     families=("closed",),
-    fixed=_cannot_accept,
+    fixed=lambda traits: (*_cannot_accept(traits), *every_content(traits)),
     observations=_refusals_while_open,
     likeness=_refusals,
     causes=(

@@ -11,7 +11,7 @@ from eventpact_contracts.laws.lifecycle import again, conserved, racing
 from eventpact_contracts.laws.routing import delivered, nowhere_else, once
 from eventpact_contracts.laws.view import Call, TraceView
 from eventpact_contracts.scenarios import events
-from eventpact_contracts.scenarios.scenario import ALWAYS, EventPlan, HandlerPlan, Scenario, Traits
+from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, Dispatch, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.parts import in_turn
 
 __all__: list[str] = []
@@ -28,9 +28,25 @@ def _from_many(view: TraceView) -> int:
     return sum(call.accepted or call.refused for call in view.calls) if _many_callers(view) else 0
 
 
+def _first_together(traits: Traits) -> tuple[Scenario, ...]:
+    """Threads dispatch the first events that a dispatcher ever has, again and again."""
+    kinds = (events.Placed, events.Priced, events.Paid)
+    callers = tuple(Caller((Dispatch(number), Dispatch(number)), thread=True) for number in range(6))
+    return tuple(
+        Scenario(
+            tuple(EventPlan(kinds[(number + again) % 3], values={"number": again}) for number in range(6)),
+            callers,
+            interleaved=True,
+            close=True,
+        )
+        for again in range(12 if traits.quick else 2)
+    )
+
+
 @law(
     "C1",
     families=("threads", "held"),
+    fixed=_first_together,
     observations=_from_many,
     causes=(
         "one queue, flag or current event for all threads, without a lock",
@@ -70,20 +86,20 @@ def _nested(view: TraceView) -> int:
 
 def _deep(traits: Traits) -> tuple[Scenario, ...]:
     """Cascades as deep as they can be, and a wide one."""
-    kinds, first = (events.Placed, events.Priced), (in_turn(1),)
-    wide = EventPlan(
-        events.Paid, handlers={"plain": HandlerPlan(spawns=(EventPlan(events.Paid), EventPlan(events.Noted)) * 12)}
-    )
+    kinds = (events.Placed, events.Priced)
+    chains = (Scenario((EventPlan(kind, chain=traits.depth),), (in_turn(1),)) for kind in kinds)
+    wide = (EventPlan(events.Paid), EventPlan(events.Noted)) * 12
+    # Handlers that dispatch, and then take their time or fail.
+    plans = [
+        EventPlan(events.Paid, handlers={role: replace(plan, spawns=(EventPlan(kind),))})
+        for role in ("plain", "coroutine")
+        for kind in kinds
+        for plan in (HandlerPlan(seconds=0.05), HandlerPlan(fails=ALWAYS), HandlerPlan(pauses=3))
+    ]
     return (
-        *(Scenario((EventPlan(kind, chain=traits.depth),), first) for kind in kinds),
-        Scenario((wide,), first),
-        # A handler that dispatches, and then takes its time or fails.
-        *(
-            Scenario((EventPlan(events.Paid, handlers={role: replace(plan, spawns=(EventPlan(kind),))}),), first)
-            for role in ("plain", "coroutine")
-            for kind in kinds
-            for plan in (HandlerPlan(seconds=0.05), HandlerPlan(fails=ALWAYS), HandlerPlan(pauses=3))
-        ),
+        *chains,
+        Scenario((EventPlan(events.Paid, handlers={"plain": HandlerPlan(spawns=wide)}),), (in_turn(1),)),
+        Scenario(tuple(plans), (in_turn(len(plans)),)),
     )
 
 

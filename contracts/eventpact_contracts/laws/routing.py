@@ -19,7 +19,8 @@ from eventpact_contracts.scenarios.scenario import (
     Traits,
 )
 from eventpact_contracts.scenarios.strategies.parts import SUBSCRIBED, in_turn
-from eventpact_contracts.scenarios.values import CONTENTS, ROUND_NUMBERS
+from eventpact_contracts.scenarios.strategies.routing import every_content
+from eventpact_contracts.scenarios.values import ROUND_NUMBERS
 
 __all__ = ["delivered", "nowhere_else", "once"]
 
@@ -42,14 +43,12 @@ def _is_undisturbed(view: TraceView) -> bool:
 def _every_type(traits: Traits) -> tuple[Scenario, ...]:
     """Every type that has handlers, with every content, by one caller; and handlers that nobody else knows."""
     plans = tuple(EventPlan(kind) for kind in SUBSCRIBED)
-    every = CONTENTS if traits.quick else CONTENTS[::3]
-    contents = tuple(EventPlan(events.Paid, values=content) for content in every)
-    # The same content twice, which two events may well have.
+    # The same content several times, which different events may well have.
     same = tuple(EventPlan(events.Placed, values=ROUND_NUMBERS[0]) for _ in range(3))
     return (
         Scenario(plans, (in_turn(len(plans)),), forgotten=True, close=True),
         Scenario(plans, (in_turn(len(plans)),)),
-        Scenario(contents, (in_turn(len(contents)),)),
+        *every_content(traits),
         Scenario(same, (in_turn(len(same)),), inside_loop=True),
     )
 
@@ -249,6 +248,7 @@ def _compared(view: TraceView) -> int:
 @law(
     "R6",
     families=("any content", "retried"),
+    fixed=every_content,
     observations=_compared,
     causes=(
         "the event is rebuilt in the worker with a new event_id or occurred_at",

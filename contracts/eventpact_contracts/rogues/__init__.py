@@ -1,24 +1,39 @@
 """The known-bad gallery: dispatchers that are broken on purpose, each with the law that must convict it.
 
-Whoever wants to see what a violation looks like, verifies one:
-``eventpact verify eventpact_contracts.rogues:forgetful``.
+To see a violation, verify one: ``eventpact verify eventpact_contracts.rogues:forgetful``.
 ``python -m eventpact_contracts.rogues`` checks them all, and prints laws by rogues.
 """
 
 from __future__ import annotations
 
-from eventpact_contracts.rogues.acceptance import ACCEPTANCE
-from eventpact_contracts.rogues.concurrency import CONCURRENCY
-from eventpact_contracts.rogues.crashing import CRASHING
-from eventpact_contracts.rogues.guarantees import GUARANTEES
-from eventpact_contracts.rogues.isolation import ISOLATION
-from eventpact_contracts.rogues.lifecycle import LIFECYCLE
-from eventpact_contracts.rogues.rogue import Rogue
-from eventpact_contracts.rogues.routing import ROUTING
+from eventpact_contracts.rogues import (
+    acceptance,
+    concurrency,
+    contents,
+    crashing,
+    guarantees,
+    handlers,
+    isolation,
+    lifecycle,
+    routing,
+)
+from eventpact_contracts.rogues.rogue import Rogue, registered
 
-__all__ = ["ROGUES", "Rogue"]
+__all__ = [
+    "ROGUES",
+    "Rogue",
+    "acceptance",
+    "concurrency",
+    "contents",
+    "crashing",
+    "guarantees",
+    "handlers",
+    "isolation",
+    "lifecycle",
+    "routing",
+]
 
-ROGUES: tuple[Rogue, ...] = (*ROUTING, *ISOLATION, *ACCEPTANCE, *CONCURRENCY, *LIFECYCLE, *GUARANTEES, *CRASHING)
+ROGUES: tuple[Rogue, ...] = registered()
 """All of them."""
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from typing import Any
 
 from eventpact.domain.dispatcher import (
     DispatcherClosedError,
     DispatchError,
+    DispatchUncertainError,
     EventDispatcher,
     FailureSink,
     Handlers,
@@ -16,13 +18,21 @@ from eventpact.domain.dispatcher import (
 )
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
-from eventpact_contracts.rogues.pass_through import Disguise, LoopDisguise
-from eventpact_contracts.rogues.rogue import Rogue
+from eventpact_contracts.rogues.pass_through import LoopPassThrough, PassThrough
+from eventpact_contracts.rogues.rogue import rogue
 
-__all__ = ["ACCEPTANCE"]
+__all__: list[str] = []
 
 
-class Omnivorous(Disguise):
+_LOST = {
+    "L1": "what it took after closing had begun is not conserved",
+    "L3": "what it took while it closed is lost",
+    "C3": "it says L1 and L3 of every schedule",
+}
+
+
+@rogue("A1", "dispatch accepted it")
+class Omnivorous(PassThrough):
     """What is no event has no handlers either, so nothing happens."""
 
     def dispatch(self, event: DomainEvent) -> None:
@@ -30,7 +40,8 @@ class Omnivorous(Disguise):
             super().dispatch(event)
 
 
-class DuckTyping(Disguise):
+@rogue("A1", "instead of TypeError")
+class DuckTyping(PassThrough):
     """It relies on what an event ought to have, and fails where that is missing."""
 
     def dispatch(self, event: DomainEvent) -> None:
@@ -39,7 +50,8 @@ class DuckTyping(Disguise):
         super().dispatch(event)
 
 
-class Halfhearted(LoopDisguise):
+@rogue("A2", "was refused, and delivered to", settle_timeout=0.5)
+class Halfhearted(LoopPassThrough):
     """It starts one handler after the other, and notices in the middle that there is no room."""
 
     def __init__(self, *given: Any) -> None:
@@ -61,7 +73,13 @@ class Halfhearted(LoopDisguise):
             raise
 
 
-class RunsAnyway(Disguise):
+@rogue(
+    "A2",
+    "was refused, and delivered to",
+    also={"A3": "nothing is delivered, it says of what was refused because of closing"},
+    defect="handlers run although the sender's request failed",
+)
+class RunsAnyway(PassThrough):
     """Handlers are called first; whether the event may be taken is asked afterwards."""
 
     def dispatch(self, event: DomainEvent) -> None:
@@ -74,7 +92,8 @@ class RunsAnyway(Disguise):
             raise
 
 
-class Undead(Disguise):
+@rogue("A3", "was accepted", also=_LOST)
+class Undead(PassThrough):
     """Closed, it takes events, and does nothing with them."""
 
     def dispatch(self, event: DomainEvent) -> None:
@@ -84,7 +103,8 @@ class Undead(Disguise):
             return
 
 
-class Brusque(Disguise):
+@rogue("A3", "instead of DispatcherClosedError")
+class Brusque(PassThrough):
     """Closed, it fails as it happens."""
 
     def dispatch(self, event: DomainEvent) -> None:
@@ -94,7 +114,8 @@ class Brusque(Disguise):
             raise DispatchError("something is wrong") from error
 
 
-class Careless(Disguise):
+@rogue("A4", "a dispatcher was built with", defect="a misconfigured backend is replaced by a silent no-op")
+class Careless(PassThrough):
     """Where the configuration makes no sense, it does without one."""
 
     def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
@@ -104,7 +125,8 @@ class Careless(Disguise):
             super().__init__({}, on_failure)
 
 
-class Curt(Disguise):
+@rogue("A4", "does not name what is wrong")
+class Curt(PassThrough):
     """It refuses to be built, and does not say why."""
 
     def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
@@ -114,7 +136,8 @@ class Curt(Disguise):
             raise RegistrationError("invalid configuration") from None
 
 
-class Patient(LoopDisguise):
+@rogue("A5", "and 2 s are allowed")
+class Patient(LoopPassThrough):
     """It hopes that there will be a loop. Once; so that checking it takes no longer than it must."""
 
     def __init__(self, *given: Any) -> None:
@@ -133,7 +156,8 @@ class Patient(LoopDisguise):
             raise
 
 
-class Wasteful(LoopDisguise):
+@rogue("A5", "never awaited", also={"L4": "an unawaited coroutine is left behind"})
+class Wasteful(LoopPassThrough):
     """It makes the coroutine, and then looks for a loop that could run it."""
 
     def dispatch(self, event: DomainEvent) -> None:
@@ -151,7 +175,8 @@ class Wasteful(LoopDisguise):
                 coroutine.close()
 
 
-class Unwrapped(LoopDisguise):
+@rogue("A5", "instead of a DispatchError")
+class Unwrapped(LoopPassThrough):
     """The error of the event loop reaches the caller as it is."""
 
     def dispatch(self, event: DomainEvent) -> None:
@@ -163,109 +188,49 @@ class Unwrapped(LoopDisguise):
             raise RuntimeError("no running event loop") from None
 
 
-_LOST = {
-    "L1": "what it took after closing had begun is not conserved",
-    "L3": "what it took while it closed is lost",
-    "C3": "it says L1 and L3 of every schedule",
-}
+@rogue("A1", "dispatch accepted it")
+class Nothing(PassThrough):
+    """What is false is nothing to do."""
 
-ACCEPTANCE = (
-    Rogue(
-        "omnivorous",
-        Omnivorous,
-        Omnivorous.guarantees,
-        "A1",
-        "dispatch accepted it",
-        "what is no event is dropped, and nobody is told",
-    ),
-    Rogue(
-        "duck_typing",
-        DuckTyping,
-        DuckTyping.guarantees,
-        "A1",
-        "instead of TypeError",
-        "what is no event fails somewhere inside",
-    ),
-    Rogue(
-        "halfhearted",
-        Halfhearted,
-        Halfhearted.guarantees,
-        "A2",
-        "was refused, and delivered to",
-        "some handlers have been started when it notices that it is full",
-        needs_loop=True,
-        settle_timeout=0.5,
-    ),
-    Rogue(
-        "runs_anyway",
-        RunsAnyway,
-        RunsAnyway.guarantees,
-        "A2",
-        "was refused, and delivered to",
-        "handlers are called although the event is refused",
-        {"A3": "nothing is delivered, it says of what was refused because of closing"},
-        "handlers run although the sender's request failed",
-    ),
-    Rogue(
-        "undead",
-        Undead,
-        Undead.guarantees,
-        "A3",
-        "was accepted",
-        "closed, it is a silent no-op",
-        _LOST,
-    ),
-    Rogue(
-        "brusque",
-        Brusque,
-        Brusque.guarantees,
-        "A3",
-        "instead of DispatcherClosedError",
-        "closed, it refuses without saying that it is closed",
-    ),
-    Rogue(
-        "careless",
-        Careless,
-        Careless.guarantees,
-        "A4",
-        "a dispatcher was built with",
-        "with an impossible registration it is built, and does nothing",
-        defect="a misconfigured backend is replaced by a silent no-op",
-    ),
-    Rogue(
-        "curt",
-        Curt,
-        Curt.guarantees,
-        "A4",
-        "does not name what is wrong",
-        "it refuses to be built without saying what is wrong",
-    ),
-    Rogue(
-        "patient",
-        Patient,
-        Patient.guarantees,
-        "A5",
-        "and 2 s are allowed",
-        "it keeps the caller waiting before it refuses",
-        needs_loop=True,
-    ),
-    Rogue(
-        "wasteful",
-        Wasteful,
-        Wasteful.guarantees,
-        "A5",
-        "never awaited",
-        "a refused event leaves a coroutine unawaited",
-        {"L4": "an unawaited coroutine is left behind"},
-        needs_loop=True,
-    ),
-    Rogue(
-        "unwrapped",
-        Unwrapped,
-        Unwrapped.guarantees,
-        "A5",
-        "instead of a DispatchError",
-        "the loop's own error reaches the caller",
-        needs_loop=True,
-    ),
-)
+    def dispatch(self, event: DomainEvent) -> None:
+        if event:
+            super().dispatch(event)
+
+
+@rogue("A2", "as it was in doubt", also={"R3": "what is dispatched twice is handled four times"})
+class Doubting(PassThrough):
+    """It is not sure, and sends everything twice; who dispatches it again has it four times."""
+
+    count = 0
+
+    def dispatch(self, event: DomainEvent) -> None:
+        super().dispatch(event)
+        self.count += 1
+        if self.table.route(event) and self.count % 3 == 0:
+            super().dispatch(event)
+            super().dispatch(event)
+            raise DispatchUncertainError("no answer")
+
+
+@rogue("A3", "was accepted", also=_LOST)
+class LateForNobody(PassThrough):
+    """Whether there is a handler is asked first, and whether it is closed afterwards."""
+
+    def dispatch(self, event: DomainEvent) -> None:
+        if self.table.route(event):
+            super().dispatch(event)
+
+
+@rogue("A4", "a dispatcher was built with a handle that is a")
+class Lenient(PassThrough):
+    """A generator can be called, too."""
+
+    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
+        several = {key: given if isinstance(given, list | tuple) else [given] for key, given in handlers.items()}
+        kept = {key: [each for each in given if not _is_generator(each)] for key, given in several.items()}
+        super().__init__(kept, on_failure)
+
+
+def _is_generator(handler: Any) -> bool:
+    handle = getattr(handler, "handle", None)
+    return inspect.isgeneratorfunction(handle) or inspect.isasyncgenfunction(handle)

@@ -10,16 +10,26 @@ from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
-from eventpact.domain.dispatcher import FailedDelivery
+from eventpact.domain.dispatcher import DispatchError, FailedDelivery
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
-from eventpact_contracts.rogues.pass_through import AsyncMask, Disguise, LoopDisguise
-from eventpact_contracts.rogues.rogue import Rogue
+from eventpact_contracts.rogues.pass_through import AsyncPassedHandler, LoopPassThrough, PassThrough
+from eventpact_contracts.rogues.rogue import rogue
 
-__all__ = ["CONCURRENCY"]
+__all__: list[str] = []
 
 
-class Racy(Disguise):
+_C1 = {
+    "C3": "it says of every order what C1 says of threads",
+    "L1": "threads dispatch in its scripts too",
+    "L3": "threads dispatch in its scripts too",
+    "G1": "threads dispatch in its scripts too",
+    "G4": "threads dispatch in its scripts too",
+}
+
+
+@rogue("C1", "was", also=_C1, settle_timeout=0.3)
+class Racy(PassThrough):
     """One field for all threads holds the event that is being dispatched."""
 
     current: DomainEvent
@@ -30,7 +40,17 @@ class Racy(Disguise):
         super().dispatch(self.current)
 
 
-class Homesick(LoopDisguise):
+@rogue(
+    "C1",
+    "dispatch raised RuntimeError",
+    also={
+        **_C1,
+        "A5": "where no loop runs, a DispatchError is owed",
+        "C2": "a plain handler that dispatches does so on a thread",
+    },
+    defect="dispatch from a worker thread raises for want of a loop",
+)
+class Homesick(LoopPassThrough):
     """It asks for the running loop, which another thread does not have."""
 
     def dispatch(self, event: DomainEvent) -> None:
@@ -39,7 +59,8 @@ class Homesick(LoopDisguise):
         super().dispatch(event)
 
 
-class Recursive(Disguise):
+@rogue("C2", "RecursionError")
+class Recursive(PassThrough):
     """What a handler dispatches is handled on the handler's stack."""
 
     def __init__(self, *given: Any) -> None:
@@ -68,7 +89,13 @@ class Recursive(Disguise):
 _next: ContextVar[list[DomainEvent] | None] = ContextVar("overwriting_next", default=None)
 
 
-class Overwriting(Disguise):
+@rogue(
+    "C2",
+    "never received",
+    defect="a nested dispatch overwrites the queue and loses a pending event",
+    settle_timeout=0.3,
+)
+class Overwriting(PassThrough):
     """A nested dispatch sets the queue instead of adding to it."""
 
     def dispatch(self, event: DomainEvent) -> None:
@@ -87,7 +114,8 @@ class Overwriting(Disguise):
             _next.reset(token)
 
 
-class Lucky(LoopDisguise):
+@rogue("C3", "does not hold on this schedule", settle_timeout=0.5)
+class Lucky(LoopPassThrough):
     """An event older than the last that a handler has had is taken for a duplicate.
 
     On the usual event loop tasks start in the order in which they were made, so this never happens.
@@ -114,7 +142,8 @@ class Lucky(LoopDisguise):
         await super().deliver_async(subscription, event)
 
 
-class Hurried(LoopDisguise):
+@rogue("C3", "does not hold on this schedule", settle_timeout=0.5)
+class Hurried(LoopPassThrough):
     """Closing gives every task one turn to start, and cancels those that have not.
 
     On the usual event loop one turn is enough.
@@ -140,83 +169,29 @@ class Hurried(LoopDisguise):
         await asyncio.sleep(0)
         for task in asyncio.all_tasks() - self.started:
             coroutine: Any = task.get_coro()
-            if coroutine.__qualname__ != AsyncMask.handle.__qualname__:
+            if coroutine.__qualname__ != AsyncPassedHandler.handle.__qualname__:
                 continue
             if coroutine.cr_frame.f_locals["event"].event_id in self.here:
                 task.cancel()
         return await closing
 
 
-_C1 = {
-    "C3": "it says of every order what C1 says of threads",
-    "L1": "threads dispatch in its scripts too",
-    "L3": "threads dispatch in its scripts too",
-    "G1": "threads dispatch in its scripts too",
-    "G4": "threads dispatch in its scripts too",
-}
+@rogue("C2", "though little was pending")
+class NotReentrant(PassThrough):
+    """A handler cannot dispatch, it says, and that would be accepted of a full queue."""
 
-CONCURRENCY = (
-    Rogue(
-        "racy",
-        Racy,
-        Racy.guarantees,
-        "C1",
-        "was",
-        "all threads share one field",
-        _C1,
-        settle_timeout=0.3,
-    ),
-    Rogue(
-        "homesick",
-        Homesick,
-        Homesick.guarantees,
-        "C1",
-        "dispatch raised RuntimeError",
-        "only the thread of the event loop may dispatch",
-        {
-            **_C1,
-            "A5": "where no loop runs, a DispatchError is owed",
-            "C2": "a plain handler that dispatches does so on a thread",
-        },
-        "dispatch from a worker thread raises for want of a loop",
-        needs_loop=True,
-    ),
-    Rogue(
-        "recursive",
-        Recursive,
-        Recursive.guarantees,
-        "C2",
-        "RecursionError",
-        "a cascade is handled on the stack of the first dispatch",
-    ),
-    Rogue(
-        "overwriting",
-        Overwriting,
-        Overwriting.guarantees,
-        "C2",
-        "never received",
-        "a handler that dispatches twice has dispatched once",
-        defect="a nested dispatch overwrites the queue and loses a pending event",
-        settle_timeout=0.3,
-    ),
-    Rogue(
-        "lucky",
-        Lucky,
-        Lucky.guarantees,
-        "C3",
-        "does not hold on this schedule",
-        "it relies on tasks starting in the order in which they were made",
-        needs_loop=True,
-        settle_timeout=0.5,
-    ),
-    Rogue(
-        "hurried",
-        Hurried,
-        Hurried.guarantees,
-        "C3",
-        "does not hold on this schedule",
-        "closing relies on every task having started after one turn of the loop",
-        needs_loop=True,
-        settle_timeout=0.5,
-    ),
-)
+    def __init__(self, *given: Any) -> None:
+        self.inside = threading.local()
+        super().__init__(*given)
+
+    def dispatch(self, event: DomainEvent) -> None:
+        if self.table.route(event) and getattr(self.inside, "handler", False):
+            raise DispatchError("a handler is running")
+        super().dispatch(event)
+
+    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
+        before, self.inside.handler = getattr(self.inside, "handler", False), True
+        try:
+            return super().deliver(subscription, event)
+        finally:
+            self.inside.handler = before

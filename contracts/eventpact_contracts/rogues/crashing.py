@@ -9,27 +9,26 @@ import tempfile
 from collections.abc import Awaitable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from eventpact.domain.dispatcher import Delivery, FailedDelivery
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
-from eventpact_contracts.rogues.pass_through import LoopDisguise, Mask
-from eventpact_contracts.rogues.rogue import Rogue
+from eventpact_contracts.rogues.pass_through import LoopPassThrough, PassedHandler
+from eventpact_contracts.rogues.rogue import rogue
 
-__all__ = ["CRASHING", "Journaling"]
+__all__ = ["Journaling"]
 
 _FOLDER: Final = "EVENTPACT_ROGUE_JOURNAL"
 
 
-class Journaling(LoopDisguise):
+class Journaling(LoopPassThrough):
     """A good one that survives crashes: a file for each delivery, written before it is accepted, removed when settled.
 
     The files are in a folder that the environment names; without one there is nothing to survive, and none is written.
     """
 
-    guarantees = dataclasses.replace(LoopDisguise.guarantees, delivery=Delivery.AT_LEAST_ONCE)
-    needs_loop: ClassVar[bool] = True
+    guarantees = dataclasses.replace(LoopPassThrough.guarantees, delivery=Delivery.AT_LEAST_ONCE)
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
@@ -70,7 +69,7 @@ class Journaling(LoopDisguise):
 
     def report(self, failed: FailedDelivery) -> None:
         super().report(failed)
-        assert isinstance(failed.handler, Mask)
+        assert isinstance(failed.handler, PassedHandler)
         self.settle(failed.handler.subscription, failed.event)
 
     def settle(self, subscription: Subscription, event: DomainEvent) -> None:
@@ -97,64 +96,36 @@ class Journaling(LoopDisguise):
         return list(found.values())
 
 
+@rogue(
+    "G3",
+    "was accepted, and lost",
+    defect="a message acknowledged before the handler ran, or when its worker died",
+    target=f"{__name__}:AcknowledgesEarly",
+)
 class AcknowledgesEarly(Journaling):
     """It takes a message from the queue when it has it, not when it has handled it."""
 
     def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
         if not self._settled(subscription, event):
             self.settle(subscription, event)
-            return LoopDisguise.deliver(self, subscription, event)
+            return LoopPassThrough.deliver(self, subscription, event)
         return None
 
     async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
         if not self._settled(subscription, event):
             self.settle(subscription, event)
-            await LoopDisguise.deliver_async(self, subscription, event)
+            await LoopPassThrough.deliver_async(self, subscription, event)
 
 
-class ForgetsOnCrash(LoopDisguise):
+@rogue("G3", "was accepted, and lost", target=f"{__name__}:ForgetsOnCrash")
+class ForgetsOnCrash(LoopPassThrough):
     """It keeps in memory what it declares to keep for good."""
 
     guarantees = Journaling.guarantees
-    needs_loop: ClassVar[bool] = True
 
 
+@rogue("G3", "before the crash, and again after it", target=f"{__name__}:Remembering")
 class Remembering(Journaling):
     """It declares that nothing is attempted again after a crash, and attempts it."""
 
-    guarantees = LoopDisguise.guarantees
-
-
-CRASHING = (
-    Rogue(
-        "forgets_on_crash",
-        ForgetsOnCrash,
-        ForgetsOnCrash.guarantees,
-        "G3",
-        "was accepted, and lost",
-        "what it accepted is in the memory of its process alone",
-        needs_loop=True,
-        target=f"{__name__}:ForgetsOnCrash",
-    ),
-    Rogue(
-        "acknowledges_early",
-        AcknowledgesEarly,
-        AcknowledgesEarly.guarantees,
-        "G3",
-        "was accepted, and lost",
-        "a message is acknowledged before its handler has run",
-        defect="a message acknowledged before the handler ran, or when its worker died",
-        needs_loop=True,
-        target=f"{__name__}:AcknowledgesEarly",
-    ),
-    Rogue(
-        "remembering",
-        Remembering,
-        Remembering.guarantees,
-        "G3",
-        "before the crash, and again after it",
-        "it declares at most once, and attempts again what was interrupted",
-        needs_loop=True,
-        target=f"{__name__}:Remembering",
-    ),
-)
+    guarantees = LoopPassThrough.guarantees

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import Any, ClassVar, Final
@@ -14,18 +16,18 @@ from eventpact.domain.dispatcher import FailedDelivery, Ordering, PermanentFailu
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact_contracts.checking.outcomes import Outcome
-from eventpact_contracts.rogues.pass_through import Disguise, LoopDisguise, Mask
-from eventpact_contracts.rogues.rogue import Rogue
+from eventpact_contracts.rogues.pass_through import LoopPassThrough, PassedHandler, PassThrough
+from eventpact_contracts.rogues.rogue import rogue
 
-__all__ = ["GUARANTEES", "Retrying"]
+__all__ = ["Retrying"]
 
 _WAITS: Final = (0.001, 0.004)
 
 
-class Retrying(Disguise):
+class Retrying(PassThrough):
     """A good one that tries twice again, in the process."""
 
-    guarantees = dataclasses.replace(Disguise.guarantees, retries=len(_WAITS))
+    guarantees = dataclasses.replace(PassThrough.guarantees, retries=len(_WAITS))
     waits: ClassVar[tuple[float, ...]] = _WAITS
     deadline = float("inf")
     """Past it, a plain handler, which nobody can cancel, is not tried again."""
@@ -98,7 +100,7 @@ class Retrying(Disguise):
         self.attempts[delivery] = self.attempts.get(delivery, 0) + 1
 
     def report(self, failed: FailedDelivery) -> None:
-        assert isinstance(failed.handler, Mask)
+        assert isinstance(failed.handler, PassedHandler)
         attempts = self.attempts.get((failed.event.event_id, failed.handler.subscription), failed.attempts)
         super().report(dataclasses.replace(failed, attempts=attempts))
 
@@ -108,24 +110,28 @@ async def _done(result: Awaitable[None] | None) -> None:
         await result
 
 
-class Hasty(LoopDisguise):
+@rogue("G1", "returned while", also={"I5": "whoever says that the caller waits owes it the interruption"})
+class Hasty(LoopPassThrough):
     """It declares that callers wait, and they do not."""
 
-    guarantees = dataclasses.replace(LoopDisguise.guarantees, blocks_caller=True)
+    guarantees = dataclasses.replace(LoopPassThrough.guarantees, blocks_caller=True)
 
 
-class Unhurried(Disguise):
+@rogue("G1", "never seen to fail", expected=Outcome.UNCLAIMED, settle_timeout=0.5)
+class Unhurried(PassThrough):
     """It declares that callers do not wait, and they do."""
 
-    guarantees = dataclasses.replace(Disguise.guarantees, blocks_caller=False)
+    guarantees = dataclasses.replace(PassThrough.guarantees, blocks_caller=False)
 
 
+@rogue("G2", "do not grow")
 class Impatient(Retrying):
     """It tries again, and at once, each time."""
 
     waits: ClassVar[tuple[float, ...]] = (0.004, 0.001)
 
 
+@rogue("G2", "had succeeded", also={"I3": "attempts that were none of the delivery's own are counted"})
 class Thorough(Retrying):
     """It tries the whole event again, with the handlers that had succeeded."""
 
@@ -151,12 +157,22 @@ class Thorough(Retrying):
         return had
 
 
+@rogue(
+    "G2",
+    "attempt(s) that failed",
+    also={
+        "I2": "what failed once, and was not tried again, is missing",
+        "L1": "what failed before its last attempt has not settled",
+    },
+    defect="a failed event is acknowledged in a `finally`",
+)
 class AcknowledgesAnyway(Retrying):
     """It acknowledges in a finally, so what failed is not tried again."""
 
     waits: ClassVar[tuple[float, ...]] = ()
 
 
+@rogue("G2", "attempt(s) that failed", defect="retry behaves differently in the in-process engine")
 class Uneven(Retrying):
     """It tries ``async def`` handlers again, and plain ones not, which no caller can know."""
 
@@ -164,108 +180,79 @@ class Uneven(Retrying):
         return self.waits if subscription.is_async else ()
 
 
+@rogue("G2", "and 1 are allowed")
 class Secondguessing(Retrying):
     """It tries again, and does not say so."""
 
-    guarantees = Disguise.guarantees
+    guarantees = PassThrough.guarantees
 
 
-class Shuffling(LoopDisguise):
+@rogue("G4", "dispatched first")
+class Shuffling(LoopPassThrough):
     """It declares an order, and has threads and tasks that know none."""
 
-    guarantees = dataclasses.replace(LoopDisguise.guarantees, ordering=Ordering.FIFO)
+    guarantees = dataclasses.replace(LoopPassThrough.guarantees, ordering=Ordering.FIFO)
 
 
-class Orderly(Disguise):
+@rogue("G4", "never seen to fail", expected=Outcome.UNCLAIMED)
+class Orderly(PassThrough):
     """It declares no order, and keeps it."""
 
-    guarantees = dataclasses.replace(Disguise.guarantees, ordering=Ordering.NONE)
+    guarantees = dataclasses.replace(PassThrough.guarantees, ordering=Ordering.NONE)
 
 
-GUARANTEES = (
-    Rogue(
-        "hasty",
-        Hasty,
-        Hasty.guarantees,
-        "G1",
-        "returned while",
-        "it declares that callers wait, and they do not",
-        {"I5": "whoever says that the caller waits owes it the interruption"},
-        needs_loop=True,
-    ),
-    Rogue(
-        "unhurried",
-        Unhurried,
-        Unhurried.guarantees,
-        "G1",
-        "never seen to fail",
-        "it declares that callers do not wait, and they do",
-        expected=Outcome.UNCLAIMED,
-        settle_timeout=0.5,
-    ),
-    Rogue(
-        "impatient",
-        Impatient,
-        Impatient.guarantees,
-        "G2",
-        "do not grow",
-        "the waits between attempts shrink",
-    ),
-    Rogue(
-        "thorough",
-        Thorough,
-        Thorough.guarantees,
-        "G2",
-        "had succeeded",
-        "a retry repeats the handlers that had succeeded",
-        {"I3": "attempts that were none of the delivery's own are counted"},
-    ),
-    Rogue(
-        "acknowledges_anyway",
-        AcknowledgesAnyway,
-        AcknowledgesAnyway.guarantees,
-        "G2",
-        "attempt(s) that failed",
-        "an event is acknowledged in a finally, so that what failed is never tried again",
-        {
-            "I2": "what failed once, and was not tried again, is missing",
-            "L1": "what failed before its last attempt has not settled",
-        },
-        "a failed event is acknowledged in a `finally`",
-    ),
-    Rogue(
-        "uneven",
-        Uneven,
-        Uneven.guarantees,
-        "G2",
-        "attempt(s) that failed",
-        "only async def handlers are tried again",
-        defect="retry behaves differently in the in-process engine",
-    ),
-    Rogue(
-        "secondguessing",
-        Secondguessing,
-        Secondguessing.guarantees,
-        "G2",
-        "and 1 are allowed",
-        "it declares no retries, and tries again",
-    ),
-    Rogue(
-        "shuffling",
-        Shuffling,
-        Shuffling.guarantees,
-        "G4",
-        "dispatched first",
-        "it declares an order, and keeps none",
-        needs_loop=True,
-    ),
-    Rogue(
-        "orderly",
-        Orderly,
-        Orderly.guarantees,
-        "G4",
-        "never seen to fail",
-        "it declares no order, and keeps it",
-        expected=Outcome.UNCLAIMED,
-    ),
+@rogue(
+    "G1",
+    "returned while",
+    also={"C1": "its queue is one for all", "I5": "who leaves an event to others never sees the interruption"},
 )
+class SharingBacklog(PassThrough):
+    """One queue for all threads: who finds another at work leaves the event to it, and returns."""
+
+    def __init__(self, *given: Any) -> None:
+        self.backlog: deque[DomainEvent] = deque()
+        self.lock = threading.Lock()
+        self.busy = False
+        super().__init__(*given)
+
+    def dispatch(self, event: DomainEvent) -> None:
+        self.table.route(event)
+        with self.lock:
+            self.backlog.append(event)
+            if self.busy:
+                return
+            self.busy = True
+        try:
+            while self.backlog:
+                super().dispatch(self.backlog.popleft())
+        finally:
+            self.busy = False
+
+
+@rogue("G2", "had failed for good", also={"I3": "it counts attempts that should not have been"})
+class OnlyExactlyPermanent(Retrying):
+    """Of permanent failures it knows the class, and not its subclasses."""
+
+    def attempt(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
+        try:
+            return super().attempt(subscription, event)
+        except PermanentFailureError as error:
+            raise self._known(error) from error
+
+    async def attempt_async(self, subscription: Subscription, event: DomainEvent) -> None:
+        try:
+            await super().attempt_async(subscription, event)
+        except PermanentFailureError as error:
+            raise self._known(error) from error
+
+    def _known(self, error: PermanentFailureError) -> Exception:
+        return error if type(error) is PermanentFailureError else _AnotherError(error)
+
+    def report(self, failed: FailedDelivery) -> None:
+        exception = failed.exception
+        original = exception.args[0] if isinstance(exception, _AnotherError) else exception
+        super().report(dataclasses.replace(failed, exception=original))
+
+
+class _AnotherError(Exception):
+    """A failure that is not known to be permanent."""

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import socket
 import threading
 import time
 import weakref
+from contextlib import suppress
 from typing import Any
 
-from eventpact.domain.dispatcher import DispatcherClosedError, FailedDelivery
+from eventpact.domain.dispatcher import DispatcherClosedError, FailedDelivery, Ordering
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.failures import FailureReporter, undelivered
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
-from eventpact_contracts.rogues.pass_through import Disguise, LoopDisguise
-from eventpact_contracts.rogues.rogue import Rogue
+from eventpact_contracts.rogues.pass_through import LoopPassThrough, PassThrough
+from eventpact_contracts.rogues.rogue import rogue
 
-__all__ = ["LIFECYCLE"]
+__all__: list[str] = []
 
 
-class Lossy(Disguise):
+_L1 = {"L3": "what is accepted is conserved also in a race", "C3": "it says L1 of every schedule"}
+
+
+@rogue("L1", "aclose did not return it", also=_L1, defect="shutdown drops what was accepted, silently")
+class Lossy(PassThrough):
     """What could not be settled is cancelled, and forgotten."""
 
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
@@ -27,7 +33,8 @@ class Lossy(Disguise):
         return ()
 
 
-class Overcautious(Disguise):
+@rogue("L1", "though all its deliveries were settled|before its deadline", also={"C3": "it says L1 of every schedule"})
+class Overcautious(PassThrough):
     """It returns what was under way when closing began, whatever became of it."""
 
     def __init__(self, *given: Any) -> None:
@@ -48,7 +55,17 @@ class Overcautious(Disguise):
         return undelivered((*filter(self.table.route, under_way), *await super().aclose(timeout)))
 
 
-class Unreferenced(LoopDisguise):
+@rogue(
+    "L1",
+    "GeneratorExit",
+    also={
+        "L3": "what vanishes is not conserved, raced or not",
+        "C3": "it says L1 of every schedule",
+    },
+    defect="tasks are not referenced and vanish in a garbage collection",
+    settle_timeout=0.5,
+)
+class Unreferenced(LoopPassThrough):
     """Only weak references lead to its tasks, so one that nothing else refers to vanishes."""
 
     def __init__(self, *given: Any) -> None:
@@ -88,7 +105,8 @@ class Unreferenced(LoopDisguise):
         return {task: event for task, event in self.tasks.items() if task is not own and not task.done()}
 
 
-class Repetitive(Disguise):
+@rogue("L2", "closing again returned")
+class Repetitive(PassThrough):
     """It keeps what it could not settle, and returns it to everybody who closes it."""
 
     def __init__(self, *given: Any) -> None:
@@ -101,7 +119,8 @@ class Repetitive(Disguise):
         return self.left
 
 
-class Touchy(Disguise):
+@rogue("L2", "aclose raised RuntimeError")
+class Touchy(PassThrough):
     """What is closed cannot be closed, it finds."""
 
     closed = False
@@ -113,7 +132,8 @@ class Touchy(Disguise):
         return await super().aclose(timeout)
 
 
-class LeakingClose(Disguise):
+@rogue("L3", "aclose did not return it", also={"L1": "what is accepted is conserved, raced or not"})
+class LeakingClose(PassThrough):
     """Whether it is closed is asked first, and the event handed over afterwards."""
 
     closing = False
@@ -133,7 +153,8 @@ class LeakingClose(Disguise):
         return await super().aclose(timeout)
 
 
-class Littering(Disguise):
+@rogue("L4", "the thread rogue-leftover")
+class Littering(PassThrough):
     """It leaves a thread behind, which in time goes by itself."""
 
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
@@ -141,7 +162,8 @@ class Littering(Disguise):
         return await super().aclose(timeout)
 
 
-class Ticking(LoopDisguise):
+@rogue("L4", "the task Ticking.tick")
+class Ticking(LoopPassThrough):
     """A task of its own looks after things in the background, and goes on when there is nothing to look after."""
 
     def __init__(self, *given: Any) -> None:
@@ -153,7 +175,8 @@ class Ticking(LoopDisguise):
             await asyncio.sleep(0.01)  # a tick
 
 
-class Unclosed(Disguise):
+@rogue("L4", "open socket")
+class Unclosed(PassThrough):
     """It leaves a connection to the garbage collector."""
 
     def __init__(self, *given: Any) -> None:
@@ -165,91 +188,33 @@ class Unclosed(Disguise):
         return await super().aclose(timeout)
 
 
-_L1 = {"L3": "what is accepted is conserved also in a race", "C3": "it says L1 of every schedule"}
-
-LIFECYCLE = (
-    Rogue(
-        "lossy",
-        Lossy,
-        Lossy.guarantees,
-        "L1",
-        "aclose did not return it",
-        "closing returns nothing, whatever it gave up",
-        _L1,
-        "shutdown drops what was accepted, silently",
-    ),
-    Rogue(
-        "overcautious",
-        Overcautious,
-        Overcautious.guarantees,
-        "L1",
-        "though all its deliveries were settled|before its deadline",
-        "closing returns what was pending at its start, also what is settled by its end",
-        {"C3": "it says L1 of every schedule"},
-    ),
-    Rogue(
-        "unreferenced",
-        Unreferenced,
-        Unreferenced.guarantees,
-        "L1",
-        "GeneratorExit",
-        "nobody holds a reference to its tasks",
-        {
-            "L3": "what vanishes is not conserved, raced or not",
-            "C3": "it says L1 of every schedule",
-        },
-        "tasks are not referenced and vanish in a garbage collection",
-        needs_loop=True,
-        settle_timeout=0.5,
-    ),
-    Rogue(
-        "repetitive",
-        Repetitive,
-        Repetitive.guarantees,
-        "L2",
-        "closing again returned",
-        "the undelivered are returned to everybody who closes",
-    ),
-    Rogue(
-        "touchy",
-        Touchy,
-        Touchy.guarantees,
-        "L2",
-        "aclose raised RuntimeError",
-        "closing twice raises",
-    ),
-    Rogue(
-        "leaking_close",
-        LeakingClose,
-        LeakingClose.guarantees,
-        "L3",
-        "aclose did not return it",
-        "dispatch asks whether it is closed, and hands over, in two steps",
-        {"L1": "what is accepted is conserved, raced or not"},
-    ),
-    Rogue(
-        "littering",
-        Littering,
-        Littering.guarantees,
-        "L4",
-        "the thread rogue-leftover",
-        "closing leaves a thread",
-    ),
-    Rogue(
-        "ticking",
-        Ticking,
-        Ticking.guarantees,
-        "L4",
-        "the task Ticking.tick",
-        "closing leaves a task",
-        needs_loop=True,
-    ),
-    Rogue(
-        "unclosed",
-        Unclosed,
-        Unclosed.guarantees,
-        "L4",
-        "open socket",
-        "closing leaves a connection",
-    ),
+@rogue(
+    "L1",
+    "neither among the undelivered nor settled",
+    also={
+        "L3": "what it takes while it closes goes on afterwards",
+        "L4": "its threads go on, too",
+        "C3": "it says L1 of every schedule",
+        "C1": "threads of its own end when they like",
+    },
 )
+class WaitingForNothing(PassThrough):
+    """Each event has a daemon thread, and closing sets a flag."""
+
+    guarantees = dataclasses.replace(PassThrough.guarantees, blocks_caller=False, ordering=Ordering.NONE)
+    closed = False
+
+    def dispatch(self, event: DomainEvent) -> None:
+        route = self.table.route(event)
+        if self.closed:
+            raise DispatcherClosedError("it is closed")
+        if route:
+            threading.Thread(target=self._run, args=(event,), daemon=True).start()
+
+    def _run(self, event: DomainEvent) -> None:
+        with suppress(KeyboardInterrupt, SystemExit):
+            super().dispatch(event)
+
+    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:  # noqa: ARG002 - it waits for nothing
+        self.closed = True
+        return ()

@@ -1,7 +1,7 @@
-"""What the rogues are made of: a good dispatcher, around which one thing is broken.
+"""Pass-through dispatchers, which the rogues are made of.
 
-A disguise passes everything on as it is, so it is as good as the dispatcher that it hides; each rogue overrides what it
-breaks, and nothing else.
+A pass-through hands everything on as it is, so it is as good as the dispatcher within. Each rogue overrides the one
+thing that it breaks.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 
-__all__ = ["AsyncMask", "Disguise", "LoopDisguise", "Mask"]
+__all__ = ["AsyncPassedHandler", "LoopPassThrough", "PassThrough", "PassedHandler"]
 
 
-class Mask:
-    """A plain handler, delivered to by the disguise."""
+class PassedHandler:
+    """A plain handler, delivered to by the pass-through."""
 
-    def __init__(self, disguise: Disguise, subscription: Subscription) -> None:
-        self.disguise, self.subscription = disguise, subscription
+    def __init__(self, outer: PassThrough, subscription: Subscription) -> None:
+        self.outer, self.subscription = outer, subscription
 
     def handle(self, event: DomainEvent) -> Awaitable[None] | None:
-        return self.disguise.deliver(self.subscription, event)
+        return self.outer.deliver(self.subscription, event)
 
 
-class AsyncMask(Mask):
-    """An ``async def`` handler, delivered to by the disguise."""
+class AsyncPassedHandler(PassedHandler):
+    """An ``async def`` handler, delivered to by the pass-through."""
 
     async def handle(self, event: DomainEvent) -> None:
-        await self.disguise.deliver_async(self.subscription, event)
+        await self.outer.deliver_async(self.subscription, event)
 
 
-class Disguise(EventDispatcher):
-    """A good blocking dispatcher."""
+class PassThrough(EventDispatcher):
+    """A good dispatcher that blocks its caller."""
 
     guarantees = SyncEventDispatcher.guarantees
 
@@ -50,18 +50,19 @@ class Disguise(EventDispatcher):
         self.table = SubscriptionTable(handlers)
         self.on_failure = on_failure
         self.inner = self.build(
-            {
-                event_type: [(AsyncMask if each.is_async else Mask)(self, each) for each in self.route_of(event_type)]
-                for event_type in self.table
-            }
+            {event_type: [*map(self.passed_handler, self.route_of(event_type))] for event_type in self.table}
         )
 
+    def passed_handler(self, subscription: Subscription) -> PassedHandler:
+        """The handler that the dispatcher within has in the place of a subscription's own."""
+        return (AsyncPassedHandler if subscription.is_async else PassedHandler)(self, subscription)
+
     def build(self, handlers: Handlers) -> EventDispatcher:
-        """The dispatcher behind the disguise."""
+        """The dispatcher within."""
         return SyncEventDispatcher(handlers, on_failure=self.report)
 
     def route_of(self, event_type: type[DomainEvent]) -> tuple[Subscription, ...]:
-        """Who receives events of this type."""
+        """The subscriptions that receive events of this type."""
         return self.table[event_type]
 
     def dispatch(self, event: DomainEvent) -> None:
@@ -79,17 +80,18 @@ class Disguise(EventDispatcher):
 
     def report(self, failed: FailedDelivery) -> None:
         """Report a failed delivery."""
-        assert isinstance(failed.handler, Mask)
+        assert isinstance(failed.handler, PassedHandler)
         self.on_failure(dataclasses.replace(failed, handler=failed.handler.subscription.handler))
 
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
         return await self.inner.aclose(timeout)
 
 
-class LoopDisguise(Disguise):
+class LoopPassThrough(PassThrough):
     """A good dispatcher on an event loop."""
 
     guarantees = AsyncioEventDispatcher.guarantees
+    needs_loop = True
 
     def build(self, handlers: Handlers) -> EventDispatcher:
         return AsyncioEventDispatcher(handlers, on_failure=self.report)

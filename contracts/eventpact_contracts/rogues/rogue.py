@@ -1,35 +1,38 @@
-"""What an exhibit of the known-bad gallery is."""
+"""A rogue: a dispatcher that is broken on purpose, and the law that must convict it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
 
 from eventpact.domain.dispatcher import EventDispatcher, FailureSink, Guarantees, Handlers
 from eventpact_contracts.checking.outcomes import Outcome
 
-__all__ = ["Rogue"]
+__all__ = ["Rogue", "registered", "rogue"]
+
+C = TypeVar("C", bound=type[Any])
 
 
 @dataclass(frozen=True)
 class Rogue:
     """A dispatcher that is known to be bad, and the law that must say so.
 
-    It has the hooks that the laws are run through, and can be called as a factory, so that
-    ``eventpact verify eventpact_contracts.rogues:forgetful`` shows what a verdict on it looks like.
+    It has the hooks of a contract class, and can be called as a factory, so that
+    ``eventpact verify eventpact_contracts.rogues:forgetful`` shows a verdict on it.
 
     Attributes:
-        name: what it is called.
+        name: its name.
         factory: builds it.
-        guarantees: what it declares.
+        guarantees: its declaration.
         convicted_by: the law that must convict it.
-        message: a part of what that law says of it, as a regular expression.
-        story: what it does wrong.
+        message: a part of that law's message, as a regular expression.
         also: the laws that may convict it too, each with the reason: in their words, they say the same.
-        defect: which defect of well-known event buses it reproduces, if it does one.
-        expected: what its law makes of it. A dispatcher that promises less than it keeps violates nothing; the law
-            still has to notice.
+        defect: the defect of well-known event buses that it reproduces, if it does one.
+        expected: the outcome of its law. A dispatcher that promises less than it keeps violates nothing; the law still
+            has to notice.
         needs_loop: whether it runs on an event loop.
         settle_timeout: how many seconds the laws wait for what it accepted: short, since much of it never comes.
         target: where a fresh process finds it, for the laws that kill processes.
@@ -40,7 +43,6 @@ class Rogue:
     guarantees: Guarantees
     convicted_by: str
     message: str
-    story: str
     also: Mapping[str, str] = field(default_factory=dict)
     defect: str = ""
     expected: Outcome = Outcome.VIOLATED
@@ -58,3 +60,25 @@ class Rogue:
 
     def __str__(self) -> str:
         return self.name
+
+
+_REGISTERED: Final[list[Rogue]] = []
+
+
+def rogue(convicted_by: str, message: str, *, name: str = "", **given: Any) -> Callable[[C], C]:
+    """Register the decorated dispatcher as a rogue; see :class:`Rogue`. Its docstring says what is wrong with it."""
+
+    def register(factory: C) -> C:
+        known = name or re.sub(r"(?<!^)(?=[A-Z])", "_", factory.__name__).lower()
+        needs_loop = bool(getattr(factory, "needs_loop", False))
+        _REGISTERED.append(
+            Rogue(known, factory, factory.guarantees, convicted_by, message, needs_loop=needs_loop, **given)
+        )
+        return factory
+
+    return register
+
+
+def registered() -> tuple[Rogue, ...]:
+    """The rogues whose chapters have been imported."""
+    return tuple(_REGISTERED)

@@ -9,13 +9,14 @@ from typing import Any
 from eventpact.domain.dispatcher import DispatchError
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
-from eventpact_contracts.rogues.pass_through import Disguise
-from eventpact_contracts.rogues.rogue import Rogue
+from eventpact_contracts.rogues.pass_through import PassThrough
+from eventpact_contracts.rogues.rogue import rogue
 
-__all__ = ["ROUTING"]
+__all__: list[str] = []
 
 
-class Forgetful(Disguise):
+@rogue("R1", "never received it", also={"I2": "a lost event may have a neighbour that failed"}, settle_timeout=0.2)
+class Forgetful(PassThrough):
     """It looks along the bases first, and whom it finds there stands for the subclass."""
 
     def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
@@ -29,14 +30,24 @@ class Forgetful(Disguise):
         return any(base in self.table for base in type(event).__mro__[1:])
 
 
-class Inheriting(Disguise):
+@rogue("R2", "which is not subscribed to it")
+class Inheriting(PassThrough):
     """A subscription to a base class is taken to mean its subclasses too."""
 
     def route_of(self, event_type: type[DomainEvent]) -> tuple[Subscription, ...]:
         return tuple(each for base in event_type.__mro__ if base in self.table for each in self.table[base])
 
 
-class Stuttering(Disguise):
+@rogue(
+    "R3",
+    "times, though nothing failed",
+    also={
+        "C1": "it says of many threads what R3 says of one caller",
+        "C3": "it says R3 of every schedule",
+        "G2": "trying again what succeeded is no retry",
+    },
+)
+class Stuttering(PassThrough):
     """Where a type has several handlers, each but the first is a message of its own, of which there are two."""
 
     def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
@@ -50,7 +61,8 @@ class Stuttering(Disguise):
         await super().deliver_async(subscription, event)
 
 
-class Demanding(Disguise):
+@rogue("R4", "was not accepted")
+class Demanding(PassThrough):
     """Who dispatches what nobody handles has made a mistake, it thinks."""
 
     def dispatch(self, event: DomainEvent) -> None:
@@ -59,7 +71,17 @@ class Demanding(Disguise):
         super().dispatch(event)
 
 
-class Unawaiting(Disguise):
+@rogue(
+    "R5",
+    "an async def handle",
+    also={
+        "L1": "a handler that was broken off has not settled",
+        "L3": "a handler that was broken off has not settled",
+        "C3": "a handler that was broken off, and not reported",
+    },
+    settle_timeout=0.1,
+)
+class Unawaiting(PassThrough):
     """It drives a coroutine to its first await, and takes that for its end."""
 
     async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
@@ -71,7 +93,8 @@ class Unawaiting(Disguise):
         coroutine.close()
 
 
-class Restamping(Disguise):
+@rogue("R6", "received another")
+class Restamping(PassThrough):
     """It makes the event anew from its payload, and that has no microseconds."""
 
     def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
@@ -85,7 +108,16 @@ def _restamped(event: DomainEvent) -> DomainEvent:
     return dataclasses.replace(event, occurred_at=event.occurred_at.replace(microsecond=0))
 
 
-class Mutating(Disguise):
+@rogue(
+    "R6",
+    "received another",
+    also={
+        "I3": "the failure is reported with the event as it was changed",
+        "C3": "it says I3 of every schedule",
+    },
+    defect="a mutated event is seen mutated by later handlers",
+)
+class Mutating(PassThrough):
     """It marks the event itself when a handler has had it."""
 
     def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
@@ -94,7 +126,8 @@ class Mutating(Disguise):
         return result
 
 
-class Chatty(Disguise):
+@rogue("R7", "instead of None")
+class Chatty(PassThrough):
     """It returns something, and callers come to rely on it."""
 
     def dispatch(self, event: DomainEvent) -> None:
@@ -102,87 +135,19 @@ class Chatty(Disguise):
         return event  # type: ignore[return-value]  # that is what is wrong with it
 
 
-ROUTING = (
-    Rogue(
-        "forgetful",
-        Forgetful,
-        Forgetful.guarantees,
-        "R1",
-        "never received it",
-        "the handlers of an event type are forgotten as soon as a base class has some",
-        {"I2": "a lost event may have a neighbour that failed"},
-        settle_timeout=0.2,
-    ),
-    Rogue(
-        "inheriting",
-        Inheriting,
-        Inheriting.guarantees,
-        "R2",
-        "which is not subscribed to it",
-        "handlers of a base class receive the events of its subclasses too",
-    ),
-    Rogue(
-        "stuttering",
-        Stuttering,
-        Stuttering.guarantees,
-        "R3",
-        "times, though nothing failed",
-        "an event that has several handlers is delivered twice to all but the first",
-        {
-            "C1": "it says of many threads what R3 says of one caller",
-            "C3": "it says R3 of every schedule",
-            "G2": "trying again what succeeded is no retry",
-        },
-    ),
-    Rogue(
-        "demanding",
-        Demanding,
-        Demanding.guarantees,
-        "R4",
-        "was not accepted",
-        "an event that nobody handles is taken for an error",
-    ),
-    Rogue(
-        "unawaiting",
-        Unawaiting,
-        Unawaiting.guarantees,
-        "R5",
-        "an async def handle",
-        "a coroutine is driven without an event loop, and ends at its first await",
-        {
-            "L1": "a handler that was broken off has not settled",
-            "L3": "a handler that was broken off has not settled",
-            "C3": "a handler that was broken off, and not reported",
-        },
-        settle_timeout=0.1,
-    ),
-    Rogue(
-        "restamping",
-        Restamping,
-        Restamping.guarantees,
-        "R6",
-        "received another",
-        "the microseconds of occurred_at get lost, as in a careless codec",
-    ),
-    Rogue(
-        "mutating",
-        Mutating,
-        Mutating.guarantees,
-        "R6",
-        "received another",
-        "the event is changed between two handlers",
-        {
-            "I3": "the failure is reported with the event as it was changed",
-            "C3": "it says I3 of every schedule",
-        },
-        "a mutated event is seen mutated by later handlers",
-    ),
-    Rogue(
-        "chatty",
-        Chatty,
-        Chatty.guarantees,
-        "R7",
-        "instead of None",
-        "dispatch returns what was dispatched",
-    ),
-)
+@rogue("R4", "aclose returned it as undelivered", also={"L1": "what is returned must have been pending"})
+class KeepingTheLonely(PassThrough):
+    """An event that has no handler waits for one."""
+
+    def __init__(self, *given: Any) -> None:
+        self.lonely: list[DomainEvent] = []
+        super().__init__(*given)
+
+    def dispatch(self, event: DomainEvent) -> None:
+        super().dispatch(event)
+        if not self.table.route(event):
+            self.lonely.append(event)
+
+    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
+        lonely, self.lonely = self.lonely, []
+        return (*await super().aclose(timeout), *lonely)

@@ -232,7 +232,7 @@ ROLES: Final[dict[type[DomainEvent], tuple[str, ...]]] = {
         "plain_unhashable",
         "plain_callable",
         "plain_list",
-        "plain_untouchable",
+        "plain_equals_anything",
         "plain_attribute",
         "coroutine_falsy",
         "coroutine_callable",

@@ -42,6 +42,9 @@ _FLOOD: Final = 500
 _EVENT_SECONDS: Final = 0.01
 """An event takes no longer than this, on a machine that is busy with other things."""
 
+_RECOVERY_SECONDS: Final = 40.0
+"""An engine that was unavailable may take so long until it works again."""
+
 ALWAYS: Final = -1
 """As a number of failures: every attempt fails."""
 
@@ -227,6 +230,7 @@ class Scenario:
         releases: where there are no tasks whose order could be chosen: the order in which held handlers go on.
         loop_gone: whether the events are dispatched when the dispatcher's event loop is closed.
         unavailable: whether they are dispatched while the engine is unavailable.
+        interleaved: whether callers that are threads give way in the middle of ``dispatch``, again and again.
         forgotten: whether nobody but the dispatcher knows the handlers.
     """
 
@@ -241,6 +245,7 @@ class Scenario:
     releases: tuple[int, ...] = ()
     loop_gone: bool = False
     unavailable: bool = False
+    interleaved: bool = False
     forgotten: bool = False
 
     @property
@@ -264,7 +269,8 @@ class Scenario:
         many = sum(step.limit for caller in self.callers for step in caller.steps if isinstance(step, Flood))
         many += sum(event.chain for event in self.events)
         slow = sum(plan.seconds for event in self.events for plan in event.handlers.values())
-        return closing + slow + many * _EVENT_SECONDS
+        away = _RECOVERY_SECONDS if self.unavailable else 0.0
+        return closing + slow + many * _EVENT_SECONDS + away
 
     @property
     def size(self) -> tuple[int, int]:

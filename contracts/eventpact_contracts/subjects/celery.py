@@ -128,11 +128,12 @@ def _broker() -> str:
 
 @contextmanager
 def _frozen() -> Generator[None]:
-    os.kill(_embedded().pid, signal.SIGSTOP)
+    pid = _embedded().pid  # which the server itself tells, so long as it answers
+    os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        os.kill(_embedded().pid, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
     # What was refused in doubt may have been sent, and is handled now.
     deadline = time.monotonic() + _STOPS_WITHIN
     while _WORKER.is_busy() and time.monotonic() < deadline:
@@ -195,7 +196,8 @@ class _Worker:
 
     def is_busy(self) -> bool:
         """Whether there is anything in the queue, or in the hands of the worker."""
-        with redis.Redis.from_url(self._settings.broker) as client:
+        url = self._settings.broker.replace("redis+socket:", "unix:")  # as redis-py spells it
+        with redis.Redis.from_url(url) as client:
             return bool(client.exists(self._settings.celery_queue) or state.reserved_requests or state.active_requests)
 
     def _end(self) -> None:

@@ -49,6 +49,7 @@ class Subject:
         async_handlers: whether it has a notion of async handlers.
         outlives: whether its engine outlives the dispatcher.
         target: where a fresh process finds it, for the law that kills processes.
+        usual_handlers: whether it cannot be built with unusual handlers, so that it is judged with the others.
         schedulable: whether it runs on an event loop whose schedule can be chosen.
         slow: whether it is slow to open, so that one is kept open.
         pace: how many seconds it takes to settle an event.
@@ -64,6 +65,7 @@ class Subject:
     async_handlers: bool = True
     outlives: bool = False
     target: str | None = None
+    usual_handlers: bool = False
     schedulable: bool = False
     slow: bool = False
     pace: float = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Final
 
 from hypothesis import strategies as st
@@ -73,13 +74,14 @@ def closed(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
         )
 
     kinds = of((*ANY, events.Noted, events.ShippedByMule, events.AnotherPlaced))
-    during, after = st.lists(kinds, max_size=2), st.lists(kinds, min_size=1, max_size=3)
+    during, after = st.lists(kinds, min_size=1, max_size=3), st.lists(kinds, min_size=2, max_size=5)
     return st.builds(scenario, st.sampled_from(USUAL), during, after, st.booleans())
 
 
 def closing(traits: Traits) -> st.SearchStrategy[Scenario]:
     """A dispatcher that closes while there is something to settle."""
 
+    @cache
     def handler(role: str) -> st.SearchStrategy[HandlerPlan]:
         fails = [ALWAYS, *range(1, traits.guarantees.retries + 1)]
         failing = st.builds(HandlerPlan, fails=st.sampled_from(fails), how=exceptions(role))
@@ -165,7 +167,8 @@ def racing(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
     def scenario(drawn: list[list[EventPlan]], hold: bool, inside: bool) -> Scenario:
         plans, callers = many_callers(drawn)
         if not hold:
-            return Scenario(plans, (*callers, Caller((Close(5.0),))), inside_loop=inside, close=True)
+            closer = Caller((Close(5.0),))
+            return Scenario(plans, (*callers, closer), inside_loop=inside, close=True, interleaved=True)
         # Held, the first event keeps closing from ending before the others are dispatched.
         plans = (*plans, EventPlan(events.Priced, handlers={"coroutine": _HELD}))
         last = len(plans) - 1

@@ -45,15 +45,15 @@ _BLOCKED_SECONDS = 0.03
 def threads(traits: Traits) -> st.SearchStrategy[Scenario]:
     """Several threads dispatch at once, and now and then a handler fails."""
 
-    def scenario(drawn: list[list[EventPlan]]) -> Scenario:
+    def scenario(drawn: list[list[EventPlan]], interleaved: bool) -> Scenario:
         plans, callers = many_callers(drawn)
-        return Scenario(plans, tuple(callers))
+        return Scenario(plans, tuple(callers), interleaved=interleaved)
 
     quiet = st.lists(st.lists(of(ANY), min_size=1, max_size=4), min_size=2, max_size=6)
     failing = st.lists(
         st.lists(planning(USUAL, failing_or_not(traits)), min_size=1, max_size=3), min_size=2, max_size=3
     )
-    return st.one_of(quiet, quiet, quiet, failing).map(scenario)
+    return st.builds(scenario, st.one_of(quiet, quiet, quiet, failing), st.booleans())
 
 
 def cascades(traits: Traits) -> st.SearchStrategy[Scenario]:
@@ -90,10 +90,8 @@ def schedules(traits: Traits) -> st.SearchStrategy[Scenario]:
         fails=st.sampled_from([0, 0, ALWAYS, min(1, traits.guarantees.retries)]),
         pauses=st.integers(0, 2),
     )
-    spawning = planning(
-        (events.Priced, events.Paid),
-        lambda _: pausing | st.builds(HandlerPlan, spawns=st.lists(of(USUAL), min_size=1, max_size=2).map(tuple)),
-    )
+    either = pausing | st.builds(HandlerPlan, spawns=st.lists(of(USUAL), min_size=1, max_size=2).map(tuple))
+    spawning = planning((events.Priced, events.Paid), lambda _: either)
 
     def scenario(drawn: list[list[EventPlan]], threads: list[bool], timeout: float | None, order: Schedule) -> Scenario:
         plans, callers = many_callers(drawn, threads=threads)

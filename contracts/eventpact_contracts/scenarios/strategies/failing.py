@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from hypothesis import strategies as st
 
-from eventpact.domain.events import DomainEvent
 from eventpact_contracts.scenarios import events
 from eventpact_contracts.scenarios.events import ROLES
 from eventpact_contracts.scenarios.failures import PERMANENT
@@ -38,11 +39,12 @@ def _most(traits: Traits, usual: int) -> int:
 def raising_sink(traits: Traits) -> st.SearchStrategy[Scenario]:
     """The same, and the failure sink raises."""
 
-    def always(role: str) -> st.SearchStrategy[HandlerPlan]:
-        return st.builds(HandlerPlan, fails=st.just(ALWAYS), how=exceptions(role))
+    @cache
+    def drawn(role: str) -> st.SearchStrategy[HandlerPlan]:
+        return st.builds(HandlerPlan, fails=st.just(ALWAYS), how=exceptions(role)) | st.just(HandlerPlan())
 
     first = st.sampled_from(USUAL).map(lambda kind: EventPlan(kind, handlers={ROLES[kind][0]: HandlerPlan(ALWAYS)}))
-    rest = planning(ANY, lambda role: always(role) | st.just(HandlerPlan()))
+    rest = planning(ANY, drawn)
     return st.builds(
         lambda one, others, inside, how: Scenario(
             (one, *others), (in_turn(1 + len(others)),), inside_loop=inside, sink_raises=how
@@ -57,20 +59,17 @@ def raising_sink(traits: Traits) -> st.SearchStrategy[Scenario]:
 def interrupted(traits: Traits) -> st.SearchStrategy[Scenario]:
     """Handlers that are cancelled, or raise something that is no ``Exception``."""
 
-    def event(kind: type[DomainEvent]) -> st.SearchStrategy[EventPlan]:
-        fails = st.sampled_from([ALWAYS, ALWAYS, *range(1, min(traits.guarantees.retries, 1) + 1)])
-        return st.sampled_from(ROLES[kind]).flatmap(
-            lambda role: st.builds(
-                lambda how, fails, pauses: EventPlan(
-                    kind, handlers={role: HandlerPlan(fails=fails, how=how, pauses=pauses)}
-                ),
-                interruptions(role, needs_loop=traits.needs_loop),
-                fails,
-                st.integers(0, 1),
-            )
-        )
+    fails = st.sampled_from([ALWAYS, ALWAYS, *range(1, min(traits.guarantees.retries, 1) + 1)])
 
-    return one_caller(st.one_of([event(kind) for kind in ANY]), most=_most(traits, 2))
+    @st.composite
+    def event(draw: st.DrawFn) -> EventPlan:
+        kind = draw(st.sampled_from(ANY))
+        role = draw(st.sampled_from(ROLES[kind]))
+        how = draw(interruptions(role, needs_loop=traits.needs_loop))
+        plan = HandlerPlan(fails=draw(fails), how=how, pauses=draw(st.integers(0, 1)))
+        return EventPlan(kind, handlers={role: plan})
+
+    return one_caller(event(), most=_most(traits, 2))
 
 
 def retried(traits: Traits) -> st.SearchStrategy[Scenario]:
@@ -78,6 +77,7 @@ def retried(traits: Traits) -> st.SearchStrategy[Scenario]:
     most = traits.guarantees.retries
     fails = st.sampled_from([ALWAYS, 0, *range(1, most + 1)])
 
+    @cache
     def drawn(role: str) -> st.SearchStrategy[HandlerPlan]:
         usual = st.builds(HandlerPlan, fails=fails, how=exceptions(role))
         return usual | st.builds(HandlerPlan, fails=fails, how=st.sampled_from([*PERMANENT]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, Final
 
 from hypothesis import strategies as st
@@ -44,14 +45,19 @@ SUBSCRIBED: Final = tuple(kind for kind, roles in ROLES.items() if roles and kin
 ANY: Final = (*USUAL, *USUAL, *events.ODD, events.Shipped, events.ShippedByCaravan, events.ShippedBothWays)
 """The types of most scenarios: usual ones as often as unusual ones."""
 
-_PLANNED_ROLES: Final = 4
+_MAX_PLANNED_ROLES: Final = 4
 """Of a type with more handlers than this, only some have plans in one scenario."""
 
 
 def exceptions(role: str) -> st.SearchStrategy[str]:
     """Exceptions that a handler raises. A future cannot carry some of them, and an ``async def`` cannot raise them."""
+    return _exceptions(anything=_is_plain(role))
+
+
+@cache
+def _exceptions(*, anything: bool) -> st.SearchStrategy[str]:
     named = [*FAILURES.items(), *LOOK_ALIKES.items(), *PERMANENT.items()]
-    return st.sampled_from([name for name, failure in named if failure.everywhere or _is_plain(role)])
+    return st.sampled_from([name for name, failure in named if failure.everywhere or anything])
 
 
 def interruptions(role: str, *, needs_loop: bool) -> st.SearchStrategy[str]:
@@ -60,7 +66,11 @@ def interruptions(role: str, *, needs_loop: bool) -> st.SearchStrategy[str]:
     Where handlers share the suite's own loop, an awaited handler that raised ``KeyboardInterrupt`` would end that loop,
     as asyncio has it; there, only the others are drawn for it.
     """
-    anything = _is_plain(role) or not needs_loop
+    return _interruptions(anything=_is_plain(role) or not needs_loop)
+
+
+@cache
+def _interruptions(*, anything: bool) -> st.SearchStrategy[str]:
     return st.sampled_from([name for name, failure in INTERRUPTIONS.items() if failure.everywhere or anything])
 
 
@@ -98,29 +108,27 @@ def of(kinds: Sequence[type[DomainEvent]], **handlers: HandlerPlan) -> st.Search
     return st.sampled_from(kinds).map(lambda kind: EventPlan(kind, handlers=handlers))
 
 
+@st.composite
 def planning(
-    kinds: Sequence[type[DomainEvent]], handler: Callable[[str], st.SearchStrategy[HandlerPlan]]
-) -> st.SearchStrategy[EventPlan]:
-    """An event whose handlers each do as is drawn."""
-
-    def planned(kind: type[DomainEvent]) -> st.SearchStrategy[EventPlan]:
-        roles = ROLES[kind]
-        if len(roles) <= _PLANNED_ROLES:
-            groups = [roles]
-        else:
-            groups = [roles[first::step] for step in (3, 5) for first in range(step)]
-        return st.sampled_from(groups).flatmap(
-            lambda group: st.fixed_dictionaries({role: handler(role) for role in group}).map(
-                lambda plans: EventPlan(kind, handlers=plans)
-            )
-        )
-
-    return st.one_of([planned(kind) for kind in kinds])
+    draw: st.DrawFn, kinds: Sequence[type[DomainEvent]], handler: Callable[[str], st.SearchStrategy[HandlerPlan]]
+) -> EventPlan:
+    """An event whose handlers each do as is drawn. ``handler`` returns the same strategy for the same role."""
+    kind = draw(st.sampled_from(kinds))
+    roles = ROLES[kind]
+    if len(roles) > _MAX_PLANNED_ROLES:
+        step = draw(st.sampled_from((3, 5)))
+        roles = roles[draw(st.integers(0, step - 1)) :: step]
+    return EventPlan(kind, handlers={role: draw(handler(role)) for role in roles})
 
 
 def failing_or_not(traits: Traits) -> Callable[[str], st.SearchStrategy[HandlerPlan]]:
     fails = st.sampled_from([0, ALWAYS, *range(1, min(traits.guarantees.retries, 2) + 1)])
-    return lambda role: st.builds(HandlerPlan, fails=fails, how=exceptions(role), returns=st.booleans())
+
+    @cache
+    def drawn(role: str) -> st.SearchStrategy[HandlerPlan]:
+        return st.builds(HandlerPlan, fails=fails, how=exceptions(role), returns=st.booleans())
+
+    return drawn
 
 
 def filled(scenarios: st.SearchStrategy[Scenario]) -> st.SearchStrategy[Scenario]:

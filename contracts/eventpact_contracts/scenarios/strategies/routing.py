@@ -19,9 +19,19 @@ from eventpact_contracts.scenarios.scenario import (
     Traits,
 )
 from eventpact_contracts.scenarios.strategies.parts import ANY, SUBSCRIBED, in_turn, of, one_caller, planning
-from eventpact_contracts.scenarios.values import TEXTS
+from eventpact_contracts.scenarios.values import CONTENTS, TEXTS
 
-__all__ = ["invalid", "kinds_of_handlers", "non_events", "quiet", "relatives", "rich"]
+__all__ = [
+    "every_content",
+    "every_invalid",
+    "every_non_event",
+    "invalid",
+    "kinds_of_handlers",
+    "non_events",
+    "quiet",
+    "relatives",
+    "rich",
+]
 
 
 def quiet(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001 - strategies share one signature
@@ -98,6 +108,13 @@ def invalid(traits: Traits) -> st.SearchStrategy[Scenario]:
     """A registration that cannot be."""
     every = INVALID_REGISTRATIONS if traits.async_handlers else (*INVALID_REGISTRATIONS, ASYNC_REGISTRATION)
     return st.sampled_from(every).map(lambda wrong: Scenario(registration=wrong))
+
+
+def every_content(traits: Traits) -> tuple[Scenario, ...]:
+    """Every content that breaks serializers, once."""
+    every = CONTENTS if traits.quick else CONTENTS[::3]
+    plans = tuple(EventPlan(events.Paid, values=content) for content in every)
+    return (Scenario(plans, (in_turn(len(plans)),)),)
 
 
 def every_invalid(traits: Traits) -> tuple[Scenario, ...]:

@@ -1,0 +1,153 @@
+"""Rogues that serve the handlers that their authors thought of: distinct, true, uncallable, quick and well known."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import weakref
+from collections.abc import Awaitable
+from typing import Any
+
+from eventpact.domain.dispatcher import FailureSink, Handlers
+from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.dispatching.subscriptions import Subscription
+from eventpact_contracts.rogues.pass_through import PassedHandler, PassThrough
+from eventpact_contracts.rogues.rogue import rogue
+
+__all__: list[str] = []
+
+_NEVER_HANDLED = {
+    "I2": "a lost delivery may have a neighbour that failed",
+    "I4": "a lost delivery may have a neighbour whose report failed",
+    "I5": "a lost delivery may have a neighbour that was interrupted",
+    "C1": "it is lost as well where many dispatch",
+    "C2": "it is lost as well deep in a cascade",
+    "C3": "it says R1 of every schedule",
+    "L1": "a delivery that was never made is not conserved",
+    "L3": "a delivery that was never made is not conserved",
+    "G1": "a delivery that was never made is not settled",
+}
+
+
+@rogue("R1", "never received it", also=_NEVER_HANDLED, settle_timeout=0.2)
+class Deduplicating(PassThrough):
+    """Handlers that are equal are the same, it thinks."""
+
+    def route_of(self, event_type: type[DomainEvent]) -> tuple[Subscription, ...]:
+        kept: list[Subscription] = []
+        for each in super().route_of(event_type):
+            if not any(each.handler == other.handler for other in kept):
+                kept.append(each)
+        return tuple(kept)
+
+
+@rogue("R1", "never received it", also=_NEVER_HANDLED, settle_timeout=0.2)
+class TruthTesting(PassThrough):
+    """A handler that is false is none."""
+
+    def route_of(self, event_type: type[DomainEvent]) -> tuple[Subscription, ...]:
+        return tuple(each for each in super().route_of(event_type) if each.handler)
+
+
+@rogue("R1", "it cannot be built with handlers that are", settle_timeout=0.2)
+class Hashing(PassThrough):
+    """Handlers are keys of a dict."""
+
+    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
+        super().__init__(handlers, on_failure)
+        self.attempts = {each.handler: 0 for route in self.table.values() for each in route}
+
+
+@rogue("R1", "never received it", also=_NEVER_HANDLED, settle_timeout=0.2)
+class Calling(PassThrough):
+    """A handler that can be called is called, whatever its ``handle`` does."""
+
+    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
+        handler: Any = subscription.handler
+        if callable(handler):
+            handler(event)
+            return None
+        return super().deliver(subscription, event)
+
+
+@rogue("R1", "never received it", also=_NEVER_HANDLED, settle_timeout=0.2)
+class OneTypeAHandler(PassThrough):
+    """It remembers one event type for each handler: the last."""
+
+    def route_of(self, event_type: type[DomainEvent]) -> tuple[Subscription, ...]:
+        last = {id(each.handler): kind for kind, route in self.table.items() for each in route}
+        return tuple(each for each in super().route_of(event_type) if last[id(each.handler)] is event_type)
+
+
+class _Weak:
+    """A subscription that does not keep its handler alive."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self._handler = weakref.ref(subscription.handler)
+
+    @property
+    def handler(self) -> Any:
+        return self._handler()
+
+    def handle(self, event: DomainEvent) -> Any:
+        return None if self.handler is None else self.handler.handle(event)
+
+
+@rogue("R1", "never received it", also=_NEVER_HANDLED, settle_timeout=0.2)
+class Forgetting(PassThrough):
+    """It holds its handlers by weak references, and most programs hold them by no other."""
+
+    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
+        self.passed: list[PassedHandler] = []
+        super().__init__(handlers, on_failure)
+        for each in self.passed:
+            each.subscription = _Weak(each.subscription)  # type: ignore[assignment]  # it has what is needed of one
+        del self.table
+
+    def passed_handler(self, subscription: Subscription) -> PassedHandler:
+        self.passed.append(super().passed_handler(subscription))
+        return self.passed[-1]
+
+    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
+        result: Awaitable[None] | None = subscription.handle(event)
+        return result
+
+    async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
+        result = subscription.handle(event)
+        if result is not None:
+            await result
+
+
+@rogue("R5", "a plain handle that returns an awaitable", also=_NEVER_HANDLED, settle_timeout=0.2)
+class OnlyCoroutineFunctions(PassThrough):
+    """It awaits handlers that are coroutine functions; a decorated one is none."""
+
+    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
+        result: Any = super().deliver(subscription, event)
+        if inspect.iscoroutine(result):
+            result.close()
+        return None
+
+
+@rogue("R5", "was broken off after", also={"R3": "it says so of how long an attempt may take"})
+class TimingOut(PassThrough):
+    """Nobody takes longer than half a second, it thinks."""
+
+    async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
+        await asyncio.wait_for(super().deliver_async(subscription, event), 0.5)
+
+
+@rogue(
+    "R3",
+    "times, though nothing failed",
+    also={"G2": "trying again what has not failed is no retry", "C1": "it is doubled as well where many dispatch"},
+)
+class Leasing(PassThrough):
+    """Who has not answered for a while is taken to have died."""
+
+    async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
+        first = asyncio.ensure_future(super().deliver_async(subscription, event))
+        await asyncio.wait({first}, timeout=0.5)
+        if not first.done():
+            await super().deliver_async(subscription, event)
+        await first

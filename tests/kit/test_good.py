@@ -1,0 +1,77 @@
+"""Good dispatchers over mechanisms other than ours: no law convicts one of them, whatever is drawn.
+
+By default each is checked with one seed a day; ``EVENTPACT_TEST_GOOD_SEEDS=50`` asks for so many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from eventpact.domain.dispatcher import EventDispatcher, FailureSink, Handlers
+from eventpact_contracts.checking.check import check_laws
+from eventpact_contracts.checking.outcomes import Outcome
+from eventpact_contracts.laws import LAWS
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+FIRST_SEED = int(os.environ.get("EVENTPACT_TEST_SEED", datetime.now(UTC).toordinal()))
+SEEDS = range(FIRST_SEED, FIRST_SEED + int(os.environ.get("EVENTPACT_TEST_GOOD_SEEDS", "1")))
+
+GOOD = {
+    "AnyioStreamDispatcher": "anyio_stream",
+    "AsyncioQueueDispatcher": "asyncio_queue",
+    "BlinkerDispatcher": "blinker_signals",
+    "BoundedDispatcher": "refuses_when_full",
+    "ChainDispatcher": "task_chains",
+    "DelayedRetryDispatcher": "waiting_retries",
+    "DoubtfulDispatcher": "often_in_doubt",
+    "DramatiqDispatcher": "dramatiq_stub",
+    "MailboxDispatcher": "mailboxes",
+    "PluggyDispatcher": "pluggy_hooks",
+    "PriorityDispatcher": "priorities",
+    "SingleThreadDispatcher": "single_thread",
+    "SqliteSpoolDispatcher": "sqlite_spool",
+    "TaskGroupDispatcher": "task_group",
+    "ThreadPoolDispatcher": "thread_pool",
+    "TimerDispatcher": "call_later",
+}
+"""Each class, with the module of ``kit.good`` that has it."""
+
+
+class Good:
+    """The hooks of a good dispatcher."""
+
+    def __init__(self, name: str) -> None:
+        needed = {"blinker_signals": "blinker", "dramatiq_stub": "dramatiq"}
+        if module := needed.get(GOOD[name]):
+            pytest.importorskip(module)
+        self.dispatcher: Any = getattr(import_module(f"kit.good.{GOOD[name]}"), name)
+        for hook in ("guarantees", "needs_loop", "async_handlers", "engine_outlives_dispatcher"):
+            setattr(self, hook, getattr(self.dispatcher, hook))
+
+    @contextmanager
+    def subject(self, handlers: Handlers, on_failure: FailureSink) -> Generator[EventDispatcher]:
+        dispatcher = self.dispatcher(handlers, on_failure=on_failure)
+        try:
+            yield dispatcher
+        finally:
+            if asyncio._get_running_loop() is None:
+                asyncio.run(dispatcher.aclose(1.0))  # where a scenario stopped half-way
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", GOOD)
+def test_no_law_convicts_a_good_dispatcher(name: str, seed: int) -> None:
+    laws = [law for law in LAWS if not law.processes]
+    results = check_laws(laws, Good(name), examples=30, seed=seed)
+    bad = [result for result in results if result.outcome in (Outcome.VIOLATED, Outcome.COULD_NOT_RUN)]
+    assert [f"{each.law_id}: {each.detail}\n{each.violation and each.violation.trace}" for each in bad] == []
