@@ -38,7 +38,10 @@ def laws(verdicts: Result) -> str:
         (
             [
                 ", ".join(f"**{rows[0]['id']}** {rows[0]['title']}" for rows in chapter),
-                *("".join(_SIGNS.get(row["outcome"], row["outcome"]) for row in column) for column in zip(*chapter)),
+                *(
+                    "".join(_SIGNS.get(row["outcome"], row["outcome"]) for row in column)
+                    for column in zip(*chapter, strict=True)
+                ),
             ]
             for chapter in chapters.values()
         ),

@@ -52,7 +52,7 @@ def test_its_celery_app_delivers_an_event_of_ones_own(programs: Path, valkey: st
         cwd=programs,
         env=environment,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,  # Celery writes to its log what a handler prints
         text=True,
     ) as worker:
         assert worker.stdout is not None
