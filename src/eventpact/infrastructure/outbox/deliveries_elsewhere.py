@@ -134,10 +134,27 @@ class DeliveriesElsewhere(Deliveries):
 
     def _begin(self, event: DomainEvent, subscription: Subscription) -> bool:
         tries = self._store.begin(event.event_id, subscription.key)
+        if not tries:
+            self._say_if_foreign(event, subscription.key)
         if tries <= MAX_CRASHES + (self._inner.guarantees.retries + 1) * len(self._table.route(event)):
             return tries > 0
         self.failed(FailedDelivery(event, subscription.handler, NeverSettledError(tries), tries))
         return False
+
+    def _say_if_foreign(self, event: DomainEvent, key: str) -> None:
+        """Report an entry that is for other handlers than ours: it is not settled, and would be sent for ever."""
+        wanted = self._store.pending_keys(event.event_id)
+        if wanted and not wanted & {subscription.key for subscription in self._table.route(event)}:
+            name = type(event).__name__
+            _log.error(
+                "%s %s is for the handlers %s in the outbox, and this process has %s; it is not handled. Do both"
+                " processes define their handlers in the same module?",
+                name,
+                event.event_id,
+                ", ".join(sorted(wanted)),
+                key,
+                extra=about(name, event.event_id, key),
+            )
 
     def _settle(self, event: DomainEvent, key: str, entries: Collection[UUID] | None = None) -> None:
         """Settle a delivery: of every entry of the event or, where some are given, of these."""

@@ -197,6 +197,12 @@ class OutboxStore:
             found = connection.execute(rows).all()
         return [row.entry_id for row in found if key is None or key in json.loads(row.pending)]
 
+    def pending_keys(self, event_id: UUID) -> set[str]:
+        """Return the keys of the handlers that have not settled an event."""
+        with self.database.transaction() as connection:
+            rows = connection.execute(sa.select(outbox.c.pending).where(outbox.c.event_id == event_id)).all()
+        return {key for row in rows for key in json.loads(row.pending)}
+
     def park(self, event_id: UUID, key: str, made: int, policy: RetryPolicy) -> tuple[int, float | None, list[UUID]]:
         """Record ``made`` more failed attempts of a delivery and, if there is one left, when the next one is due.
 
