@@ -95,7 +95,7 @@ class Parts:
         return self.outbox.backlog().entries
 
     def stock(self) -> Stock:
-        """Count what somebody may have to look after, in one transaction."""
+        """Count failures and, with the outbox, entries, in one transaction."""
         with self.database.transaction():
             failed = self.failures.count()
             if not self.settings.uses_outbox:

@@ -61,7 +61,7 @@ class MailServer:
             return bool(self._changed.wait_for(condition, timeout))
 
     def release(self) -> None:
-        """Answer what is held, and hold no more."""
+        """Answer the mails that are held, and hold no more."""
         self._loop.call_soon_threadsafe(self._released.set)
 
     def __enter__(self) -> Self:
@@ -89,7 +89,7 @@ class MailServer:
         try:
             await self._converse(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
-            return  # its client was killed, which is what a demo is about
+            return  # its client was killed on purpose
         finally:
             writer.close()
 
@@ -130,7 +130,7 @@ class MailServer:
                 self._refused[recipient] += 1
                 self._changed.notify_all()
             return "451 try again later"
-        await asyncio.sleep(self.delay)  # what a mail server takes, which is what is to be shown
+        await asyncio.sleep(self.delay)  # as long as a real mail server takes
         found = _CODE.search(body)
         with self._changed:
             self.mails.append((recipient, found[1].decode() if found else None))

@@ -21,7 +21,7 @@ _STOP_SECONDS: Final = 15.0
 
 
 class DemoError(Exception):
-    """A part of the demo did not do what it must; the message holds the end of its log.
+    """A part of the demo failed; the message holds the end of its log.
 
     Attributes:
         exit_code: of a process that ended while it came up.
@@ -36,7 +36,7 @@ class Process:
     It reads no setting but those of ``environment``.
 
     Attributes:
-        module: what is run, by the name of its module.
+        module: the name of the module that is run.
         start_seconds: how long it may take to come up.
     """
 

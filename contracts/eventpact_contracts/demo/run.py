@@ -1,4 +1,4 @@
-"""The demo itself: what is done with each dispatcher, and the table of what was measured."""
+"""The demo itself: the same steps with each dispatcher, and a table of the measured figures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RECOVERY_SECONDS: Final = 25.0
 
 @dataclass(frozen=True)
 class _Row:
-    """What was measured with one dispatcher. Times in seconds."""
+    """The figures of one dispatcher. Times in seconds."""
 
     dispatcher: str
     median: float
@@ -63,7 +63,7 @@ def _try(dispatcher: str, folder: Path, stack: ExitStack) -> _Row:
     mail = stack.enter_context(MailServer(_MAIL_SECONDS))
     environment = {
         "EVENTPACT_DATA_DIR": str(folder),
-        "TMPDIR": str(folder),  # what a killed process leaves lying about goes with the folder
+        "TMPDIR": str(folder),  # the files of a killed process go with the folder
         "EVENTPACT_SMTP": mail.url,
         "EVENTPACT_SMTP_STARTTLS": "false",
         "EVENTPACT_RATE_LIMIT": "10000/minute",
@@ -102,7 +102,7 @@ def _try(dispatcher: str, folder: Path, stack: ExitStack) -> _Row:
     retried = len(flaky & mail.received().keys())
 
     accepted = _sign_up_and_kill(dispatcher, mail, server, worker)
-    _say(dispatcher, "restarting; what was accepted, and is mailed now?")
+    _say(dispatcher, "restarting; are the accepted sign-ups mailed now?")
     mail.release()
     (worker or server).start()
     if worker is None:

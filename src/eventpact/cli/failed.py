@@ -35,7 +35,7 @@ _ADDRESS: Final = re.compile(r"[^\s@<>\"',;:()\[\]]+@")
 
 
 def masked(text: str) -> str:
-    """The text, with of each address only its first character and its domain."""
+    """Return the text, of each address only the first character and the domain."""
     return _ADDRESS.sub(lambda found: f"{found[0][0]}***@", text)
 
 

@@ -30,7 +30,7 @@ async def _relay(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     dispatcher, parts = build_relay(settings)
     try:
-        print("relaying what is in the outbox", flush=True)
+        print("relaying the outbox", flush=True)
         await stop.wait()
     finally:
         await dispatcher.aclose(settings.drain_timeout)

@@ -102,7 +102,7 @@ class EmbeddedBroker:
         self._watch.start()
 
     def stop(self) -> None:
-        """Let the server write what it holds, and end."""
+        """Let the server write its data, and end."""
         self._end(_stop)
 
     def kill(self) -> None:
