@@ -22,7 +22,7 @@ from eventpact_contracts.checking.check import CouldNotRunError, conclude, play
 from eventpact_contracts.checking.evidence import Evidence
 from eventpact_contracts.checking.jobs import play_in_jobs
 from eventpact_contracts.checking.known import Known, KnownError, read_known, unknown_law
-from eventpact_contracts.checking.outcomes import CONTRACT_VERSION, LawResult, Verdict, with_known
+from eventpact_contracts.checking.outcomes import CONTRACT_VERSION, LawResult, Outcome, Verdict, with_known
 from eventpact_contracts.handlers.check import check_handler
 from eventpact_contracts.handlers.contract import HandlerContract
 from eventpact_contracts.handlers.laws import HANDLER_LAWS, HandlerLaw
@@ -233,11 +233,7 @@ def _quiet_log() -> Generator[None]:
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
     """The options that stand for hooks."""
-    return {
-        "guarantees": options.guarantees,
-        "needs_loop": options.needs_loop,
-        "settle_timeout": options.settle_timeout,
-    }
+    return {name: getattr(options, name) for name in ("guarantees", "needs_loop", "settle_timeout")}
 
 
 def _find(target: str, options: argparse.Namespace) -> Any:
@@ -296,7 +292,7 @@ class _Run:
             # The check itself broke: that convicts nobody, and must not pass for a result either.
             failed = f"the check itself failed:\n{traceback.format_exc()}"
             return [could_not_run(law.id, law.title, failed) for law in laws]
-        return [self._with_script(target, result) if result.violation else result for result in results]
+        return [self._to_follow(target, result) for result in results]
 
     def _check_dispatcher(self, target: str, laws: Sequence[Law], candidate: Any) -> list[LawResult]:
         examples, seed, jobs = self.options.examples, self.seed, self.options.jobs
@@ -313,7 +309,12 @@ class _Run:
         if self.progress:
             self.progress.at(getattr(candidate, "name", ""), part, done, total)
 
-    def _with_script(self, target: str, result: LawResult) -> LawResult:
+    def _to_follow(self, target: str, result: LawResult) -> LawResult:
+        """The result in terms of the command line: hooks as options, and the command that shows a violation again."""
+        if result.outcome is Outcome.COULD_NOT_RUN:
+            return replace(result, detail=result.detail.replace(" settle_timeout", " --settle-timeout"))
+        if result.violation is None:
+            return result
         seen, runs = result.replays or (1, 1)
         repeat = f" --repeat {_REPEATS}" if seen < runs else ""
         return replace(result, script=f"{self.again(target, laws=[result.law_id])}{repeat}")

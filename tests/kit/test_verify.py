@@ -403,6 +403,21 @@ class TestSilent(EventDispatcherContract):
         assert main(quick(f"{name}:TestForgetful", "--quiet")) == 2
         assert main(quick(f"{name}:TestSilent", "--quiet")) == 2
 
+    def test_options_hold_for_a_contract_class_too(self, shop: Shop, tmp_path: Path) -> None:
+        name = shop("""
+from eventpact_contracts import EventDispatcherContract
+
+class TestShop(EventDispatcherContract):
+    @contextmanager
+    def subject(self, handlers, on_failure):
+        assert self.settle_timeout == 0.5
+        yield SyncEventDispatcher(handlers, on_failure=on_failure)
+""")
+        given = "blocks_caller=yes,retries=0,delivery=at_most_once,ordering=fifo"
+        assert main(quick(f"{name}:TestShop", "--quiet", "--guarantees", given, "--json", "v.json")) == 0
+        [verdict] = json.loads((tmp_path / "v.json").read_text())["dispatchers"]
+        assert verdict["guarantees"]["ordering"] == "fifo"
+
     def test_a_loop_is_run_for_what_needs_one(self, shop: Shop) -> None:
         name = shop("""
 def outside(handlers, on_failure):

@@ -129,7 +129,7 @@ def find(
     if not callable(factory):
         raise NoSuchTargetError(f"{target} is {_a(found)}; give a class or a callable that makes a dispatcher")
     if isinstance(found, type) and hasattr(found, "contract_of"):
-        return _instance(found, target)
+        return _instance(found, target, guarantees=guarantees, needs_loop=needs_loop, settle_timeout=settle_timeout)
     needs_loop = bool(getattr(found, "needs_loop", False)) if needs_loop is None else needs_loop
     declared = _declared(factory, target, guarantees, needs_loop=needs_loop)
     return Candidate(
@@ -179,15 +179,20 @@ def _check_found(module_name: str, shown: str) -> None:
             )
 
 
-def _instance(contract: type[Any], target: str) -> Any:
+def _instance(contract: type[Any], target: str, **given: Any) -> Any:
+    """An instance of a contract class, with the hooks that the command line gives."""
     if missing := sorted(getattr(contract, "__abstractmethods__", ())):
         raise CandidateError(f"{target} does not say {' and '.join(missing)}; every hook is needed")
-    if contract.contract_of == "dispatcher" and not isinstance(getattr(contract, "guarantees", None), Guarantees):
-        raise CandidateError(f"{target} declares no guarantees; give it guarantees = Guarantees(...)")
     try:
-        return contract()
+        instance = contract()
     except Exception as error:
         raise CandidateError(f"{target} raised {type(error).__name__}: {error}") from error
+    for hook, value in given.items():
+        if value is not None:
+            setattr(instance, hook, value)
+    if contract.contract_of == "dispatcher" and not isinstance(getattr(instance, "guarantees", None), Guarantees):
+        raise CandidateError(f"{target} declares no guarantees; give it guarantees = Guarantees(...)")
+    return instance
 
 
 def _declared(found: Any, target: str, given: Guarantees | None, *, needs_loop: bool) -> Guarantees:
