@@ -12,9 +12,9 @@ from uuid import uuid4
 
 from fastapi import BackgroundTasks, FastAPI, Request
 
-from eventpact import serving
 from eventpact.application.handlers import VerifyAccountEmailHandler
 from eventpact.bootstrap import Parts, build_parts
+from eventpact.cli import serve as serving
 from eventpact.domain.account import Account
 from eventpact.domain.events import AccountCreatedEvent
 from eventpact.infrastructure.http.main import MAX_BODY_BYTES

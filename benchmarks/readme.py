@@ -1,4 +1,4 @@
-"""Writes what the READMEs say in figures and settings: from the files that a run left, and from the code.
+"""Write the figures and settings of the READMEs, from the results of the last run and from the code.
 
 ``python benchmarks/readme.py`` rewrites them; ``--check`` exits 1 if that would change something, or if a plot is not
 of these figures.
@@ -46,13 +46,17 @@ def blocks() -> dict[Path, dict[str, str]]:
         HERE.parent / "README.md": {
             "laws": tables.laws(verdicts),
             "trade-offs": tables.trade_offs(verdicts, results["api"], _CELERY_RETRIES),
-            "in-process": tables.compared("one event, one handler", in_process["blocking"], in_process["tasks"]),
+        },
+        HERE.parent / "src" / "eventpact" / "README.md": {
             "settings": tables.settings(Settings.model_fields),
             "celery-settings": celery_settings(),
+        },
+        HERE.parent / "tests" / "README.md": {
             "under-fire": tables.under_fire(matrix),
             "longest-dispatch": tables.longest_dispatch(matrix),
         },
         HERE / "README.md": {
+            "in-process": tables.compared("one event, one handler", in_process["blocking"], in_process["tasks"]),
             "aims": tables.aims(results),
             "publishing-redis": tables.publishing("one event to Redis", redis["publishing"]),
             "publishing-rabbitmq": tables.publishing("one event to RabbitMQ", rabbitmq["publishing"]),

@@ -24,20 +24,28 @@ def _spread(case: Result) -> str:
     return f"{case['ratio_quartile_low']:.2f} to {case['ratio_quartile_high']:.2f}"
 
 
+_SIGNS = {"upheld": "✓", "absent, as declared": "○", "unclaimed": "~", "not applicable": "·"}
+
+
 def laws(verdicts: Result) -> str:
-    """The laws, each with the verdict of each dispatcher and how often the suite saw what it is about."""
+    """The laws by chapter, with the sign of each dispatcher's outcomes, in the order of the laws."""
     each = verdicts["dispatchers"]
+    chapters: dict[str, list[tuple[Result, ...]]] = {}
+    for rows in zip(*(verdict["laws"] for verdict in each), strict=True):
+        chapters.setdefault(rows[0]["id"][0], []).append(rows)
     return markdown(
-        ["law", *(verdict["dispatcher"] for verdict in each)],
+        ["laws", *(verdict["dispatcher"] for verdict in each)],
         (
-            [f"**{rows[0]['id']}** {rows[0]['title']}", *(f"{_outcome(row)} {row['observations']:,}" for row in rows)]
-            for rows in zip(*(verdict["laws"] for verdict in each), strict=True)
+            [
+                ", ".join(f"**{rows[0]['id']}** {rows[0]['title']}" for rows in chapter),
+                *(
+                    "".join(_SIGNS.get(row["outcome"], row["outcome"]) for row in column)
+                    for column in zip(*chapter, strict=True)
+                ),
+            ]
+            for chapter in chapters.values()
         ),
     )
-
-
-def _outcome(row: Result) -> str:
-    return {"absent, as declared": "absent, as declared,"}.get(row["outcome"], row["outcome"])
 
 
 def trade_offs(verdicts: Result, api: Result, retries: int) -> str:

@@ -1,6 +1,7 @@
 """What the README says can be pasted, and is what the last run said."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,14 +11,55 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+REFERENCE = (ROOT / "src" / "eventpact" / "README.md").read_text(encoding="utf-8")
 
 
-def test_its_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
-    assert "test@example.com" in capsys.readouterr().out
+PROGRAMS = {
+    block.split("\n", 1)[0].removeprefix("# "): block
+    for block in re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    if block.startswith("# ")
+}
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """A folder with the programs of the README."""
+    for name, text in PROGRAMS.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_its_first_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    first = re.findall(r"```python\n(.*?)```", README, flags=re.S)[0]
+    exec(compile(first, "README.md", "exec"), {})
+    assert capsys.readouterr().out == "Welcome, test@example.com!\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["on_the_loop.py", "with_outbox.py"])
+def test_its_programs_deliver_an_event_of_ones_own(name: str, programs: Path) -> None:
+    done = subprocess.run([sys.executable, name], cwd=programs, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "invoice for A-1: 9.90\n", done.stderr
+
+
+@pytest.mark.slow
+def test_its_celery_app_delivers_an_event_of_ones_own(programs: Path, valkey: str) -> None:
+    environment = os.environ | {"BROKER": valkey, "PYTHONUNBUFFERED": "1"}
+    publish = "import on_celery, shop; on_celery.dispatcher.dispatch(shop.ORDER)"
+    subprocess.run([sys.executable, "-c", publish], cwd=programs, env=environment, check=True, timeout=60)
+    with subprocess.Popen(
+        [sys.executable, "-m", "celery", "-A", "on_celery", "worker", "--pool", "solo"],
+        cwd=programs,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,  # Celery writes to its log what a handler prints
+        text=True,
+    ) as worker:
+        assert worker.stdout is not None
+        try:
+            assert any("invoice for A-1: 9.90" in line for line in worker.stdout)
+        finally:
+            worker.terminate()
 
 
 def test_its_tables_are_those_of_the_last_run() -> None:
@@ -51,7 +93,7 @@ def test_its_table_of_celery_s_settings_has_each_with_what_it_is_and_why(broker:
 
     from eventpact.infrastructure.celery.app import choices
 
-    table = {row.split("`")[1]: row.split("|") for row in re.findall(r"^\| `\w.*\|$", README, re.M)}
+    table = {row.split("`")[1]: row.split("|") for row in re.findall(r"^\| `\w.*\|$", REFERENCE, re.M)}
     for choice in choices(Broker(broker, celery_queue="eventpact"), role):  # type: ignore[arg-type]
         row = table[choice.name]
         assert role in row[2]

@@ -175,7 +175,7 @@ class OutboxEventDispatcher(EventDispatcher):
             ) from error
 
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
-        """Refuse new events, close the inner dispatcher, and leave the rest to the next relay.
+        """Refuse new events, deliver what this process accepted until the deadline, and leave the rest to other relays.
 
         Nothing is undelivered: what is not settled is in the database.
         """
@@ -183,14 +183,16 @@ class OutboxEventDispatcher(EventDispatcher):
             return ()
         self._closing = True
         deadline = time.monotonic() + timeout
-        if self._relay is not None:
-            self._relay.stop()
         try:
-            left = await self._inner.aclose(timeout)
+            if self._relay is not None:
+                await asyncio.to_thread(self._relay.drain, timeout)
+                self._relay.stop()
+            left = await self._inner.aclose(max(0.0, deadline - time.monotonic()))
             if left:
                 _log.info("%d event(s) stay in the outbox, and are delivered by the next relay", len(left))
         finally:
             if self._relay is not None:
+                self._relay.stop()
                 self._relay.finish(0)  # so that it ends even if this is cancelled once more, before a thread is free
                 finish_by = max(_MIN_FINISH_SECONDS, deadline + _GRACE_SECONDS - time.monotonic())
                 await asyncio.to_thread(self._relay.finish, finish_by)

@@ -113,7 +113,7 @@ class SyncEventDispatcher(EventDispatcher):
         return left
 
     def _refuse(self, event: DomainEvent) -> None:
-        """Refuse what is no event, and all events once closed; accept one without a handler."""
+        """Refuse what is no event, and any event once closed."""
         self._table.route(event)
         if self._closing is not None:
             raise DispatcherClosedError(f"{type(event).__name__} was refused: the dispatcher is closed")
@@ -163,8 +163,8 @@ class SyncEventDispatcher(EventDispatcher):
                 context, event = cascade.queue.popleft()
                 cascade.event = event
             context.run(self._deliver, cascade, event)
-        interruption, cascade.interruption = cascade.interruption, None
-        if interruption is not None:
+        if (interruption := cascade.interruption) is not None:
+            cascade.interruption = None
             raise interruption
 
     def _failed(self, cascade: Cascade, event: DomainEvent, subscription: Subscription, error: BaseException) -> None:
@@ -187,10 +187,9 @@ class SyncEventDispatcher(EventDispatcher):
 
     def _leave_rest(self, event: DomainEvent, last: Subscription) -> bool:
         """Give up the handlers behind ``last``, if there are any."""
-        if last is self._table[type(event)][-1]:
-            return False
-        self._undelivered.append(event)
-        return True
+        if more := last is not self._table[type(event)][-1]:
+            self._undelivered.append(event)
+        return more
 
     def _abandon(self) -> tuple[DomainEvent, ...]:
         """The undelivered, each once. What a handler still does after this no longer counts."""

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Final, TypeVar
+from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -85,6 +86,8 @@ class Relay:
         self._monitor = LivenessMonitor(Heartbeats(store.database), lease.total_seconds(), poll)
         self._relay_id: str | None = None
         self._inbox: deque[tuple[Entry, DomainEvent | None]] = deque()
+        # Entries that this process appended, and has not tried to hand over yet.
+        self._offered: set[UUID] = set()
         # When retries are due, on the monotonic clock.
         self._wakes: list[float] = []
         self._look_now = False
@@ -109,23 +112,29 @@ class Relay:
     def offer(self, entry: Entry, event: DomainEvent, relay_id: str | None) -> None:
         """Dispatch an event that was appended under ``relay_id``."""
         with self._changed:
+            self._offered.add(entry.entry_id)
             if relay_id is not None and relay_id == self._relay_id:
                 self._inbox.append((entry, event))
             else:
                 self._look_now = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     def look(self) -> None:
         """Look for entries to claim, because there is room."""
         with self._changed:
             self._look_now = True
-            self._changed.notify()
+            self._changed.notify_all()
+
+    def drain(self, timeout: float) -> None:
+        """Wait until each event that this process appended was handed over once, ``timeout`` seconds at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._offered, timeout)
 
     def stop(self) -> None:
         """Dispatch no more. Call :meth:`finish` once the inner dispatcher is closed."""
         with self._changed:
             self._stopping = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     def finish(self, timeout: float) -> None:
         """Write the outcomes to the database, leave the rest to other relays, and end both threads."""
@@ -140,7 +149,7 @@ class Relay:
     def _on_retry(self, wait: float) -> None:
         with self._changed:
             heapq.heappush(self._wakes, time.monotonic() + wait)
-            self._changed.notify()
+            self._changed.notify_all()
 
     def _on_identity(self, relay_id: str) -> None:
         self._deliveries.lose()
@@ -148,7 +157,7 @@ class Relay:
             self._relay_id = relay_id
             self._inbox.clear()
             self._look_now = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     # -- the thread that dispatches ------------------------------------------------------------------------------------
 
@@ -168,11 +177,17 @@ class Relay:
             if item is not None:
                 wait = min(_FIRST_WAIT_SECONDS * 2.0 ** min(failures, 30), _MAX_WAIT_SECONDS)
                 failures = 0 if self._is_handed_over(*item, wait) else failures + 1
+                self._drop_offered(item[0].entry_id)
                 if failures:
                     self._pause(wait)
             if look:
                 looked_at = time.monotonic()
                 self._look()
+
+    def _drop_offered(self, entry_id: UUID) -> None:
+        with self._changed:
+            self._offered.discard(entry_id)
+            self._changed.notify_all()
 
     def _look_at(self, looked_at: float) -> float:
         regular = looked_at + self._poll
@@ -245,6 +260,9 @@ class Relay:
                 return  # this relay was taken for dead meanwhile, so they are anybody's
             self._inbox.extend((entry, None) for entry in entries if entry.pending)
             self._look_now = self._look_now or len(entries) >= _BATCH
+            if not self._look_now:
+                self._offered &= {entry.entry_id for entry, _ in self._inbox}  # other relays have claimed the rest
+                self._changed.notify_all()
 
     def _claim(self, relay_id: str, room: int) -> list[Entry]:
         entries: list[Entry] = []
