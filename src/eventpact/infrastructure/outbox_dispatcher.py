@@ -53,8 +53,8 @@ class OutboxEventDispatcher(EventDispatcher):
     """Writes each event to an outbox in the database, from which a relay dispatches it to an inner dispatcher.
 
     Accepted means written. In a transaction of the store's database (``Database.transaction``) it is written with
-    whatever else that does, or not at all; elsewhere in a transaction of its own. What a process leaves unsettled when
-    it ends, in whatever way, another relay delivers; only handlers that had not settled the event are called again.
+    the other changes there, or not at all; elsewhere in a transaction of its own. If a process ends, however it does,
+    another relay makes the deliveries that it left unsettled, and no others.
 
     A delivery that fails is tried again later, unless it fails for good (``PermanentFailureError``). Attempts and waits
     are in the database, so they outlive a restart. An event with which processes crash again and again is reported as
@@ -71,19 +71,20 @@ class OutboxEventDispatcher(EventDispatcher):
             retries hold, and this dispatcher adds none.
         store: where events are written.
         on_failure: the failure sink; the log where it is not given. Not called on an event loop.
-        on_unreadable: called with what cannot be read, which then leaves the outbox. Where it is not given, or raises,
-            the entry stays, and is read again after waits that grow.
-        return_readable: called now and then, to move back to the outbox what ``on_unreadable`` stored and what can be
-            read by now (:func:`eventpact.infrastructure.persistence.replay.return_readable`).
+        on_unreadable: called with an entry that cannot be read, which then leaves the outbox. Where it is not given, or
+            raises, the entry stays, and is read again after waits that grow.
+        return_readable: called now and then, to move entries that ``on_unreadable`` stored back to the outbox, if they
+            can be read by now (:func:`eventpact.infrastructure.persistence.replay.return_readable`).
         retries: how often a delivery that failed is tried again.
         backoff: seconds before the first retry at most, and half of them at least; doubled for each further one.
         max_backoff: the longest wait, in seconds. With the defaults the retries cover more than an hour.
-        lease: how long a process may be silent before what it left is taken over: several times what the database may
-            take to answer, lest a busy process is taken for dead and its handlers are called twice.
-        poll: seconds between two looks for what other processes left.
+        lease: how long a process may be silent before its entries are taken over: several times as long as the database
+            may take to answer, lest a busy process is taken for dead and its handlers are called twice.
+        poll: seconds between two looks for entries that other processes left.
         resend: for an inner dispatcher that handles events in other processes, which then need an
-            ``OutboxEventDispatcher`` on the same database, too: after how long what is not settled is dispatched again.
-            The wait doubles; an engine that counts what waits (``waiting()``) is sent no more than it may have lost.
+            ``OutboxEventDispatcher`` on the same database, too: after how long an event that is not settled is
+            dispatched again. The wait doubles. An engine that counts the messages that wait (``waiting()``) is sent no
+            more than it may have lost.
         relay: whether to relay at all; a process that does not leaves it to those that do.
         context: carries the caller's context (a trace, a request id) to the handlers.
 
@@ -177,7 +178,7 @@ class OutboxEventDispatcher(EventDispatcher):
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
         """Refuse new events, deliver what this process accepted until the deadline, and leave the rest to other relays.
 
-        Nothing is undelivered: what is not settled is in the database.
+        Nothing is undelivered: events that are not settled are in the database.
         """
         if self._closing:
             return ()

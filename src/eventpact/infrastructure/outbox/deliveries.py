@@ -27,7 +27,7 @@ MAX_CRASHES: Final = 5
 
 
 class Deliveries(ABC):
-    """What a relay and the inner dispatcher's handlers need to know of each delivery."""
+    """The bookkeeping of deliveries, between a relay and the inner dispatcher's handlers."""
 
     def __init__(self, store: OutboxStore, table: SubscriptionTable, known: KnownHandlers) -> None:
         self._store = store
@@ -61,7 +61,7 @@ class Deliveries(ABC):
 
     @abstractmethod
     def deliver(self, entry: Entry, event: DomainEvent) -> None:
-        """Dispatch an entry to the inner dispatcher, which raises what it raises."""
+        """Dispatch an entry to the inner dispatcher, whose exceptions pass."""
 
     @abstractmethod
     def skip(self, entry: Entry) -> None:

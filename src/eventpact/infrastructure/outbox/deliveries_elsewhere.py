@@ -107,7 +107,7 @@ class DeliveriesElsewhere(Deliveries):
     def deliver(self, entry: Entry, event: DomainEvent) -> None:
         """Dispatch an event, and record that it was sent."""
         self._inner.dispatch(event)
-        # Without a count of what waits, resending often would fill an engine that nobody consumes.
+        # Without a count of the messages that wait, resending often would fill an engine that nobody consumes.
         growth = 2 if isinstance(self._inner, CountsWaiting) else _MAX_RESEND_FACTOR
         factor = growth ** min(entry.sends, 6)
         self._settlements.sent(entry.entry_id, self._resend * min(factor, _MAX_RESEND_FACTOR))
@@ -116,7 +116,7 @@ class DeliveriesElsewhere(Deliveries):
         """Do nothing."""
 
     def lose(self) -> None:
-        """Do nothing: what was sent is the engine's."""
+        """Do nothing: messages that were sent are in the engine."""
 
     def _lost(self) -> int:
         """Count the entries that were sent and are neither settled nor waiting in the engine."""

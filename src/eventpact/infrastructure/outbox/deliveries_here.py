@@ -100,7 +100,7 @@ class DeliveriesHere(Deliveries):
             self._on_room()
 
     def lose(self) -> None:
-        """Give up what is waiting. What is running goes on, and is settled as before."""
+        """Give up the deliveries that wait. Those that are running go on, and are settled as before."""
         for event_id, keys in self._in_flight.waiting().items():
             self._release(event_id, keys)
         self._suspects = set()

@@ -65,7 +65,7 @@ class Heartbeats:
 
 
 class LivenessMonitor:
-    """Expires relays that are silent. Silence is measured by what is seen, not by comparing clocks.
+    """Expires relays that are silent. Silence is measured by watching, not by comparing clocks.
 
     Args:
         lease: seconds of watching after which a silent relay expires.

@@ -26,7 +26,7 @@ class EntryReader:
     """Reads entries for the handlers that this process has.
 
     Args:
-        on_unreadable: stores what cannot be read. Without it, such an entry stays in the outbox, and is read again
+        on_unreadable: stores an entry that cannot be read. Without it, the entry stays in the outbox, and is read again
             after waits that grow, by any relay.
         lease: the shortest of these waits.
     """

@@ -1,4 +1,4 @@
-"""The relay: carries what is in the outbox to the dispatcher that delivers it, until it is settled."""
+"""The relay: carries entries of the outbox to the dispatcher that delivers them, until they are settled."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ class Relay:
             self._inbox.append((entry, event))
 
     def _look(self) -> None:
-        """Expire relays that are silent, and claim entries: what belongs to nobody, and what is due again."""
+        """Expire relays that are silent, and claim entries that belong to no relay or are due again."""
         with self._changed:
             relay_id = self._relay_id
             room = min(_BATCH, self._room())
@@ -254,7 +254,14 @@ class Relay:
         if relay_id is None:
             return
         self._try(lambda: self._monitor.look(relay_id))
-        entries = self._try(lambda: self._claim(relay_id, room)) if room > 0 else None
+        entries: list[Entry] | None = None
+        if room > 0:
+            unknown_too = time.monotonic() >= self._unknown_at
+            if unknown_too:
+                self._unknown_at = time.monotonic() + self._lease.total_seconds()
+                if self._return_readable is not None:
+                    self._try(self._return_readable)
+            entries = self._try(lambda: self._claim(relay_id, room, unknown_too=unknown_too))
         with self._changed:
             if entries is None or relay_id != self._relay_id:
                 return  # this relay was taken for dead meanwhile, so they are anybody's
@@ -264,13 +271,10 @@ class Relay:
                 self._offered &= {entry.entry_id for entry, _ in self._inbox}  # other relays have claimed the rest
                 self._changed.notify_all()
 
-    def _claim(self, relay_id: str, room: int) -> list[Entry]:
+    def _claim(self, relay_id: str, room: int, *, unknown_too: bool) -> list[Entry]:
         entries: list[Entry] = []
         with self._store.database.transaction():  # one, since on SQLite each keeps all others from writing
-            if time.monotonic() >= self._unknown_at:
-                self._unknown_at = time.monotonic() + self._lease.total_seconds()
-                if self._return_readable is not None:
-                    self._return_readable()
+            if unknown_too:
                 entries += self._store.claim_unknown(relay_id, room, self._known, _LEASES_UNKNOWN * self._lease)
             return entries + self._deliveries.claim(relay_id, room)
 

@@ -137,7 +137,7 @@ class Settlements:
         self._add(self._sent, (entry_id, wait))
 
     def finish(self, timeout: float) -> None:
-        """Write what there is to write, let other relays have what is not settled, and end the thread."""
+        """Write the outcomes, let other relays have the entries that are not settled, and end the thread."""
         with self._changed:
             self._last = True
             self._changed.notify()
@@ -183,7 +183,7 @@ class Settlements:
         relay_id = uuid4().hex
         self._heartbeats.register(relay_id)
         if self._relay_id is not None:
-            _log.warning("this relay was silent for too long; what it had not begun is another's now")
+            _log.warning("this relay was silent for too long; others may have the deliveries that it had not begun")
         self._relay_id = relay_id
         self._on_identity(relay_id)
 
@@ -206,7 +206,7 @@ class Settlements:
             self._store.postpone([entry_id for entry_id, each in batch if each == wait], wait, sent=True)
 
     def _abandon(self) -> None:
-        """End: what is not written stays pending, and is delivered again."""
+        """End. A delivery whose outcome is not written stays pending, and is made again."""
         if self._failed:
             _log.error("%d failure(s) were not stored; these deliveries are made again", len(self._failed))
         if self._relay_id is not None:

@@ -29,7 +29,7 @@ _WAIT: Final = 1.5
 """Seconds that a thread waits for SQLite's one writer: less than the 2 that a dispatch may take."""
 
 PATIENT: Final = 5.0
-"""The same for what nobody can be told to send again: it has been accepted, and would fail or be lost."""
+"""The same for an event that was accepted: nobody can be told to send it again, and it would fail or be lost."""
 
 
 IDLE_TRANSACTION_SECONDS: Final = 10.0
@@ -144,14 +144,14 @@ class Database:
             self._writer.release()
 
     def _begin_immediate(self, connection: sa.Connection) -> None:
-        # Another process may hold the file for what is left of the wait.
+        # Another process may hold the file for the rest of the wait.
         deadline = self._deadline.get() or time.monotonic() + _WAIT
         connection.exec_driver_sql(f"PRAGMA busy_timeout={max(0, int((deadline - time.monotonic()) * 1000))}")
         # A transaction that reads first and writes later would fail at once, not wait, when another wrote meanwhile.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
-        """Begin an INSERT that may say what happens on a conflict, as both databases spell it."""
+        """Begin an INSERT that can handle conflicts, as both databases spell it."""
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
 
     def after_commit(self, callback: Callable[[], object]) -> None:
@@ -234,7 +234,7 @@ def _prepare_postgresql(connection: Any, _: object) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"SET statement_timeout = {STATEMENT_SECONDS * 1000:.0f}")
         cursor.execute("SET lock_timeout = 2000")
-        # The server ends what a host began that was cut off; its locks would hold up all others for hours.
+        # The server ends transactions of a host that was cut off; their locks would hold up all others for hours.
         cursor.execute(f"SET idle_in_transaction_session_timeout = {IDLE_TRANSACTION_SECONDS * 1000:.0f}")
         for name, value in (("idle", 5), ("interval", 2), ("count", 3)):
             cursor.execute(f"SET tcp_keepalives_{name} = {value}")

@@ -59,7 +59,7 @@ class Failure:
         name: the event type's wire name, where it is known.
         handler: the key of the handler that failed, or those that an unreadable message was for, if it names any.
         payload: the event's fields as JSON, or the message as it came. It may hold an address.
-        error: what the handler raised, in its words, which may hold an address; why a message was not read.
+        error: the text of the exception, which may hold an address, or why a message was not read.
         attempts: all that were made, those of retries included.
         revision: grows whenever it fails again or is handed over.
         retried_at: when it was handed over to be delivered again, if it has not failed since.
@@ -222,6 +222,6 @@ def _error_text(exception: BaseException) -> str:
 
 
 def _text(text: str) -> str:
-    """What a text column of any database takes: no NUL, no half of a surrogate pair."""
+    """Make text that any database takes: no NUL, no half of a surrogate pair."""
     printable = text[:_MAX_ERROR_CHARACTERS].replace("\x00", "\\x00")
     return printable.encode("utf-8", "backslashreplace").decode()

@@ -19,7 +19,7 @@ class BoundedConnection(psycopg.Connection[Any]):
     """A connection on which nobody waits for ever: a server may be frozen, or the network be cut without a word."""
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        """What every statement waits in.
+        """Wait for the server, as every statement does.
 
         Raises:
             psycopg.OperationalError: the connection is broken, or the server was silent for too long.
