@@ -37,7 +37,7 @@ _MAX_RETRY_WAIT_SECONDS: Final = 60.0
 
 
 class Settings(BaseSettings):
-    """How eventpact runs. Each field is the environment variable ``EVENTPACT_<FIELD>``."""
+    """Settings of eventpact. Each field is the environment variable ``EVENTPACT_<FIELD>``."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -190,12 +190,12 @@ class Settings(BaseSettings):
 
     @property
     def serves_docs(self) -> bool:
-        """Whether ``/docs`` and ``/openapi.json`` are served."""
+        """Return whether ``/docs`` and ``/openapi.json`` are served."""
         return self.environment != "production" if self.docs is None else self.docs
 
     @property
     def serves_metrics(self) -> bool:
-        """Whether ``/metrics`` is served: in production only with a token."""
+        """Return whether ``/metrics`` is served: in production only with a token."""
         if self.metrics is None:
             return self.environment != "production" or self.metrics_token is not None
         return self.metrics
@@ -215,12 +215,12 @@ class Settings(BaseSettings):
 
     @property
     def uses_outbox(self) -> bool:
-        """Whether events go through the outbox: by default where a crash after the answer could lose them."""
+        """Return whether events go through the outbox: by default where a crash after the answer could lose them."""
         return self.dispatcher != "sync" if self.outbox is None else self.outbox
 
     @property
     def celery_retries(self) -> int:
-        """How often Celery itself tries again: not with the outbox, whose retries outlive a broker."""
+        """Return how often Celery itself tries again: not with the outbox, whose retries outlive a broker."""
         return 0 if self.uses_outbox else self._celery_retries
 
     @property
@@ -229,12 +229,12 @@ class Settings(BaseSettings):
 
     @property
     def outbox_retries(self) -> int:
-        """How often the outbox tries again."""
+        """Return how often the outbox tries again."""
         return 20 if self.retries is None else self.retries
 
     @property
     def keeps_files(self) -> bool:
-        """Whether the data folder is needed, because an embedded default is."""
+        """Return whether the data folder is needed, because an embedded default is."""
         on_embedded_broker = self.dispatcher == "celery" and self.broker is None
         return on_embedded_broker or None in (self.database, self.smtp, self.secret)
 

@@ -63,7 +63,7 @@ class Model:
     plans: dict[str, EventPlan] = field(default_factory=dict)
 
     def faults(self, trace: Trace) -> list[str]:
-        """Where the trace is otherwise than the table."""
+        """Return where the trace is otherwise than the table."""
         seen = {kind: Counter(entry.delivery for entry in trace.of(kind)) for kind in Kind}
         accepted = {entry.event for entry in trace.of(Kind.ACCEPTED)}
         returned = {event for entry in trace.of(Kind.CLOSED) for event in entry.events}

@@ -325,7 +325,7 @@ class _Player:
         return found
 
     def _violation(self, law: Law, view: TraceView) -> Violation | None:
-        """How the trace breaks a promise. A law that is not promised is only seen to be absent."""
+        """Return how the trace breaks a promise. A law that is not promised is only seen to be absent."""
         violation = law.judge(view)
         if law.promised(self._subject.guarantees):
             return violation

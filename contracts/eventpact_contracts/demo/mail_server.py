@@ -42,7 +42,7 @@ class MailServer:
 
     @property
     def refusals(self) -> int:
-        """How many mails were refused for now."""
+        """Return how many mails were refused for now."""
         return self._refused.total()
 
     def received(self) -> dict[str, str | None]:

@@ -72,12 +72,12 @@ class Process:
             time.sleep(0.02)  # between two looks; the deadline is above
 
     def is_ready(self) -> bool:
-        """Whether it has come up."""
+        """Return whether it has come up."""
         return True
 
     @property
     def is_running(self) -> bool:
-        """Whether it has been started, and has not ended."""
+        """Return whether it has been started, and has not ended."""
         return self._process is not None and self._process.poll() is None
 
     def kill(self) -> None:
@@ -137,7 +137,7 @@ class Server(Process):
         return status, time.perf_counter() - start
 
     def verify(self, address: str, code: str) -> bool:
-        """Whether the code was right."""
+        """Return whether the code was right."""
         return self.request("POST", "/accounts/verify", {"email": address, "code": code})[0] == 200
 
     def request(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:

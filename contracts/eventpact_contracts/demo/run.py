@@ -126,7 +126,7 @@ def _try(dispatcher: str, folder: Path, stack: ExitStack) -> _Row:
 
 
 def server_retries(dispatcher: str) -> bool:
-    """Whether failed deliveries are tried again; the synchronous dispatcher declares that they are not."""
+    """Return whether failed deliveries are tried again; the synchronous dispatcher declares that they are not."""
     return dispatcher != "sync"
 
 

@@ -269,7 +269,7 @@ class _Closing:
 
 
 class _Lateness:
-    """How late a thread of this machine wakes up meanwhile, which no dispatcher can help."""
+    """Clock of how late a thread of this machine wakes up meanwhile, which no dispatcher can help."""
 
     seconds = 0.0
 

@@ -281,7 +281,7 @@ def run(main: Callable[[], Coroutine[Any, Any, T]], schedule: Schedule | None = 
 
 
 def _name(callback: Any) -> str:
-    """What a person would call it, seen through ``partial`` and through the ``Context.run`` of asyncio.to_thread."""
+    """Name the callable, seen through ``partial`` and the ``Context.run`` of asyncio.to_thread."""
     given: tuple[Any, ...] = ()
     while isinstance(callback, functools.partial):
         callback, given = callback.func, (*callback.args, *given)

@@ -32,7 +32,7 @@ _LAW_LINE: Final = re.compile(r"^- \*\*([A-Z]\d+) ([^*]+)\*\*: (.+)$", re.MULTIL
 
 @dataclass(frozen=True)
 class Fault:
-    """How a trace breaks a law.
+    """Violation of a law by a trace.
 
     Attributes:
         message: how, in a sentence.

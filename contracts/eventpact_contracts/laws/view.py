@@ -28,17 +28,17 @@ class Attempt:
 
     @property
     def failed(self) -> bool:
-        """Whether it ended with an ``Exception``."""
+        """Return whether it ended with an ``Exception``."""
         return self.end is not None and self.end.kind is Kind.FAILED and not self.end.interruption
 
     @property
     def interrupted(self) -> bool:
-        """Whether it ended with something that is no ``Exception``."""
+        """Return whether it ended with something that is no ``Exception``."""
         return self.end is not None and self.end.kind is Kind.FAILED and self.end.interruption
 
     @property
     def final(self) -> bool:
-        """Whether it ended with a failure after which there must be no other attempt."""
+        """Return whether it ended with a failure after which there must be no other attempt."""
         return self.failed and self.end is not None and "PermanentFailureError" in self.end.exception
 
 
@@ -65,7 +65,7 @@ class Call:
 
     @property
     def raised(self) -> bool:
-        """Whether it raised something that is neither a ``DispatchError`` nor an interruption."""
+        """Return whether it raised something that is neither a ``DispatchError`` nor an interruption."""
         return self.end is not None and self.end.kind is Kind.RAISED and not self.end.interruption
 
     @property
@@ -78,7 +78,7 @@ class Call:
 
     @property
     def outcome(self) -> str:
-        """How it ended, in words."""
+        """Return how it ended, in words."""
         if self.end is None:
             return "dispatch never returned"
         if self.accepted:
@@ -143,14 +143,14 @@ class TraceView:
 
     @cached_property
     def accepted(self) -> dict[str, int]:
-        """How often each event was accepted, in order."""
+        """Return how often each event was accepted, in order."""
         counts: dict[str, int] = {}
         for entry in self.trace.of(Kind.ACCEPTED):
             counts[entry.event] = counts.get(entry.event, 0) + 1
         return counts
 
     def due(self, event: str) -> int:
-        """How often each handler may succeed with the event: once for each call that took it, or may have."""
+        """Return how often each handler may succeed with the event: once for each call that took it, or may have."""
         return sum(call.accepted or call.in_doubt for call in self.calls_of.get(event, ()))
 
     @cached_property
@@ -173,7 +173,7 @@ class TraceView:
         return list(chain)
 
     def depth(self, event: str) -> int:
-        """How deep in a cascade an event is."""
+        """Return how deep in a cascade an event is."""
         return len(self.ancestors(event)) - 1
 
     @cached_property
@@ -240,7 +240,7 @@ class TraceView:
 
     @property
     def allowed(self) -> int:
-        """How many attempts a delivery may have."""
+        """Return how many attempts a delivery may have."""
         return 1 + (self.trace.guarantees.retries if self.trace.guarantees else 0)
 
     def has_failed(self, delivery: Delivery) -> bool:
@@ -258,7 +258,7 @@ class TraceView:
         return any(attempt.final for attempt in failed) or len(failed) >= self.allowed
 
     def unsettled_at(self, place: int) -> int:
-        """How many deliveries of events that dispatch was called with before are not settled there."""
+        """Return how many deliveries of events that dispatch was called with before are not settled there."""
         count = 0
         for call in self.calls:
             if call.began >= place or (call.ended is not None and call.ended < place and not call.accepted):
@@ -292,17 +292,17 @@ class TraceView:
 
     @cached_property
     def closing(self) -> int | None:
-        """Where closing was asked for."""
+        """Return where closing was asked for."""
         return self.first(Kind.CLOSING)
 
     @cached_property
     def begun(self) -> int | None:
-        """Where closing had begun, at the latest."""
+        """Return where closing had begun, at the latest."""
         return self.first(Kind.BEGUN)
 
     @cached_property
     def closed(self) -> int | None:
-        """Where closing ended. Of several callers who close at the same time, the last to return tells."""
+        """Return where closing ended. Of several callers who close at the same time, the last to return tells."""
         first = self.first(Kind.CLOSED)
         if first is None:
             return None
@@ -318,16 +318,16 @@ class TraceView:
 
     @property
     def is_open(self) -> bool:
-        """Whether the dispatcher was not closed, and nothing kept it from accepting."""
+        """Return whether the dispatcher was not closed, and nothing kept it from accepting."""
         return self.closing is None and not self.trace.hindrance
 
     @property
     def is_usual(self) -> bool:
-        """Whether ready tasks ran in the usual order. Law C3 judges the other traces."""
+        """Return whether ready tasks ran in the usual order. Law C3 judges the other traces."""
         return not self.trace.schedule
 
     def first(self, kind: Kind) -> int | None:
-        """Where the first entry of this kind is."""
+        """Return where the first entry of this kind is."""
         return next((index for index, entry in enumerate(self.trace.entries) if entry.kind is kind), None)
 
     def name(self, event: str) -> str:

@@ -33,7 +33,7 @@ _LOST = {
 
 @rogue("A1", "dispatch accepted it")
 class Omnivorous(PassThrough):
-    """What is no event has no handlers either, so nothing happens."""
+    """A non-event has no handlers either, so nothing happens."""
 
     def dispatch(self, event: DomainEvent) -> None:
         if isinstance(event, DomainEvent):
@@ -116,7 +116,7 @@ class Brusque(PassThrough):
 
 @rogue("A4", "a dispatcher was built with", defect="a misconfigured backend is replaced by a silent no-op")
 class Careless(PassThrough):
-    """Where the configuration makes no sense, it does without one."""
+    """A configuration that makes no sense is replaced by none."""
 
     def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
         try:
@@ -190,7 +190,7 @@ class Unwrapped(LoopPassThrough):
 
 @rogue("A1", "dispatch accepted it")
 class Nothing(PassThrough):
-    """What is false is nothing to do."""
+    """A falsy event is taken for none."""
 
     def dispatch(self, event: DomainEvent) -> None:
         if event:
@@ -214,7 +214,7 @@ class Doubting(PassThrough):
 
 @rogue("A3", "was accepted", also=_LOST)
 class LateForNobody(PassThrough):
-    """Whether there is a handler is asked first, and whether it is closed afterwards."""
+    """The handlers are looked up first, and the closed flag is read afterwards."""
 
     def dispatch(self, event: DomainEvent) -> None:
         if self.table.route(event):

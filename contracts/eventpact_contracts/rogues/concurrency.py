@@ -61,7 +61,7 @@ class Homesick(LoopPassThrough):
 
 @rogue("C2", "RecursionError")
 class Recursive(PassThrough):
-    """What a handler dispatches is handled on the handler's stack."""
+    """Events that a handler dispatches are handled on the handler's stack."""
 
     def __init__(self, *given: Any) -> None:
         self.inside = threading.local()

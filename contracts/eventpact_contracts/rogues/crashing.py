@@ -87,7 +87,7 @@ class Journaling(LoopPassThrough):
         return (file := self._file(subscription, event)) is not None and not file.exists()
 
     def _left(self) -> list[DomainEvent]:
-        """What a process before this one had accepted, and not settled."""
+        """Events that a process before this one had accepted, and not settled."""
         files = sorted(self.folder.glob("*.json")) if self.folder is not None else []
         found = {
             file.name.split()[1]: self.table.named(file.name.split()[0]).from_dict(json.loads(file.read_text("utf-8")))

@@ -84,7 +84,7 @@ class Retrying(PassThrough):
         return await super().aclose(timeout)
 
     def waits_of(self, subscription: Subscription) -> tuple[float, ...]:  # noqa: ARG002 - for those who differ
-        """How long to wait before each time that it tries again."""
+        """Return how long to wait before each time that it tries again."""
         return self.waits
 
     def attempt(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:

@@ -143,7 +143,7 @@ class TimingOut(PassThrough):
     also={"G2": "trying again what has not failed is no retry", "C1": "it is doubled as well where many dispatch"},
 )
 class Leasing(PassThrough):
-    """Who has not answered for a while is taken to have died."""
+    """A handler that is silent for a while is taken for dead."""
 
     async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
         first = asyncio.ensure_future(super().deliver_async(subscription, event))

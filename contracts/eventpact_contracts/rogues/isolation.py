@@ -160,7 +160,7 @@ class Repeating(PassThrough):
 
 @rogue("I3", "was reported 2 times")
 class Insistent(PassThrough):
-    """What ends with an interruption is reported by the clean-up, and again by whoever sees the interruption."""
+    """An interrupted delivery is reported by the clean-up, and again by whoever sees the interruption."""
 
     def report(self, failed: FailedDelivery) -> None:
         super().report(failed)
@@ -186,7 +186,7 @@ class Rewording(PassThrough):
 
 @rogue("I4", "the failure sink raised, and dispatching")
 class Trusting(PassThrough):
-    """What the failure sink raises reaches the caller."""
+    """An exception of the failure sink reaches the caller."""
 
     def __init__(self, *given: Any) -> None:
         self.raised: dict[UUID, Exception] = {}
@@ -207,7 +207,7 @@ class Trusting(PassThrough):
 
 @rogue("I4", "nothing was logged")
 class Hushing(PassThrough):
-    """What the failure sink raises is suppressed, and nobody ever knows."""
+    """An exception of the failure sink is suppressed, and nobody ever knows."""
 
     def report(self, failed: FailedDelivery) -> None:
         with suppress(Exception):
@@ -293,7 +293,7 @@ class OncePerEvent(PassThrough):
 
 @rogue("I3", "was never reported", also={**_C3, "I4": "its sink is told of fewer failures", "I5": "of a text"})
 class OncePerText(PassThrough):
-    """What it has said before, it does not say again."""
+    """A report that equals an earlier one is left out."""
 
     def __init__(self, *given: Any) -> None:
         self.said: set[str] = set()

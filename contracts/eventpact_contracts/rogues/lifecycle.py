@@ -26,7 +26,7 @@ _L1 = {"L3": "what is accepted is conserved also in a race", "C3": "it says L1 o
 
 @rogue("L1", "aclose did not return it", also=_L1, defect="shutdown drops what was accepted, silently")
 class Lossy(PassThrough):
-    """What could not be settled is cancelled, and forgotten."""
+    """Unsettled deliveries are cancelled, and forgotten."""
 
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
         await super().aclose(timeout)
@@ -100,7 +100,7 @@ class Unreferenced(LoopPassThrough):
         return undelivered(left)
 
     def others(self) -> dict[asyncio.Task[None], DomainEvent]:
-        """What is not done, and not closing itself."""
+        """Tasks that are not done, without the one that closes."""
         own = asyncio.current_task()
         return {task: event for task, event in self.tasks.items() if task is not own and not task.done()}
 
@@ -121,7 +121,7 @@ class Repetitive(PassThrough):
 
 @rogue("L2", "aclose raised RuntimeError")
 class Touchy(PassThrough):
-    """What is closed cannot be closed, it finds."""
+    """Closing a second time raises."""
 
     closed = False
 
@@ -134,7 +134,7 @@ class Touchy(PassThrough):
 
 @rogue("L3", "aclose did not return it", also={"L1": "what is accepted is conserved, raced or not"})
 class LeakingClose(PassThrough):
-    """Whether it is closed is asked first, and the event handed over afterwards."""
+    """The closed flag is read first, and the event handed over afterwards."""
 
     closing = False
 

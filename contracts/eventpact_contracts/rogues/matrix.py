@@ -33,7 +33,7 @@ class Trial:
 
     @property
     def escaped(self) -> str | None:
-        """How the law that must convict it did not."""
+        """Return how the law that must convict it did not."""
         rogue = self.rogue
         [own] = [result for result in self.results if result.law_id == rogue.convicted_by]
         if own.outcome is not rogue.expected:

@@ -48,7 +48,7 @@ class Inheriting(PassThrough):
     },
 )
 class Stuttering(PassThrough):
-    """Where a type has several handlers, each but the first is a message of its own, of which there are two."""
+    """If a type has several handlers, each but the first is a message of its own, of which there are two."""
 
     def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
         if subscription is not self.table.route(event)[0]:
@@ -63,7 +63,7 @@ class Stuttering(PassThrough):
 
 @rogue("R4", "was not accepted")
 class Demanding(PassThrough):
-    """Who dispatches what nobody handles has made a mistake, it thinks."""
+    """Dispatching an event without a handler is taken for a mistake."""
 
     def dispatch(self, event: DomainEvent) -> None:
         if not self.table.route(event):

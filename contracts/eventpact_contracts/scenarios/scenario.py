@@ -264,7 +264,7 @@ class Scenario:
 
     @property
     def seconds(self) -> float:
-        """How long it may take even where nothing is slow: its closings, its slow handlers, and what is many."""
+        """Return how long it may take even where nothing is slow: its closings, its slow handlers, and what is many."""
         closing = sum(step.timeout + 1.0 for caller in self.callers for step in caller.steps if isinstance(step, Close))
         many = sum(step.limit for caller in self.callers for step in caller.steps if isinstance(step, Flood))
         many += sum(event.chain for event in self.events)
@@ -274,5 +274,5 @@ class Scenario:
 
     @property
     def size(self) -> tuple[int, int]:
-        """How much there is to read: scenarios are shrunk by this."""
+        """Return how much there is to read: scenarios are shrunk by this."""
         return len(self.events) + self.steps, len(repr(self))

@@ -165,7 +165,7 @@ class _Worker:
         self._running = ExitStack()
 
     def settings_for(self, url: str, handlers: Handlers, on_failure: FailureSink) -> _Settings:
-        """Where a worker with these handlers listens."""
+        """Return where a worker with these handlers listens."""
         if self._serves(url, handlers, on_failure):
             return self._settings
         settings = _Settings(url, _new_queue())
@@ -195,7 +195,7 @@ class _Worker:
         self._warm_up()
 
     def is_busy(self) -> bool:
-        """Whether there is anything in the queue, or in the hands of the worker."""
+        """Return whether there is anything in the queue, or in the hands of the worker."""
         url = self._settings.broker.replace("redis+socket:", "unix:")  # as redis-py spells it
         with redis.Redis.from_url(url) as client:
             return bool(client.exists(self._settings.celery_queue) or state.reserved_requests or state.active_requests)
@@ -249,7 +249,7 @@ def _worker(app: Celery) -> Generator[None]:
 
 
 def _warm_up(app: Celery, listening: EventTasks) -> Callable[[], None]:
-    """What has a worker, once it runs, open all that it ever will: its threads, and for each a connection for retries.
+    """Let a worker that runs open its threads now, and a connection for retries for each.
 
     Opened later, they would be taken for what a dispatcher has left behind (law L4).
     """

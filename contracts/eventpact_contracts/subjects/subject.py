@@ -102,7 +102,7 @@ class Subject:
 
     @property
     def traits(self) -> Traits:
-        """What the strategies have to know."""
+        """Return what the strategies have to know."""
         quick = self.needs_loop or self.pace < _QUICK_SECONDS
         # Where the caller waits, events take as long as calls do; and on his stack they may be.
         deep = self.needs_loop or self.guarantees.blocks_caller or not self.pace

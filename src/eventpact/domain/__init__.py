@@ -1,1 +1,1 @@
-"""What is true whatever carries the events: standard library only."""
+"""Events, the dispatcher interface and accounts: standard library only."""

@@ -60,7 +60,7 @@ class PermanentFailureError(Exception):
 
 
 class Delivery(Enum):
-    """What happens to an accepted event when a process crashes (law G3)."""
+    """Fate of an accepted event when a process crashes (law G3)."""
 
     AT_MOST_ONCE = "at most once"
     AT_LEAST_ONCE = "at least once"
@@ -75,7 +75,7 @@ class Ordering(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Guarantees:
-    """What a dispatcher declares about itself. No field has a default: each is a decision.
+    """A dispatcher's declared guarantees. No field has a default: each is a decision.
 
     Attributes:
         blocks_caller: when the outermost ``dispatch`` returns, everything that it caused is settled (law G1).

@@ -37,7 +37,7 @@ _Delivery = tuple[DomainEvent, Subscription]
 
 
 class _Raised(NamedTuple):
-    """What a plain handler raised: returned, since a future cannot carry every exception (StopIteration, say)."""
+    """The exception of a plain handler: returned, since a future cannot carry every exception (StopIteration, say)."""
 
     exception: BaseException
 

@@ -109,7 +109,7 @@ def schedules(traits: Traits) -> st.SearchStrategy[Scenario]:
 
 
 def _releases() -> st.SearchStrategy[Scenario]:
-    """Where nothing else can be chosen: callers whose handlers are held, and go on in a drawn order."""
+    """Without another choice: callers whose handlers are held, and go on in a drawn order."""
 
     def scenario(kinds: list[type[DomainEvent]], fails: list[bool], order: list[int]) -> Scenario:
         plans = tuple(

@@ -32,7 +32,7 @@ def failing(traits: Traits) -> st.SearchStrategy[Scenario]:
 
 
 def _most(traits: Traits, usual: int) -> int:
-    """How many events at once: more where each may be tried again, as all wait at the same time."""
+    """Return how many events at once: more where each may be tried again, as all wait at the same time."""
     return 3 * usual if traits.guarantees.retries else usual
 
 

@@ -18,7 +18,7 @@ Role = Literal["web", "worker"]
 
 
 class CelerySettings(Protocol):
-    """What :func:`make_celery` needs of the settings."""
+    """Settings that :func:`make_celery` needs."""
 
     @property
     def broker(self) -> str | None: ...
@@ -46,7 +46,7 @@ class Choice:
 
 
 def choices(settings: CelerySettings, role: Role, *, acks_late: bool | None = None) -> tuple[Choice, ...]:
-    """What Celery is set to, and why."""
+    """Celery's settings, each with its reason."""
     amqp = _is_amqp(settings)
     late = settings.celery_acks_late if acks_late is None else acks_late
     return (

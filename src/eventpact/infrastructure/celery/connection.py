@@ -75,18 +75,18 @@ class BrokerConnection:
 
     @property
     def connection_errors(self) -> tuple[type[BaseException], ...]:
-        """What is raised when the connection broke, or the broker did not answer."""
+        """Exceptions raised when the connection broke, or the broker did not answer."""
         errors: tuple[type[BaseException], ...] = self._connection.connection_errors
         return errors
 
     @property
     def channel_errors(self) -> tuple[type[BaseException], ...]:
-        """What is raised when the broker answered that it refuses."""
+        """Exceptions raised when the broker answered that it refuses."""
         errors: tuple[type[BaseException], ...] = self._connection.channel_errors
         return errors
 
     def is_stale(self) -> bool:
-        """Whether the broker has hung up, or says something unasked, which is never good news."""
+        """Return whether the broker has hung up, or says something unasked, which is never good news."""
         if not self._amqp:
             return False  # redis-py looks for itself
         return bool(select.select([self._connection.connection.sock], [], [], 0)[0])

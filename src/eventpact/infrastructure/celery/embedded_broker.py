@@ -183,7 +183,7 @@ class EmbeddedBroker:
                     self._stopping.wait(len(restarts))
 
     def _is_alive(self) -> bool:
-        """Whether somebody listens. A server that is frozen or busy does not answer, and yet lives."""
+        """Return whether somebody listens. A server that is frozen or busy does not answer, and yet lives."""
         return _is_listening(_short(self._folder) / "valkey.sock") if self._port is None else _is_on(self._port)
 
     def _client(self) -> Any:

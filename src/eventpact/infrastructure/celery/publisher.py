@@ -158,12 +158,12 @@ class Publisher:
 
 
 def _broken(connection: BrokerConnection) -> tuple[type[BaseException], ...]:
-    """What a new connection may mend: a dead one, or a queue that was deleted (it declares it anew)."""
+    """Errors that a new connection may mend: a dead one, or a queue that was deleted (it declares it anew)."""
     return (*connection.connection_errors, *connection.channel_errors)
 
 
 def _was_sent(error: BaseException | None) -> bool:
-    """Whether something may have reached the broker before this was raised."""
+    """Return whether something may have reached the broker before this was raised."""
     while error is not None:
         if isinstance(error, (ConnectionRefusedError, socket.gaierror)):
             return False

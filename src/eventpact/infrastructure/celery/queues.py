@@ -52,7 +52,7 @@ def transport_of(app: Celery) -> str:
 
 
 def is_amqp(app: Celery) -> bool:
-    """Whether the app's broker is RabbitMQ."""
+    """Return whether the app's broker is RabbitMQ."""
     return transport_of(app) == "amqp"
 
 
@@ -83,7 +83,7 @@ def event_queue(name: str, *, amqp: bool) -> Queue:
 
 
 def retry_queue(queue: str, attempt: int) -> Queue:
-    """Where messages wait on RabbitMQ before that attempt, until they expire back into ``queue``.
+    """Return where messages wait on RabbitMQ before that attempt, until they expire back into ``queue``.
 
     One for each attempt, because only the head of a queue expires: what waits for long must not hold up what waits for
     less.

@@ -182,7 +182,7 @@ class EventTask(Task):  # type: ignore[type-arg]
         return Retry("the sink of unreadable messages raised", when=wait)  # type: ignore[arg-type]  # a float is a Real
 
     def _attempt(self, subscription: Subscription, event: DomainEvent) -> BaseException | None:
-        """What the handler raised, if it did."""
+        """The exception that the handler raised, or ``None``."""
         try:
             result = subscription.handle(event)
             if result is not None and must_await(result):

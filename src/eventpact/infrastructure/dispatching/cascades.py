@@ -72,7 +72,7 @@ class Cascades:
         self.mine.cascade = None
 
     def are_idle(self) -> bool:
-        """Whether no thread is delivering."""
+        """Return whether no thread is delivering."""
         with self.lock:
             return all(cascade.event is None for cascade in self._all)
 

@@ -159,7 +159,7 @@ def check_event(event: object) -> None:
 
 
 def must_await(result: object) -> TypeGuard[Awaitable[None]]:
-    """Whether a handler's result is to be awaited; anything else that a handler returns means nothing.
+    """Return whether a handler's result is to be awaited; anything else that a handler returns means nothing.
 
     Raises:
         TypeError: it is a generator: the handler has not run.

@@ -1,4 +1,4 @@
-"""What another process wrote and this one cannot make sense of: it is told and kept, never dropped."""
+"""Messages that this process cannot decode. They are reported and stored, never dropped."""
 
 from __future__ import annotations
 

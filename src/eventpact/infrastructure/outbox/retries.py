@@ -14,7 +14,7 @@ __all__ = ["Attempts", "RetryPolicy"]
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """How often a delivery is tried again, and when.
+    """Policy of retries: how often, and when.
 
     Attributes:
         retries: attempts after the first one.

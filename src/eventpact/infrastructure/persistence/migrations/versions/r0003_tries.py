@@ -1,4 +1,4 @@
-"""How often an event was tried, so that one which kills whoever handles it is found out."""
+"""Count how often an event was tried, so that one which crashes each process is found."""
 
 import sqlalchemy as sa
 from alembic import op
