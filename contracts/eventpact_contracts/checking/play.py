@@ -44,10 +44,10 @@ _MIN_SLOW_EXAMPLES: Final = 5
 _FIXED_SHARE: Final = 0.6
 """The part of the time that fixed scenarios may take."""
 
-_SHRINK_SECONDS: Final = 10.0
+_SHRINK_SECONDS: Final = 6.0
 """Spent on making one counterexample smaller."""
 
-_SHRINK_ALL_SECONDS: Final = 12.0
+_SHRINK_ALL_SECONDS: Final = 8.0
 _MIN_PATIENCE_SECONDS: Final = 0.15
 _MIN_CONFIRMING_SECONDS: Final = 1.0
 _REPEATS: Final = 2
@@ -123,7 +123,7 @@ class _Player:
                 self._play_fixed()
             else:
                 self._play_family(FAMILIES[name], sum(each in FAMILIES for each in names[number:]))
-        self._shrink()
+        until = self._shrink()
         if CRASHES in names:
             self._subject.keeper.close()
             self._play_crashes()
@@ -131,7 +131,7 @@ class _Player:
             if law.id in self._found:
                 scenario, violation = self._found[law.id]
                 self._check(law).violation, self._check(law).scenario = violation, repr(scenario)
-                if not violation.timed:
+                if not violation.timed and time.monotonic() < until:
                     self._check(law).replays = replayed(partial(self._breaks, law), scenario)
         if not self._found:
             for law_id, reason in self._unfinished.items():
@@ -354,7 +354,8 @@ class _Player:
         for law in [family] if family else self._laws:
             self._unfinished.setdefault(law.id, f"{run.unfinished}\nUntil then:\n{run.trace}")
 
-    def _shrink(self) -> None:
+    def _shrink(self) -> float:
+        """Make counterexamples smaller; return until when they may be run again."""
         deadline = time.monotonic() + _SHRINK_ALL_SECONDS
         for law in self._laws:
             if law.id not in self._found or time.monotonic() > deadline:
@@ -370,6 +371,7 @@ class _Player:
             again = law.judge(self._run(smaller, self._confirming_patience()).trace)
             if again is not None:
                 self._found[law.id] = smaller, again
+        return deadline
 
     def _breaks(self, law: Law, scenario: Scenario) -> bool:
         violation = law.judge(self._run(scenario, self._short_patience()).trace)

@@ -226,6 +226,7 @@ class Probes:
         self.program: Program | None = None
         self._programs: dict[str, Program] = {}
         self._kept: dict[tuple[bool, bool], Mapping[type[DomainEvent], Any]] = {}
+        self._over: set[str] = set()
         self._known: set[int] = set()
 
     def handlers(self, *, async_handlers: bool = True, usual: bool = False) -> Mapping[type[DomainEvent], Any]:
@@ -265,7 +266,10 @@ class Probes:
         program.release_all()
         if self.program is program:
             self.program = None
-        self._programs = {event: each for event, each in self._programs.copy().items() if not each.recorder.over}
+        over = [event for event, each in self._programs.copy().items() if each.recorder.over]
+        self._over.update(over)
+        for event in over:
+            del self._programs[event]
 
     def claim(self, event: str, program: Program) -> None:
         """Remember that the event of this ID is of this program."""
@@ -273,8 +277,13 @@ class Probes:
 
     def attempt(self, event: DomainEvent, handler: str) -> Generator[Obstacle, Any, object]:
         """Start an attempt of a handler, and return the rest of it."""
-        program = self._programs.get(id_of(event)) or self.program
+        program = self._program_of(event)
         return _nothing() if program is None else program.attempt(event, handler)
+
+    def _program_of(self, event: object) -> Program | None:
+        """The program that an event is of: the present one, if nobody knows it; none, if its program is over."""
+        known = id_of(event)
+        return None if known in self._over else self._programs.get(known, self.program)
 
     def called(self, handler: str) -> None:
         """Record that a handler was called itself, instead of its ``handle``."""
@@ -282,7 +291,7 @@ class Probes:
 
     def on_failure(self, failed: FailedDelivery) -> None:
         """Record a failed delivery: this is the failure sink."""
-        program = self._programs.get(id_of(getattr(failed, "event", None))) or self.program
+        program = self._program_of(getattr(failed, "event", None))
         if program is not None:
             program.reported(failed, self._name_of)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import time
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -26,6 +27,9 @@ from eventpact_contracts.subjects.subject import CouldNotRunError, Subject
 
 __all__ = ["Run", "Unfinished", "run_scenario"]
 
+_MAX_GUARDS: Final = 3
+"""So many times as long a scenario may take as long as something still happens in it."""
+
 _GUARD_SECONDS: Final = 3.0
 """A scenario may take this much longer than the waits that it consists of, before it is given up."""
 
@@ -36,6 +40,10 @@ class Unfinished(Exception):  # noqa: N818 - a state of a scenario, not a fault 
 
 class Interrupted(Unfinished):
     """An interruption of a handler went through the dispatcher and its loop, and ended the scenario."""
+
+
+class _TooSlowError(Unfinished):
+    """The dispatcher is still at work, long after the scenario should have ended."""
 
 
 class _NeedsThreadsError(Unfinished):
@@ -84,9 +92,9 @@ def run_scenario(subject: Subject, scenario: Scenario, patience: float) -> Run:
     try:
         with _log_watched(recorder if scenario.sink_raises else None), Leaks(scenario) as leaks:
             try:
-                _guarded(session.run, 3 * patience + scenario.seconds + _GUARD_SECONDS)
+                _guarded(session.run, 3 * patience + scenario.seconds + _GUARD_SECONDS, recorder, patience)
             except Unfinished as error:
-                unfinished, excused = str(error), isinstance(error, Interrupted | _NeedsThreadsError)
+                unfinished, excused = str(error), isinstance(error, Interrupted | _NeedsThreadsError | _TooSlowError)
             leaks.look(recorder)
     finally:
         PROBES.end(program)
@@ -94,7 +102,7 @@ def run_scenario(subject: Subject, scenario: Scenario, patience: float) -> Run:
     return Run(recorder.trace(), unfinished, excused=excused)
 
 
-def _guarded(run: Callable[[], None], seconds: float) -> None:
+def _guarded(run: Callable[[], None], seconds: float, recorder: Recorder, patience: float) -> None:
     """Call ``run`` in another thread, and leave it alone if it does not come back.
 
     Raises:
@@ -102,10 +110,18 @@ def _guarded(run: Callable[[], None], seconds: float) -> None:
         Exception: as it raised.
     """
     running = in_thread(run)
-    try:
-        error = running.exception(seconds)
-    except FutureTimeoutError:
-        raise Unfinished(f"nothing came back within {seconds:g} s") from None
+    deadline = time.monotonic() + seconds
+    while True:
+        seen = len(recorder.entries)
+        try:
+            error = running.exception(min(seconds, 2 * patience + _GUARD_SECONDS))
+            break
+        except FutureTimeoutError:
+            now = time.monotonic()
+            if now > deadline + _MAX_GUARDS * seconds:
+                raise _TooSlowError(f"it was still at work after {_MAX_GUARDS * seconds:g} s") from None
+            if now > deadline and len(recorder.entries) == seen:
+                raise Unfinished(f"nothing came back within {seconds:g} s") from None
     if isinstance(error, StuckError):
         raise Unfinished(str(error)) from error
     if error is not None and not isinstance(error, Exception):

@@ -106,14 +106,15 @@ def retries(view: TraceView) -> Fault | None:
         if view.due(event) > 1:
             continue  # several deliveries of one event, whose attempts cannot be told apart
         for number, (before, after) in enumerate(pairwise(attempts), start=1):
-            if before.succeeded:
+            if before.succeeded and not view.was_cut_off(before):
                 return Fault(f"{what} was tried again, though attempt {number} had succeeded")
             if before.final:
                 return Fault(f"{what} was tried again, though attempt {number} had failed for good")
             if (before.ended is None or before.ended > after.started) and not view.trace.outlives:
                 return Fault(f"{what} was tried again while attempt {number} was still running")
-        if len(attempts) > view.allowed and not (view.trace.outlives and view.interruptions):
-            return Fault(f"{what} had {len(attempts)} attempts, and {view.allowed} are allowed")
+        counted = sum(not view.was_cut_off(attempt) for attempt in attempts)
+        if counted > view.allowed and not (view.trace.outlives and view.interruptions):
+            return Fault(f"{what} had {counted} attempts, and {view.allowed} are allowed")
         if not attempts or not attempts[-1].failed or attempts[-1].final or view.closing is not None:
             continue
         if len(attempts) < view.allowed:
@@ -124,7 +125,7 @@ def retries(view: TraceView) -> Fault | None:
 def _waits_grow(view: TraceView) -> Fault | None:
     waits: dict[int, list[float]] = {}
     for attempts in view.attempts.values():
-        if not any(attempt.interrupted for attempt in attempts):
+        if not any(attempt.interrupted or view.was_cut_off(attempt) for attempt in attempts):
             for place, wait in enumerate(_waits(attempts)):
                 waits.setdefault(place, []).append(wait)
     if len(waits) < 2:

@@ -37,6 +37,9 @@ _GRACE_SECONDS: Final = 1.0
 _SIMULTANEOUS_SECONDS: Final = 0.05
 """Seconds before ``aclose`` returned in which it need not have noticed that a handler ended."""
 
+_SINGLE: Final = (events.Placed, events.Priced, events.Signed)
+"""Types with one handler, whose events are given up with that."""
+
 _BACKLOG: Final = 120
 """Events that are pending when the dispatcher closes."""
 
@@ -54,7 +57,7 @@ def _each_state(traits: Traits) -> tuple[Scenario, ...]:
         let_go_late("plain", [], inside=False),
         # It takes longer than closing needs to look at it once.
         *(_slow(kind, role) for kind, role in ((events.Placed, "plain"), (events.Priced, "coroutine"))),
-        *(_between_attempts(timeout) for timeout in (0.0, 5.0) if traits.guarantees.retries),
+        *(_between_attempts(kind, timeout) for kind in _SINGLE for timeout in (0.0, 5.0) if traits.guarantees.retries),
     ]
     if traits.quick and not traits.guarantees.blocks_caller:
         found += [_backlog(timeout) for timeout in (0.0, 5.0)]
@@ -88,8 +91,9 @@ def _slow(kind: type[DomainEvent], role: str) -> Scenario:
     )
 
 
-def _between_attempts(timeout: float) -> Scenario:
-    plan = EventPlan(events.Paid, handlers={"plain": HandlerPlan(fails=ALWAYS), "coroutine": HandlerPlan(fails=1)})
+def _between_attempts(kind: type[DomainEvent], timeout: float) -> Scenario:
+    """An attempt has failed when closing begins, and the next may not have come."""
+    plan = EventPlan(kind, handlers={ROLES[kind][0]: HandlerPlan(fails=ALWAYS)})
     callers = (Caller((Dispatch(0),), thread=True), Caller((AwaitEnded(0), Close(timeout))))
     return Scenario((plan,), callers, close=True)
 
@@ -256,10 +260,20 @@ def _again_and_again(traits: Traits) -> tuple[Scenario, ...]:  # noqa: ARG001
     """Closing several times, one after the other, with and without something to settle."""
     closes = tuple(Close(timeout) for timeout in (5.0, 0.0, 1.0, 5.0, 0.0, 0.02))
     plans = (EventPlan(events.Placed), EventPlan(events.Paid, handlers={"plain": HandlerPlan(fails=ALWAYS)}))
-    return tuple(
-        Scenario(some, (Caller((*in_turn(len(some)).steps, *closes)),), inside_loop=inside, close=True)
-        for some in ((), plans)
-        for inside in (False, True)
+    held = EventPlan(events.Priced, handlers={"coroutine": HandlerPlan(held=True)})
+    together = (
+        Caller((Dispatch(0),), thread=True),
+        Caller((AwaitStarted(0), Close(5.0))),
+        Caller((AwaitBegun(), Close(0.0), Release(0))),
+    )
+    return (
+        *(
+            Scenario(some, (Caller((*in_turn(len(some)).steps, *closes)),), inside_loop=inside, close=True)
+            for some in ((), plans)
+            for inside in (False, True)
+        ),
+        # A second call has less time than the first, which goes on waiting.
+        Scenario((held,), together, close=True),
     )
 
 
@@ -283,11 +297,21 @@ def again(view: TraceView) -> Fault | None:
     for closing in view.closings[1:]:
         if closing.end is not None and closing.end.kind is Kind.OVERDUE and not _first_hangs(view.closings[0]):
             return Fault("closing again did not return")
+    first = view.closings[0] if view.closings else None
+    for closing in view.closings[1:]:
+        early = first is not None and closing.end is not None and _has_time_left(first, closing.end.time)
+        if early and closing.end is not None and closing.end.kind is Kind.CLOSED and closing.end.events:
+            return Fault(f"closing again gave up {view.name(closing.end.events[0])}, for which the first call had time")
     full = [entry for entry in view.trace.of(Kind.CLOSED) if entry.events]
     if len(full) > 1:
         names = ", ".join(view.name(event) for event in full[1].events)
         return Fault(f"closing again returned {names}")
     return None
+
+
+def _has_time_left(first: Closing, time: float) -> bool:
+    deadline = first.start.time + (first.start.timeout or 0.0)
+    return time < deadline - _SIMULTANEOUS_SECONDS and (first.end is None or first.end.time >= time)
 
 
 def _first_hangs(closing: Closing) -> bool:

@@ -222,18 +222,19 @@ def all_kinds(view: TraceView) -> Fault | None:
             )
     if any(view.trace.of(Kind.FAILED, Kind.CRASHED)):
         return None
-    done: set[str] = set()
-    missed: dict[str, tuple[str, str]] = {}
+    # Awaitables are of several kinds themselves, which the role tells.
+    done: set[tuple[str, str]] = set()
+    missed: dict[tuple[str, str], tuple[str, str]] = {}
     for delivery in view.deliveries:
-        kind = _kind_of(delivery[1])
+        kind = _kind_of(delivery[1]), delivery[1].rpartition(".")[2] if is_awaitable(delivery[1]) else ""
         if any(attempt.succeeded for attempt in view.attempts.get(delivery, ())):
             done.add(kind)
         else:
             missed.setdefault(kind, delivery)
     for kind, (event, handler) in missed.items():
-        if kind not in done and done:
-            other = next(each for each in _KINDS if each in done)
-            return Fault(f"{kind}, {handler}, did not complete {view.name(event)}, while {other} did")
+        others = [each for each, _ in done if each != kind[0]]
+        if kind not in done and others:
+            return Fault(f"{kind[0]}, {handler}, did not complete {view.name(event)}, while {min(others)} did")
     return None
 
 

@@ -243,10 +243,19 @@ class TraceView:
         """Return how many attempts a delivery may have."""
         return 1 + (self.trace.guarantees.retries if self.trace.guarantees else 0)
 
+    def was_cut_off(self, attempt: Attempt) -> bool:
+        """Return whether closing interrupted an attempt whose delivery the engine takes over.
+
+        The closed dispatcher learns nothing of its end any more, so it counts as undelivered then, not as failed.
+        """
+        if not self.trace.outlives or self.closed is None or attempt.started > self.closed:
+            return False
+        return attempt.ended is None or attempt.ended > self.closed
+
     def has_failed(self, delivery: Delivery) -> bool:
         """Return whether no other attempt may follow those that failed."""
         attempts = self.attempts.get(delivery, [])
-        ended = [each for each in attempts if each.end is not None and not each.succeeded]
+        ended = [each for each in attempts if each.end and not each.succeeded and not self.was_cut_off(each)]
         return any(each.final for each in ended) or len(ended) >= self.allowed
 
     def is_settled(self, delivery: Delivery) -> bool:
@@ -254,7 +263,7 @@ class TraceView:
         attempts = self.attempts.get(delivery, [])
         if any(attempt.succeeded for attempt in attempts) or delivery in self.reports:
             return True
-        failed = [attempt for attempt in attempts if attempt.failed]
+        failed = [attempt for attempt in attempts if attempt.failed and not self.was_cut_off(attempt)]
         return any(attempt.final for attempt in failed) or len(failed) >= self.allowed
 
     def unsettled_at(self, place: int) -> int:

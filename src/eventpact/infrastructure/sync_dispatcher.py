@@ -100,15 +100,19 @@ class SyncEventDispatcher(EventDispatcher):
                 return ()
             self._closing = settling = Settling()
             self._routes = {}
+        accepted: list[DomainEvent] | None = None  # at the deadline; an event that begins later is refused
         try:
-            if not await settling.until(self._cascades.are_idle, timeout):
+            if await settling.until(self._cascades.are_idle, timeout):
+                accepted = []
+            else:
                 with self._cascades.lock:
                     self._given_up = True  # no further delivery starts
                     self._undelivered += self._cascades.take()
+                    accepted = self._cascades.running()
                 self._loop.cancel_all()
                 await settling.until(self._cascades.are_idle, GRACE_SECONDS)
         finally:
-            left = self._abandon()
+            left = self._abandon(accepted)
             self._loop.close(timeout=0.1)
         return left
 
@@ -191,9 +195,9 @@ class SyncEventDispatcher(EventDispatcher):
             self._undelivered.append(event)
         return more
 
-    def _abandon(self) -> tuple[DomainEvent, ...]:
+    def _abandon(self, accepted: list[DomainEvent] | None) -> tuple[DomainEvent, ...]:
         """The undelivered, each once. What a handler still does after this no longer counts."""
         with self._cascades.lock:
             self._abandoned = True
-            running = self._cascades.running()  # first: one that ends meanwhile is among the undelivered by then
+            running = self._cascades.running(accepted)  # first: one that ends is among the undelivered by then
             return undelivered((*running, *self._undelivered, *self._cascades.take()))

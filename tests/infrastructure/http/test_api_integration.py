@@ -274,7 +274,7 @@ async def test_ready_asks_the_database(client: Client) -> None:
     assert_problem(answer, 503)
     assert answer.json()["checks"] == {"database": "SQLITE_ERROR"}
     assert (await client.http.get("/health/live")).status_code == 200
-    assert_problem(await client.sign_up(), 503)
+    assert_problem(await client.sign_up(), 500)
 
 
 async def test_the_docs_can_be_switched_off(tmp_path: Path) -> None:

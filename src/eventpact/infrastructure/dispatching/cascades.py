@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 from typing import Final
@@ -83,9 +83,10 @@ class Cascades:
             cascade.queue.clear()
         return taken
 
-    def running(self) -> list[DomainEvent]:
-        """The events that are being delivered. Called under the lock."""
-        return [cascade.event for cascade in self._all if isinstance(cascade.event, DomainEvent)]
+    def running(self, among: Sequence[DomainEvent] | None = None) -> list[DomainEvent]:
+        """The events that are being delivered, if they are ``among`` these. Called under the lock."""
+        events = [cascade.event for cascade in self._all if isinstance(cascade.event, DomainEvent)]
+        return events if among is None else [event for event in events if any(event is each for each in among)]
 
     def reset_after_fork(self) -> None:
         """Forget the threads of the parent."""
