@@ -16,6 +16,8 @@ from eventpact.infrastructure.celery.embedded_broker import EmbeddedBroker
 
 HERE = Path(__file__).parent
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
@@ -43,7 +45,7 @@ def worker(environment: dict[str, str], cwd: Path, module: str = "own_worker") -
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "celery", "--app", module, "worker", "--concurrency", "1"],
-            env={"PYTHONPATH": str(HERE)} | environment,
+            env=environment | {"PYTHONPATH": os.pathsep.join([str(HERE), environment.get("PYTHONPATH", "")])},
             cwd=cwd,
             stdout=file,
             stderr=subprocess.STDOUT,

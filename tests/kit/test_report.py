@@ -213,7 +213,6 @@ class TestExplanation:
         assert law.promise.partition(" ")[2].replace("`", "")[:40] in " ".join(text.split())
         assert "event 1 was accepted, and Second never received it" in text
         assert all(cause in text for cause in law.causes)
-        assert law.rogue in text
         assert "eventpact verify shop.events:ShopDispatcher --law R1 --seed 7" in text
 
     def test_each_violation_is_told_and_each_reason_once(self) -> None:
