@@ -138,7 +138,8 @@ def test_what_was_not_checked_could_not_run(run: Run, more: str, arguments: list
     if reason is None:
         assert "TestOther" not in text, "of which nothing was selected has no column"
     else:
-        assert re.search(r"✓ upheld .* ! could not run", row(text, "R7"))
+        assert "✓ upheld" in row(text, "R7")
+        assert "! could not run" in row(text, "R7")
         assert reason.format(test=test) in text
 
 

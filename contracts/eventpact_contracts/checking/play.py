@@ -81,7 +81,7 @@ def play(
 ) -> Evidence:
     """Play what these laws need, or only parts of it, and return the findings.
 
-    Whatever is opened is closed before it returns. No part is begun after ``seconds``.
+    Whatever is opened is closed before it returns. No part is begun after ``seconds``, doubled for a slow engine.
 
     Raises:
         CouldNotRunError: a hook is missing, or no dispatcher could be opened.
@@ -111,6 +111,8 @@ class _Player:
         names = tuple(name for name in names if only is None or name in set(only))
         if self._laws:
             self._warm_up()
+        if not self._subject.traits.quick:  # an engine in other processes waits for them, too
+            self._deadline += self._deadline - self._started
         for number, name in enumerate(names):
             if progress is not None:
                 progress(name, number, len(names))

@@ -239,10 +239,12 @@ def reported(view: TraceView) -> Fault | None:
         if len(reports) > 1:
             return Fault(f"{what} failed once, and was reported {len(reports)} times")
         place, report = reports[0]
-        before = [attempt for attempt in attempts if attempt.started < place and not view.was_cut_off(attempt)]
+        before = [attempt for attempt in attempts if attempt.started < place]
+        counted = sum(not view.was_cut_off(attempt) for attempt in before)
         if not before:
             continue
-        if wrong := _wrong(report, before[-1].end, len(before), view.fingerprints[event]):
+        expected = max(min(report.attempt, len(before)), counted)
+        if wrong := _wrong(report, before[-1].end, expected, view.fingerprints[event]):
             return Fault(f"{what} failed, and was reported {wrong}")
     for delivery, reports in view.reports.items():
         if delivery not in view.attempts and reports[0][1].attempt > 0:

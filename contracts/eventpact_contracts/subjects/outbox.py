@@ -34,7 +34,7 @@ _FILE: Final = "EVENTPACT_VERIFY_OUTBOX"
 _FOLDER: Final = next((folder for folder in ("/dev/shm",) if os.access(folder, os.W_OK)), None)  # noqa: S108
 
 _RETRIES: Final = 2
-_BACKOFF_SECONDS: Final = 0.1
+_BACKOFF_SECONDS: Final = 0.6
 
 _LEASE: Final = timedelta(seconds=5)
 """Longer than a busy machine keeps a thread from the database."""
