@@ -178,9 +178,10 @@ class Database:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
         """
-        if self.is_sqlite:
-            return datetime.now(UTC)
         with self.transaction() as connection:
+            if self.is_sqlite:  # asked all the same, because a process can have its clock frozen
+                text = connection.execute(sa.select(sa.func.strftime("%Y-%m-%dT%H:%M:%f", "now"))).scalar_one()
+                return datetime.fromisoformat(text).replace(tzinfo=UTC)
             moment: datetime = connection.execute(sa.select(self.clock())).scalar_one()
         return moment.astimezone(UTC)
 
