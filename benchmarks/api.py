@@ -131,7 +131,7 @@ def _cases(redis: str | None) -> dict[str, dict[str, str]]:
 
 def _start(name: str, settings: Mapping[str, str], mail: MailServer, folder: Path, stack: ExitStack) -> Server:
     data = folder / name.replace(", ", "-")
-    data.mkdir()
+    data.mkdir(mode=0o700)
     common = {"DATA_DIR": str(data), "SMTP": mail.url, "SMTP_STARTTLS": "false", "RATE_LIMIT": "1000000/minute"}
     environment = {f"EVENTPACT_{key}": value for key, value in {**common, **settings}.items()}
     port = str(_free_port())
