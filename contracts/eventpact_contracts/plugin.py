@@ -188,11 +188,15 @@ class _Items:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
+        # A worker of xdist ends where it is to send half a surrogate pair, and the suite's failures have texts with one,
+        # which dispatchers log. So what was captured is sent as it would be printed, and the result as ASCII.
+        report.sections = [
+            (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+        ]
         if call.when == "call" and (left := item.stash.get(LEFT, None)) is not None:
             from eventpact_contracts.reports.document import result_as_json
 
             row = {"result": result_as_json(left.result), "guarantees": left.guarantees and left.guarantees.to_dict()}
-            # As ASCII text, because execnet cannot send half a surrogate pair.
             report.user_properties.append((_PROPERTY, json.dumps(row)))
         return report
 

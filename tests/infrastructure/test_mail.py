@@ -262,9 +262,10 @@ async def test_an_idle_connection_is_closed_after_a_while(monkeypatch: pytest.Mo
     async with smtp_server(inbox) as url:
         mailer = SmtpMailer(url, MESSAGES, starttls=None, timeout=5)
         await mailer.send(to="ada@example.com", template="sign-up-repeated", context={})
-        async with asyncio.timeout(10):
-            while [task for task in asyncio.all_tasks() if task.get_name() == "eventpact-smtp-idle"]:
-                await asyncio.sleep(0.01)  # between two looks at the tasks
+        [idle] = [task for task in asyncio.all_tasks() if task.get_name() == "eventpact-smtp-idle"]
+        closed = asyncio.Event()
+        idle.add_done_callback(lambda _: closed.set())  # it comes after the mailer's own
+        await asyncio.wait_for(closed.wait(), 10)
         await mailer.send(to="ada@example.com", template="sign-up-repeated", context={})
     assert (len(inbox.mails), inbox.ever) == (2, 2)
 

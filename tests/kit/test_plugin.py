@@ -12,10 +12,8 @@ import pytest
 
 from eventpact_contracts.laws import LAWS
 
-pytestmark = pytest.mark.slow
-
 pytest_plugins = ["pytester"]
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SUITE = """
 from contextlib import contextmanager
@@ -231,6 +229,12 @@ def test_with_xdist_a_violation_is_shown_and_fails_the_run(run: Run, pytester: p
     data = json.loads((pytester.path / "v.json").read_text())
     assert [verdict["exit_code"] for verdict in data["dispatchers"]] == [0, 1]
     assert data["dispatchers"][1]["laws"][0]["violation"]["trace"]["entries"]
+
+
+def test_a_dispatcher_may_log_what_xdist_cannot_send(run: Run) -> None:
+    logging = "        __import__('logging').getLogger('shop').warning('\\ud800')\n        yield Sync"
+    code, text = run(SUITE.replace("        yield Sync", logging), "-n", "1", "-k", name_of("A1"))
+    assert code == 0, text
 
 
 def test_results_do_not_leak_into_the_files_of_other_plugins(run: Run, pytester: pytest.Pytester) -> None:
