@@ -232,8 +232,8 @@ def test_with_xdist_a_violation_is_shown_and_fails_the_run(run: Run, pytester: p
 
 
 def test_a_dispatcher_may_log_what_xdist_cannot_send(run: Run) -> None:
-    logging = "        __import__('logging').getLogger('shop').warning('\\ud800')\n        yield Sync"
-    code, text = run(SUITE.replace("        yield Sync", logging), "-n", "1", "-k", name_of("A1"))
+    logs = "        __import__('logging').getLogger('shop').warning('\\ud800')\n        yield Sync"
+    code, text = run(SUITE.replace("        yield Sync", logs), "-n", "1", "-k", name_of("A1"))
     assert code == 0, text
 
 
