@@ -190,9 +190,7 @@ class _Items:
         report = yield
         # A worker of xdist ends where it is to send half a surrogate pair, and the suite's failures have texts with one,
         # which dispatchers log. So what was captured is sent as it would be printed, and the result as ASCII.
-        report.sections = [
-            (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
-        ]
+        report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
         if call.when == "call" and (left := item.stash.get(LEFT, None)) is not None:
             from eventpact_contracts.reports.document import result_as_json
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar, copy_context
@@ -292,6 +293,29 @@ async def test_what_a_plain_handler_returned_is_given_up_as_the_handler_is() -> 
     dispatcher.dispatch(event)
     await gate.entered.wait()
     assert await dispatcher.aclose(timeout=0) == (event,)
+
+
+@pytest.mark.parametrize("patience", ["within the grace", "after it"])
+async def test_what_a_plain_handler_returns_once_it_is_given_up_never_runs(patience: str) -> None:
+    plain, gate, made = PlainGate(), Gate(), []
+
+    def handle(event: DomainEvent) -> object:
+        plain.handle(event)
+        made.append(gate.handle(event))
+        return made[0]
+
+    dispatcher = AsyncioEventDispatcher({Counted: Mock(handle=handle)})
+    event = Counted()
+    dispatcher.dispatch(event)
+    assert await asyncio.to_thread(plain.entered.wait, 5)
+    closing = asyncio.create_task(dispatcher.aclose(timeout=0))
+    if patience == "within the grace":
+        await until(lambda: dispatcher._given_up)
+        plain.release.set()
+    assert await closing == (event,)
+    plain.release.set()
+    await until(lambda: made and inspect.getcoroutinestate(made[0]) == inspect.CORO_CLOSED)
+    assert not gate.entered.is_set()
 
 
 async def test_a_plain_handler_sees_the_context_of_its_dispatch() -> None:

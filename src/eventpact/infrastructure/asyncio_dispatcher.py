@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import threading
 from asyncio import _get_running_loop as _running_loop  # None where no loop runs, without an exception
@@ -175,9 +176,21 @@ class AsyncioEventDispatcher(EventDispatcher):
             future = asyncio.Task(subscription.handle(event), loop=self._home)  # type: ignore[arg-type]
         else:
             assert self._home is not None
-            future = self._home.run_in_executor(self._executor, copy_context().run, _call, subscription.handle, event)
+            future = self._home.run_in_executor(
+                self._executor, copy_context().run, self._call, subscription.handle, event
+            )
         self._pending[future] = delivery
         future.add_done_callback(self._done)
+
+    def _call(self, handle: Callable[[DomainEvent], object], event: DomainEvent) -> object:
+        """Run a plain handler, in a thread."""
+        try:
+            result = handle(event)
+        except BaseException as exception:  # noqa: BLE001 - becomes the delivery's failure on the loop
+            return _Raised(exception)
+        if self._given_up and inspect.isawaitable(result):  # the loop that would await it may be gone
+            return _Raised(_drop(result))
+        return result
 
     def _done(self, future: asyncio.Future[Any]) -> None:
         delivery = self._pending.pop(future, None)
@@ -187,6 +200,7 @@ class AsyncioEventDispatcher(EventDispatcher):
         except BaseException as raised:  # noqa: BLE001 - becomes the delivery's failure
             exception = raised
         if delivery is None:
+            _drop(result)
             _log.warning("a handler ended after it was given up")
         elif exception is not None or result is not None:
             self._ended(future, delivery, exception, result)
@@ -202,13 +216,17 @@ class AsyncioEventDispatcher(EventDispatcher):
             exception = result.exception
         elif exception is None and not isinstance(future, asyncio.Task):
             try:
-                if must_await(result):  # a plain handle that returned a coroutine
+                if not must_await(result):
+                    pass
+                elif self._given_up:
+                    exception = _drop(result)
+                else:  # a plain handle that returned a coroutine
                     task = asyncio.Task(_awaited(result), loop=self._home)
                     self._pending[task] = delivery
                     task.add_done_callback(self._done)
             except TypeError as error:
                 exception = error
-        if self._given_up and future.cancelled():
+        if self._given_up and isinstance(exception, asyncio.CancelledError):
             self._undelivered.append(event)
         elif exception is not None:
             self._failures.report(FailedDelivery(event, subscription.handler, exception, attempts=1))
@@ -238,6 +256,7 @@ class AsyncioEventDispatcher(EventDispatcher):
 
     def _abandon(self) -> tuple[DomainEvent, ...]:
         """The undelivered, each once. Nothing that a handler does afterwards counts."""
+        self._given_up = True
         left = [event for event, _ in (*self._pending.values(), *(delivery for _, delivery in self._inbox))]
         self._executor.shutdown(wait=not left, cancel_futures=True)
         self._pending.clear()
@@ -254,11 +273,11 @@ def _settle_down(event: DomainEvent, running: asyncio.AbstractEventLoop | None) 
     return running
 
 
-def _call(handle: Callable[[DomainEvent], object], event: DomainEvent) -> object:
-    try:
-        return handle(event)
-    except BaseException as exception:  # noqa: BLE001 - becomes the delivery's failure on the loop
-        return _Raised(exception)
+def _drop(result: object) -> asyncio.CancelledError:
+    """Close a coroutine that is never to run, and say that it was cut off."""
+    if inspect.iscoroutine(result):
+        result.close()
+    return asyncio.CancelledError()
 
 
 async def _awaited(awaitable: Awaitable[None]) -> None:
