@@ -188,8 +188,8 @@ class _Items:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        # A worker of xdist ends where it is to send half a surrogate pair, and the suite's failures have texts with one,
-        # which dispatchers log. So what was captured is sent as it would be printed, and the result as ASCII.
+        # A worker of xdist ends where it is to send half a surrogate pair, and dispatchers log the suite's failures, of
+        # which some have one in their text. So what was captured is sent as it would be printed, the result as ASCII.
         report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
         if call.when == "call" and (left := item.stash.get(LEFT, None)) is not None:
             from eventpact_contracts.reports.document import result_as_json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from typing import TypeVar
 
@@ -25,6 +26,7 @@ class RecordingEventDispatcher(SyncEventDispatcher):
         super().__init__({} if handlers is None else handlers, on_failure=on_failure)
         self.events: list[DomainEvent] = []
         self._refusals: deque[DispatchError] = deque()
+        self._recording = threading.Lock()
 
     def of(self, event_type: type[E]) -> list[E]:
         """Return the accepted events of exactly this type, in order."""
@@ -44,7 +46,8 @@ class RecordingEventDispatcher(SyncEventDispatcher):
         """Record and deliver ``event``, unless it is refused."""
         if isinstance(event, DomainEvent) and self._refusals:
             raise self._refusals.popleft()
-        self.events.append(event)
+        with self._recording:
+            self.events.append(event)
         try:
             super().dispatch(event)
         except (DispatchError, TypeError):  # a handler's errors go to the failure sink, so this one is a refusal
@@ -57,5 +60,6 @@ class RecordingEventDispatcher(SyncEventDispatcher):
         return await super().aclose(timeout)
 
     def _forget(self, event: DomainEvent) -> None:
-        place = next(place for place in reversed(range(len(self.events))) if self.events[place] is event)
-        del self.events[place]
+        with self._recording:
+            place = next(place for place in reversed(range(len(self.events))) if self.events[place] is event)
+            del self.events[place]

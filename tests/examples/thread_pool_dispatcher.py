@@ -9,7 +9,7 @@ from eventpact.domain import dispatcher as domain
 from eventpact.domain.dispatcher import Delivery, FailedDelivery, Guarantees, Handlers, Ordering
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.failures import FailureReporter, undelivered
-from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable
+from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, must_await
 
 
 class ThreadPoolDispatcher(domain.EventDispatcher):
@@ -51,7 +51,7 @@ class ThreadPoolDispatcher(domain.EventDispatcher):
 
     def _deliver(self, delivery: object, subscription: Subscription, event: DomainEvent) -> None:
         try:
-            if (result := subscription.handle(event)) is not None:
+            if must_await(result := subscription.handle(event)):
                 asyncio.run(asyncio.wait_for(result, None))
         except BaseException as exception:  # noqa: BLE001 - an interruption is no success either
             if self._pending.pop(delivery, None) is not None:  # or else it was returned as undelivered

@@ -30,6 +30,8 @@ from faults.targets import Server, Target, Worker
 __all__ = ["FaultError", "Options", "World", "opened"]
 
 _RETRIES: Final = 3
+_OUTBOX_RETRIES: Final = 6
+"""Their waits add up to 12 s at least: longer than any fault that passes."""
 _TICK_SECONDS: Final = 0.1
 """Between two looks, each of which may open a connection; recovery is measured no finer."""
 
@@ -271,7 +273,7 @@ def opened(
             "EVENTPACT_SMTP": smtp.url,
             "EVENTPACT_SMTP_STARTTLS": "false",
             "EVENTPACT_RATE_LIMIT": "100000/minute",
-            "EVENTPACT_RETRIES": str(_RETRIES),
+            "EVENTPACT_RETRIES": str(_OUTBOX_RETRIES if column.outbox else _RETRIES),
             "EVENTPACT_RETRY_BACKOFF": "0.4",
             "EVENTPACT_DRAIN_TIMEOUT": "3",
             "EVENTPACT_OUTBOX": str(column.outbox),

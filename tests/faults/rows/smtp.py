@@ -13,7 +13,7 @@ __all__: list[str] = []
 _TROUBLE_SECONDS: Final = 1.5
 """Less than all retries take."""
 _UNREACHABLE_SECONDS: Final = 6.0
-"""Longer than the retries of any engine take."""
+"""Longer than the retries of an engine take, and shorter than those of an outbox."""
 
 
 def _in_trouble(world: World, kind: str, seconds: float) -> float:
