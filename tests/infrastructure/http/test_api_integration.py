@@ -5,11 +5,12 @@ import logging
 import socket
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fakeredis import TcpFakeServer
 from support.application import Client, assert_problem, code_of, running, settings_for
 
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError, Handlers
@@ -143,13 +144,24 @@ async def test_the_limit_counts_an_ipv6_network_as_one_client_and_every_ipv4_add
         limit.count("sign-up", other)
 
 
-async def test_several_servers_count_sign_ups_together_in_redis(tmp_path: Path, valkey: str) -> None:
+@pytest.fixture
+def shared_storage() -> Iterator[str]:
+    """The URL of a Redis that several servers share, without a process."""
+    with TcpFakeServer(("127.0.0.1", 0), server_type="redis") as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"redis://127.0.0.1:{server.server_address[1]}/0"
+        server.shutdown()
+        thread.join()
+
+
+async def test_several_servers_count_sign_ups_together_in_redis(tmp_path: Path, shared_storage: str) -> None:
     def settings(name: str) -> Settings:
         return settings_for(
             tmp_path / name,
             dispatcher="sync",
             rate_limit="3/minute",
-            rate_limit_storage=f"{valkey.rsplit('/', 1)[0]}/9",
+            rate_limit_storage=shared_storage,
         )
 
     async with running(settings("one")) as one, running(settings("two")) as two:
