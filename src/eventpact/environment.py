@@ -10,8 +10,6 @@ from typing import Final
 
 from dotenv.parser import parse_stream
 
-__all__ = ["PREFIX", "CannotStartError", "SettingsError", "sources"]
-
 PREFIX: Final = "EVENTPACT_"
 
 _FOREIGN: Final = ("EVENTPACT_TEST_", "EVENTPACT_BENCH_", "EVENTPACT_VERIFY_")

@@ -11,23 +11,6 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
-__all__ = [
-    "BaseUrl",
-    "BrokerUrl",
-    "DatabaseUrl",
-    "Host",
-    "Mailbox",
-    "Proxies",
-    "QueueName",
-    "Rate",
-    "Secret",
-    "SmtpUrl",
-    "StorageUrl",
-    "Token",
-    "number",
-    "seconds",
-]
-
 
 def number(low: float, high: float, unit: str = "") -> BeforeValidator:
     """Check that a number is finite and within a range, which the error names."""

@@ -19,8 +19,6 @@ from eventpact.infrastructure.celery.messages import PREFIX
 from eventpact.infrastructure.monitoring.logs import about, formatter
 from eventpact.settings import load_settings
 
-__all__ = ["app", "run"]
-
 _CONNECT_SECONDS: Final = 5
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from eventpact.domain.dispatcher import DispatchError, FailureSink, Handlers
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
-from eventpact.infrastructure.dispatching.observing import ObservedEventDispatcher
+from eventpact.infrastructure.monitoring.metrics import ObservedEventDispatcher
 
 
 class IndifferentObserver:

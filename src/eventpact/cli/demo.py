@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from eventpact.cli.verify import end_in_good_order_when_told_to
 
-__all__ = ["run"]
-
 
 def run(_: object, __: object) -> int:
     """Run the demo. Returns the exit code."""

@@ -24,8 +24,6 @@ from eventpact.infrastructure.persistence.replay import ReplayError, replay_by_d
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 from eventpact.settings import Settings
 
-__all__ = ["masked", "run"]
-
 _COLUMNS: Final = 100
 
 _SPACING: Final = timedelta(seconds=0.05)

@@ -9,8 +9,6 @@ from eventpact.environment import CannotStartError
 from eventpact.infrastructure.persistence.opening import explain
 from eventpact.settings import Settings
 
-__all__ = ["run"]
-
 
 def run(_: object, settings: Settings) -> int:
     """Remove the rows that are older than the retention. Returns the exit code.

@@ -9,8 +9,6 @@ from eventpact.bootstrap import build_relay, existing, with_broker
 from eventpact.infrastructure.monitoring.logs import configure
 from eventpact.settings import Settings
 
-__all__ = ["run"]
-
 
 def run(_: object, settings: Settings) -> int:
     """Relay until a signal says stop; running handlers get their time. Returns the exit code.

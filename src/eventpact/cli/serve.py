@@ -25,8 +25,6 @@ from eventpact.infrastructure.http.main import create_app
 from eventpact.infrastructure.monitoring.logs import configure
 from eventpact.settings import Settings
 
-__all__ = ["run", "serve"]
-
 
 def run(_: object, settings: Settings) -> int:
     """Serve. Returns the exit code."""

@@ -11,8 +11,6 @@ from pydantic import SecretStr
 from eventpact.environment import PREFIX, sources
 from eventpact.settings import Settings
 
-__all__ = ["in_force", "masked_url", "run"]
-
 
 def masked_url(text: str) -> str:
     """Return the text with the passwords of its URLs masked, in the authority and in the query."""

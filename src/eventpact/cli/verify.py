@@ -5,8 +5,6 @@ from __future__ import annotations
 import signal
 from typing import NoReturn
 
-__all__ = ["end_in_good_order_when_told_to", "verify"]
-
 
 def verify(arguments: list[str]) -> int:
     """Run the contract kit's own command. Returns the exit code."""

@@ -8,8 +8,6 @@ import os
 from eventpact.environment import PREFIX, SettingsError
 from eventpact.settings import Settings
 
-__all__ = ["run"]
-
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
     """Work until a signal says stop. Returns the exit code.

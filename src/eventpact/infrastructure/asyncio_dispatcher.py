@@ -25,10 +25,9 @@ from eventpact.domain.dispatcher import (
     Ordering,
 )
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.dispatching.closing import GRACE_SECONDS, Settling
 from eventpact.infrastructure.dispatching.failures import FailureReporter, undelivered
-from eventpact.infrastructure.dispatching.processes import reset_in_children
 from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, must_await
+from eventpact.infrastructure.dispatching.threads import GRACE_SECONDS, Settling, reset_in_children
 
 __all__ = ["AsyncioEventDispatcher"]
 

@@ -21,16 +21,13 @@ from eventpact.domain.dispatcher import (
     Ordering,
 )
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.celery.connection import BrokerConnection
-from eventpact.infrastructure.celery.consumer import UnreadableSink
-from eventpact.infrastructure.celery.messages import event_message, task_name
-from eventpact.infrastructure.celery.publisher import Publisher
-from eventpact.infrastructure.celery.queues import is_amqp, queue_of
-from eventpact.infrastructure.celery.registration import EventTasks
+from eventpact.infrastructure.celery.messages import event_message, is_amqp, queue_of, task_name
+from eventpact.infrastructure.celery.publisher import BrokerConnection, Publisher
+from eventpact.infrastructure.celery.task import EventTasks
 from eventpact.infrastructure.dispatching.context import ContextCarrier, capture
-from eventpact.infrastructure.dispatching.failures import FailureReporter
-from eventpact.infrastructure.dispatching.processes import reset_in_children
+from eventpact.infrastructure.dispatching.failures import FailureReporter, UnreadableSink
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
+from eventpact.infrastructure.dispatching.threads import reset_in_children
 
 __all__ = ["CeleryEventDispatcher"]
 
@@ -40,7 +37,7 @@ class CeleryEventDispatcher(EventDispatcher):
 
     Building it registers the tasks with the app, too, so that a worker may build the same. A process that only
     publishes says ``consume=False``; one that only handles builds
-    :class:`~eventpact.infrastructure.celery.registration.EventTasks`. A handler that fails is tried again, alone, after
+    :class:`~eventpact.infrastructure.celery.task.EventTasks`. A handler that fails is tried again, alone, after
     a wait that doubles, by a new message. Headers, logs and monitors show nothing of an event but its id, which is the
     id of the task, and the context that ``context`` carries.
 

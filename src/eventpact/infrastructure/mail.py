@@ -19,8 +19,6 @@ import aiosmtplib
 
 from eventpact.application.ports import MailRejectedError
 
-__all__ = ["FolderMailer", "Messages", "SmtpMailer"]
-
 MAX_CONNECTIONS: Final = 10
 """SMTP connections of one process at once. Mails beyond wait; a mail server would refuse hundreds."""
 

@@ -26,16 +26,14 @@ from eventpact.domain.dispatcher import (
 )
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.context import ContextCarrier, capture
-from eventpact.infrastructure.dispatching.failures import FailureReporter
-from eventpact.infrastructure.dispatching.processes import reset_in_children
+from eventpact.infrastructure.dispatching.failures import FailureReporter, UnreadableSink
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
-from eventpact.infrastructure.dispatching.unreadable import UnreadableSink
-from eventpact.infrastructure.outbox.deliveries import Deliveries
+from eventpact.infrastructure.dispatching.threads import reset_in_children
+from eventpact.infrastructure.outbox.deliveries import Deliveries, DeliveriesHere
 from eventpact.infrastructure.outbox.deliveries_elsewhere import DeliveriesElsewhere
-from eventpact.infrastructure.outbox.deliveries_here import DeliveriesHere
+from eventpact.infrastructure.outbox.entries import RetryPolicy
 from eventpact.infrastructure.outbox.reader import EntryReader
 from eventpact.infrastructure.outbox.relay import Relay
-from eventpact.infrastructure.outbox.retries import RetryPolicy
 from eventpact.infrastructure.outbox.settlements import FailureJudge
 from eventpact.infrastructure.outbox.store import OutboxStore
 

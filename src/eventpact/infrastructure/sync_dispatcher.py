@@ -18,10 +18,9 @@ from eventpact.domain.dispatcher import (
 )
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.cascades import SETTLED, Cascade, Cascades, cascade_of_task
-from eventpact.infrastructure.dispatching.closing import GRACE_SECONDS, Settling
 from eventpact.infrastructure.dispatching.failures import FailureReporter, log_given_up, undelivered
-from eventpact.infrastructure.dispatching.loop_thread import LoopThread
 from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, must_await
+from eventpact.infrastructure.dispatching.threads import GRACE_SECONDS, LoopThread, Settling
 
 __all__ = ["SyncEventDispatcher"]
 

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from celery import Celery
 
-from eventpact.infrastructure.celery.connection import Connector
-from eventpact.infrastructure.celery.queues import event_queue
+from eventpact.infrastructure.celery.messages import event_queue
+from eventpact.infrastructure.celery.publisher import Connector
 
 __all__ = ["CelerySettings", "Choice", "choices", "make_celery", "ping"]
 

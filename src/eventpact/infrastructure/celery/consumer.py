@@ -12,10 +12,8 @@ from celery import Celery
 from celery.exceptions import WorkerShutdown
 from celery.worker.consumer import Consumer
 
-from eventpact.infrastructure.celery.queues import declare_queues
-from eventpact.infrastructure.dispatching.unreadable import UnreadableMessage, UnreadableSink
-
-__all__ = ["KeepingConsumer", "UnreadableMessage", "UnreadableSink", "keep_unreadable", "refusal", "tell_unreadable"]
+from eventpact.infrastructure.celery.messages import declare_queues
+from eventpact.infrastructure.dispatching.failures import UnreadableMessage, UnreadableSink
 
 _log = logging.getLogger("eventpact")
 

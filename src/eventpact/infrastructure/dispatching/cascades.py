@@ -11,9 +11,7 @@ from typing import Final
 from weakref import WeakSet
 
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.dispatching.processes import reset_in_children
-
-__all__ = ["SETTLED", "Cascade", "Cascades", "cascade_of_task"]
+from eventpact.infrastructure.dispatching.threads import reset_in_children
 
 SETTLED: Final = object()
 """In place of an event whose last failure is being reported: it is not undelivered any more."""

@@ -1,4 +1,4 @@
-"""The failure sink, which is not trusted (law I4), and the log of failed and of undelivered events."""
+"""Failures: the sink, which is not trusted (law I4), the log, and messages that cannot be decoded."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import inspect
 import logging
 import traceback
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from eventpact.domain.dispatcher import FailedDelivery, FailureSink, RegistrationError
@@ -13,7 +14,7 @@ from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import handler_name
 from eventpact.infrastructure.monitoring.logs import about
 
-__all__ = ["FailureReporter", "log_failure", "log_given_up", "undelivered"]
+__all__ = ["FailureReporter", "UnreadableMessage", "UnreadableSink", "undelivered"]
 
 _log = logging.getLogger("eventpact")
 
@@ -132,3 +133,28 @@ def log_given_up(event: DomainEvent, key: str) -> None:
     _log.warning(
         "%s %s was given up while it was handled", name, event.event_id, extra=about(name, event.event_id, key)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableMessage:
+    """A message that no handler can receive.
+
+    Attributes:
+        reason: why, without quoting the message.
+        name: the task or event type that it names, if it names one.
+        message_id: the event's id, if it has one.
+        content: the body, as it came. It may hold an address.
+        content_type: of the body.
+        handlers: the keys of the handlers that it was for, where that is known.
+    """
+
+    reason: str
+    name: str | None
+    message_id: str | None
+    content: bytes
+    content_type: str | None
+    handlers: tuple[str, ...] = ()
+
+
+UnreadableSink = Callable[[UnreadableMessage], None]
+"""Called once for each message. If it raises, the message stays where it is."""

@@ -9,8 +9,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from eventpact.domain.account import NAME_PATTERN
 
-__all__ = ["Accepted", "AccountBody", "CodeRequest", "Health", "Problem", "Redemption", "SignUp", "ascii_address"]
-
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True, frozen=True)

@@ -10,8 +10,6 @@ from pydantic.json_schema import models_json_schema
 from eventpact.infrastructure.http.models import Problem
 from eventpact.infrastructure.http.problems import PROBLEMS, title
 
-__all__ = ["Api", "problem_of", "problems", "success"]
-
 _PROBLEM: Final = {"$ref": "#/components/schemas/Problem"}
 _RETRY_AFTER: Final = {
     "Retry-After": {

@@ -10,9 +10,7 @@ from typing import Final
 
 from sqlalchemy.exc import DBAPIError
 
-from eventpact.infrastructure.monitoring.shared_answer import SharedAnswer
-
-__all__ = ["Readiness", "Report"]
+from eventpact.infrastructure.dispatching.threads import SharedAnswer
 
 _log = logging.getLogger("eventpact")
 

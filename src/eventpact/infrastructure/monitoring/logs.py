@@ -11,8 +11,6 @@ import time
 from contextvars import ContextVar
 from typing import Any, Final, Literal
 
-__all__ = ["FIELDS", "REQUEST_ID", "JsonFormatter", "LogFormat", "about", "configure", "formatter"]
-
 LogFormat = Literal["text", "json"]
 
 FIELDS: Final = ("event", "event_id", "handler", "attempt")

@@ -21,8 +21,6 @@ from eventpact.infrastructure.outbox.entries import Entry, KnownHandlers
 from eventpact.infrastructure.outbox.settlements import NeverSettledError
 from eventpact.infrastructure.outbox.store import OutboxStore
 
-__all__ = ["CountsWaiting", "DeliveriesElsewhere"]
-
 _log = logging.getLogger("eventpact")
 
 _MAX_RESEND_FACTOR: Final = 64

@@ -9,13 +9,11 @@ from datetime import timedelta
 from typing import Final
 
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.dispatching.failures import UnreadableMessage, UnreadableSink
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
-from eventpact.infrastructure.dispatching.unreadable import UnreadableMessage, UnreadableSink
 from eventpact.infrastructure.monitoring.logs import about
 from eventpact.infrastructure.outbox.entries import Entry
 from eventpact.infrastructure.outbox.store import OutboxStore
-
-__all__ = ["EntryReader"]
 
 _log = logging.getLogger("eventpact")
 

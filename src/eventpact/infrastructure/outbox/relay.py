@@ -21,12 +21,9 @@ from eventpact.infrastructure.dispatching.failures import FailureReporter
 from eventpact.infrastructure.monitoring.logs import about
 from eventpact.infrastructure.outbox.deliveries import Deliveries
 from eventpact.infrastructure.outbox.entries import Entry, KnownHandlers
-from eventpact.infrastructure.outbox.liveness import Heartbeats, LivenessMonitor
 from eventpact.infrastructure.outbox.reader import EntryReader
-from eventpact.infrastructure.outbox.settlements import FailureJudge, Settlements
+from eventpact.infrastructure.outbox.settlements import FailureJudge, Heartbeats, LivenessMonitor, Settlements
 from eventpact.infrastructure.outbox.store import OutboxStore
-
-__all__ = ["Relay"]
 
 _log = logging.getLogger("eventpact")
 

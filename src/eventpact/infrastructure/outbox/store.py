@@ -13,9 +13,7 @@ import sqlalchemy as sa
 
 from eventpact.domain.dispatcher import DispatchError
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.outbox.entries import Backlog, Entry, KnownHandlers, outbox
-from eventpact.infrastructure.outbox.liveness import relays
-from eventpact.infrastructure.outbox.retries import Attempts, RetryPolicy
+from eventpact.infrastructure.outbox.entries import Attempts, Backlog, Entry, KnownHandlers, RetryPolicy, outbox, relays
 from eventpact.infrastructure.persistence.database import Database
 from eventpact.infrastructure.persistence.failure_store import forget_delivered
 

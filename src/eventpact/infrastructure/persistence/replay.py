@@ -14,8 +14,6 @@ from eventpact.infrastructure.dispatching.subscriptions import Subscription, Sub
 from eventpact.infrastructure.outbox.store import OutboxStore
 from eventpact.infrastructure.persistence.failure_store import HANDLER_SEPARATOR, UNREADABLE, Failure, FailureStore
 
-__all__ = ["ReplayError", "replay_by_dispatcher", "replay_by_outbox", "return_readable"]
-
 _BATCH: Final = 200
 
 _TASK_PREFIX: Final = "handle_"
