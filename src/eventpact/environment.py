@@ -1,7 +1,5 @@
 """The names ``EVENTPACT_*`` in the environment and in ``.env``, and the source of each setting."""
 
-from __future__ import annotations
-
 import difflib
 import os
 from collections.abc import Collection, Iterable

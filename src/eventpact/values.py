@@ -1,7 +1,5 @@
 """Types of settings: each refuses a value in one line that says what it must be, and never quotes it."""
 
-from __future__ import annotations
-
 import re
 from datetime import timedelta
 from email.message import EmailMessage

@@ -3,8 +3,6 @@
 The one module-level Celery application. Handlers are built when this is imported, their connections after the fork.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import socket

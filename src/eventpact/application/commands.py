@@ -1,7 +1,5 @@
 """The use cases: create an account, verify it, ask for another code."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from uuid import uuid4
 

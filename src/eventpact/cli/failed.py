@@ -1,7 +1,5 @@
 """``eventpact failed``: lists failed deliveries, shows one, dispatches it again, or drops it."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json

@@ -1,7 +1,5 @@
 """``eventpact migrate``: brings the database to the newest schema."""
 
-from __future__ import annotations
-
 import argparse
 
 from eventpact.infrastructure.persistence.opening import (

@@ -1,7 +1,5 @@
 """``eventpact prune``: removes rows that nobody needs any more."""
 
-from __future__ import annotations
-
 from sqlalchemy.exc import SQLAlchemyError
 
 from eventpact.bootstrap import build_parts, existing

@@ -1,7 +1,5 @@
 """``eventpact relay``: delivers the outbox, in a process of its own."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 

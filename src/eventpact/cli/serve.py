@@ -1,7 +1,5 @@
 """``eventpact serve``: uvicorn on the application, and an embedded broker where Celery has none set."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import math

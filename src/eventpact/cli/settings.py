@@ -1,7 +1,5 @@
 """``eventpact settings``: the settings in force, secrets masked, with the source of each."""
 
-from __future__ import annotations
-
 import argparse
 import re
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """``eventpact verify``: checks a dispatcher against the contract, where the contract kit is installed."""
 
-from __future__ import annotations
-
 import signal
 from typing import NoReturn
 

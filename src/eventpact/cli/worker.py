@@ -1,7 +1,5 @@
 """``eventpact worker``: a Celery worker with this command's options."""
 
-from __future__ import annotations
-
 import argparse
 import os
 

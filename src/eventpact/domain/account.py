@@ -1,7 +1,5 @@
 """Accounts, the rule for the e-mail address that identifies one, and the codes that verify it."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import re

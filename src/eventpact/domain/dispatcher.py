@@ -12,8 +12,6 @@ The errors::
     PermanentFailureError      raised by a handler: do not try again
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass

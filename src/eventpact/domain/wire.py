@@ -7,8 +7,6 @@ with :class:`WireError`, because it could not be rebuilt equal in another proces
 Only values that passed :meth:`Codec.check` are encoded; ``check`` is the one place where a value is judged.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import threading

@@ -1,7 +1,5 @@
 """The fire-and-forget dispatcher: handlers run as tasks of the event loop, after ``dispatch`` has returned."""
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 import logging

@@ -1,7 +1,5 @@
 """The dispatcher for several processes: an event is one message, and a Celery worker handles it."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 import time

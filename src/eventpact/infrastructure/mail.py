@@ -1,7 +1,5 @@
 """Mail: by SMTP, or as ``.eml`` files in a folder where no server is set."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping

@@ -1,7 +1,5 @@
 """The dispatcher that loses nothing: an event is written where the data is, and delivered by another dispatcher."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import threading

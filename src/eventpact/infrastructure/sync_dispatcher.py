@@ -1,7 +1,5 @@
 """The blocking dispatcher: handlers run in the caller's thread, before ``dispatch`` returns."""
 
-from __future__ import annotations
-
 import asyncio
 from contextvars import copy_context
 

@@ -1,7 +1,5 @@
 """The Celery app, configured for delivery: every setting with its reason, for each broker and role, in one place."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, Protocol

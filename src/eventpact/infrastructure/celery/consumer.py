@@ -1,7 +1,5 @@
 """A Celery consumer that drops nothing: messages that it cannot make a task of are reported and stored."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable

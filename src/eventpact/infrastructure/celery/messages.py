@@ -1,7 +1,5 @@
 """Events on the wire: Celery's task messages, and the queues where they wait for a worker, a retry or a person."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final

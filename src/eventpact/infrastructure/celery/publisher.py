@@ -1,7 +1,5 @@
 """Publishing that is bounded in time and confirmed, over connections that are held."""
 
-from __future__ import annotations
-
 import logging
 import select
 import socket

@@ -1,7 +1,5 @@
 """The tasks of a worker: decode the message of an event, call the handlers, try again those that failed."""
 
-from __future__ import annotations
-
 import logging
 import random
 import time

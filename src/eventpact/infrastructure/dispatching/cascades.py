@@ -1,7 +1,5 @@
 """Cascades of the blocking dispatcher: the event that a thread is delivering, and those that its handlers dispatch."""
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence

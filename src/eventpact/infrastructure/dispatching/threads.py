@@ -1,7 +1,5 @@
 """Threads: a loop for ``async def`` handlers, calls with a deadline, shared answers; and forks, which lose threads."""
 
-from __future__ import annotations
-
 import asyncio
 import concurrent.futures
 import inspect

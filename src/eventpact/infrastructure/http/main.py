@@ -1,7 +1,5 @@
 """The HTTP API: routes only."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager

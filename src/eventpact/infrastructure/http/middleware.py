@@ -1,7 +1,5 @@
 """Middleware: body size, concurrency and rate limits, and constant-time responses."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import math

@@ -1,7 +1,5 @@
 """Models of requests and answers. Unknown fields are refused."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from email_validator import EmailNotValidError, validate_email

@@ -1,7 +1,5 @@
 """The part of the OpenAPI schema beyond the models: every status with its headers, an example and links."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from fastapi import FastAPI

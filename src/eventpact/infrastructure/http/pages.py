@@ -1,7 +1,5 @@
 """Pages for people: the one that the link of a mail opens, and the documentation of the API."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Every error as problem+json (RFC 9457), which names the fault and never repeats the input."""
 
-from __future__ import annotations
-
 import http
 import logging
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Readiness: asks every part that requests need, at most once a second."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Callable, Mapping

@@ -3,8 +3,6 @@
 Standard library only. A record never holds the fields of an event, nor the text of an exception, which may quote them.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import time

@@ -3,8 +3,6 @@
 Labels are names of event types, of outcomes and of errors; nothing of an event stands in a metric.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Deliveries between a relay and the inner dispatcher: the protocol, and deliveries by handlers in this process."""
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 import logging

@@ -1,7 +1,5 @@
 """Deliveries by an engine that runs handlers in other processes."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Collection

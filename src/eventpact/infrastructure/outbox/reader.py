@@ -1,7 +1,5 @@
 """Decode rows of the outbox. Those that this version cannot read are stored as failed, or left to another."""
 
-from __future__ import annotations
-
 import json
 import logging
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The relay: carries entries of the outbox to the dispatcher that delivers them, until they are settled."""
 
-from __future__ import annotations
-
 import heapq
 import logging
 import threading

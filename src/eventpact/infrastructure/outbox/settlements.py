@@ -1,7 +1,5 @@
 """Outcomes of deliveries and heartbeats of relays, and the thread that writes both to the database."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

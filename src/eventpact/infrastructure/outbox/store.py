@@ -1,7 +1,5 @@
 """Statements on the outbox: append, claim, record attempts, settle."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace

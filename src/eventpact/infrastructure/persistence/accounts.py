@@ -1,7 +1,5 @@
 """Accounts and their verification codes, in the database."""
 
-from __future__ import annotations
-
 import hmac
 import logging
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The database: SQLite or PostgreSQL, by URL; its transactions, its schema, and whether it takes writes."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Generator

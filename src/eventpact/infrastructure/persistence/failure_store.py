@@ -1,7 +1,5 @@
 """The store of failed deliveries and unreadable messages, which keeps each until it is delivered or dropped."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Collection, Sequence

@@ -1,7 +1,5 @@
 """The data folder, the secret and the database: opened, or refused in one line that says what to do."""
 
-from __future__ import annotations
-
 import hmac
 import os
 import re

@@ -1,7 +1,5 @@
 """Dispatch failed deliveries again: for the handlers that failed, and for no other."""
 
-from __future__ import annotations
-
 import ast
 import json
 from collections.abc import Callable, Sequence
