@@ -134,7 +134,7 @@ class CeleryEventDispatcher(EventDispatcher):
                 return
             self._publishing += 1
         try:
-            message = event_message(self._app, event, context=capture(self._context), agreement=self._agreement)
+            message = event_message(self._app, event, capture(self._context), self._agreement)
             self._publisher.publish(task_name(type(event)), message, self._queue)
         finally:
             with self._lock:

@@ -24,12 +24,11 @@ from eventpact.domain.dispatcher import (
 )
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.context import ContextCarrier, capture
-from eventpact.infrastructure.dispatching.failures import FailureReporter, UnreadableSink
+from eventpact.infrastructure.dispatching.failures import FailureReporter, RetryPolicy, UnreadableSink
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.dispatching.threads import reset_in_children
 from eventpact.infrastructure.outbox.deliveries import Deliveries, DeliveriesHere
 from eventpact.infrastructure.outbox.deliveries_elsewhere import DeliveriesElsewhere
-from eventpact.infrastructure.outbox.entries import RetryPolicy
 from eventpact.infrastructure.outbox.reader import EntryReader
 from eventpact.infrastructure.outbox.relay import Relay
 from eventpact.infrastructure.outbox.settlements import FailureJudge

@@ -1,6 +1,6 @@
 """Events on the wire: Celery's task messages, and the queues where they wait for a worker, a retry or a person."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -11,7 +11,6 @@ from eventpact.domain.dispatcher import RegistrationError
 from eventpact.domain.events import DomainEvent
 
 _SUPPORTED: Final = {"amqp", "memory", "redis"}
-
 
 DELIVERY_LIMIT: Final = 5
 """How often RabbitMQ redelivers a message whose worker died, before it goes to the dead-letter queue."""
@@ -74,8 +73,7 @@ def event_queue(name: str, *, amqp: bool) -> Queue:
 def retry_queue(queue: str, attempt: int) -> Queue:
     """Return where messages wait on RabbitMQ before that attempt, until they expire back into ``queue``.
 
-    One for each attempt, because only the head of a queue expires: what waits for long must not hold up what waits for
-    less.
+    One for each attempt, because only the head of a queue expires: a long wait must not hold up a shorter one.
     """
     return _quorum(f"{queue}.retry.{attempt}", queue)
 
@@ -84,9 +82,8 @@ def declare_queues(app: Celery, channel: Any, retries: int = 0) -> None:
     """Declare the app's queue, and the dead-letter queue behind it, so that publishing needs no worker to be first.
 
     Args:
-        retries: how many times an event may be tried again; the queues where it waits for that are declared as well.
-            RabbitMQ (3.10) writes down about a second later that a quorum queue exists, and a node that is killed
-            before then does not bring it back; so they are declared before there is anything to put in.
+        retries: how many times an event may be tried again. The queues where it waits are declared early, because
+            RabbitMQ (3.10) takes about a second to write down that a quorum queue exists.
     """
     if not is_amqp(app):
         return  # a list in Redis exists once something is in it
@@ -128,9 +125,8 @@ _UNSTATED: Final = {"outbox": "no"}
 CONTEXT_HEADER: Final = "eventpact_context"
 """The header that holds the context of the caller of ``dispatch``."""
 
-
 PREFIX: Final = "handle_"
-"""What the name of a task begins with; the event type's name follows."""
+"""The beginning of a task's name; the event type's name follows."""
 
 
 def task_name(event_type: type[DomainEvent]) -> str:
@@ -139,39 +135,17 @@ def task_name(event_type: type[DomainEvent]) -> str:
 
 
 def event_message(
-    app: Celery,
-    event: DomainEvent,
-    *,
-    only: Sequence[str] | None = None,
-    retries: int = 0,
-    countdown: float | None = None,
-    root_id: str | None = None,
-    parent_id: str | None = None,
-    context: Mapping[str, str] | None = None,
-    agreement: Mapping[str, str] | None = None,
+    app: Celery, event: DomainEvent, context: Mapping[str, str], agreement: Mapping[str, str] | None
 ) -> Any:
     """The message of ``event``: its only argument is the event's fields, and its id the event's.
 
     Args:
-        only: the keys of the handlers that a retry is for.
-        retries: how many attempts there were before.
-        countdown: seconds that a worker is to wait first.
         context: the context of the caller of ``dispatch``.
         agreement: the facts that a worker must share.
     """
     headers = {CONTEXT_HEADER: context, HEADER: agreement}
-    return task_message(
-        app,
-        task_name(type(event)),
-        str(event.event_id),
-        (event.to_dict(),),
-        {} if only is None else {"only": list(only)},
-        retries=retries,
-        countdown=countdown,
-        root_id=root_id,
-        parent_id=parent_id,
-        headers={name: dict(stated) for name, stated in headers.items() if stated},
-    )
+    stated = {name: dict(facts) for name, facts in headers.items() if facts}
+    return task_message(app, task_name(type(event)), str(event.event_id), (event.to_dict(),), {}, headers=stated)
 
 
 def task_message(

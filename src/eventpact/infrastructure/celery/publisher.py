@@ -222,7 +222,7 @@ class Publisher:
 
         self.use(put, name)
 
-    def use(self, action: Callable[[BrokerConnection], None], what: str) -> None:
+    def use(self, action: Callable[[BrokerConnection], object], what: str) -> None:
         """Call ``action`` with an open connection; a second time, if a held one turns out to be dead.
 
         Raises:

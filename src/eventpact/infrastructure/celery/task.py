@@ -1,10 +1,9 @@
 """The tasks of a worker: decode the message of an event, call the handlers, try again those that failed."""
 
 import logging
-import random
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]  # newer than its stubs
 from celery import Celery, Task
@@ -20,11 +19,7 @@ from eventpact.domain.dispatcher import (
     RegistrationError,
 )
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.celery.consumer import (
-    MAX_SINK_WAIT_SECONDS,
-    keep_unreadable,
-    tell_unreadable,
-)
+from eventpact.infrastructure.celery.consumer import MAX_SINK_WAIT_SECONDS, keep_unreadable, tell_unreadable
 from eventpact.infrastructure.celery.messages import (
     CONTEXT_HEADER,
     HEADER,
@@ -36,259 +31,19 @@ from eventpact.infrastructure.celery.messages import (
     task_message,
     transport_of,
 )
-from eventpact.infrastructure.celery.publisher import BrokerConnection, Publisher
+from eventpact.infrastructure.celery.publisher import Publisher
 from eventpact.infrastructure.dispatching.context import ContextCarrier, run_with
-from eventpact.infrastructure.dispatching.failures import FailureReporter, UnreadableMessage, UnreadableSink
+from eventpact.infrastructure.dispatching.failures import (
+    FailureReporter,
+    RetryPolicy,
+    UnreadableMessage,
+    UnreadableSink,
+)
 from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, must_await
 from eventpact.infrastructure.dispatching.threads import LoopThread
 from eventpact.infrastructure.monitoring.logs import about
 
 _log = logging.getLogger("eventpact")
-
-_KEPT_HEADERS: Final = (CONTEXT_HEADER, HEADER)
-"""A retry has the headers of the message that began it."""
-
-
-class FailedDeliveryError(Exception):
-    """A delivery has failed and was reported. Raised so that Celery's signals and monitors show the task as failed."""
-
-
-class EventRequest(Request):
-    """A message in the worker's main process."""
-
-    def info(self, safe: bool = False) -> Any:  # noqa: ARG002 - Celery's signature
-        """Describe the message to ``celery inspect`` and to monitors, always without the event's fields."""
-        return super().info(safe=True)
-
-    def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
-        """Acknowledge what was reported: the failure sink has it, so the dead-letter queue need not."""
-        if isinstance(getattr(exc_info.exception, "exc", exc_info.exception), FailedDeliveryError):
-            self.acknowledge()
-        return super().on_failure(exc_info, *args, **kwargs)
-
-
-class _Failure(NamedTuple):
-    subscription: Subscription
-    exception: BaseException
-
-
-class EventTask(Task):  # type: ignore[type-arg]
-    """Handles one event for all its handlers, or for those that a retry names."""
-
-    abstract = True
-    Request = EventRequest  # type: ignore[assignment]  # a class will do as well as its name
-    ignore_result = True
-    typing = False
-    max_retries = None
-    throws = (FailedDeliveryError,)  # reported already: Celery need not log it as an error
-
-    def __init__(
-        self,
-        name: str,
-        event_type: type[DomainEvent],
-        table: SubscriptionTable,
-        *,
-        publisher: Publisher,
-        loop: LoopThread,
-        failures: FailureReporter,
-        retries: int,
-        backoff: float,
-        max_backoff: float,
-        context: ContextCarrier | None,
-        agreement: Mapping[str, str],
-    ) -> None:
-        self.name = name
-        self._event_type = event_type
-        self._table = table
-        self._publisher = publisher
-        self._loop = loop
-        self._failures = failures
-        self.event_retries = retries
-        self._backoff = backoff
-        self._max_backoff = max_backoff
-        self._context = context
-        self._agreement = agreement
-        self.is_closed = False
-
-    def run(self, *args: Any, **kwargs: Any) -> None:
-        """Handle the message. What Celery makes of its end is told by what this raises.
-
-        Raises:
-            Retry: a message for the handlers that failed has been published.
-            Reject: the message cannot be understood, that retry could not be published, or the sink did not take it.
-            FailedDeliveryError: deliveries have failed for good, and were reported.
-        """
-        run_with(self._context, self._carried, self._handle, args, kwargs)
-
-    def _handle(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        event, subscriptions = self._decode(args, kwargs)
-        failures = [
-            _Failure(subscription, exception)
-            for subscription in subscriptions
-            if (exception := self._attempt(subscription, event)) is not None
-        ]
-        if not failures:
-            return
-        again = [failure for failure in failures if self._may_try_again(failure.exception)]
-        waited = self._publish_retry(event, again) if again else None
-        failed = [failure for failure in failures if waited is None or failure not in again]
-        taken = [
-            self._failures.report(
-                FailedDelivery(event, failure.subscription.handler, failure.exception, attempts=self._attempts)
-            )
-            for failure in failed
-        ]
-        if not all(taken):
-            # Acknowledged, it would be nowhere; rejected, it is in the dead-letter queue where there is one.
-            raise Reject("the failure sink did not take it", requeue=False)
-        if waited is not None:
-            raise Retry(f"{len(again)} handler(s) failed", when=waited)  # type: ignore[arg-type]  # a float is a Real
-        raise FailedDeliveryError(
-            ", ".join(f"{each.subscription.key}: {type(each.exception).__name__}" for each in failed)
-        )
-
-    @property
-    def _attempts(self) -> int:
-        return int(self.request.retries or 0) + 1
-
-    @property
-    def _carried(self) -> dict[str, str]:
-        carried = getattr(self.request, CONTEXT_HEADER, None)
-        return {str(key): str(value) for key, value in carried.items()} if isinstance(carried, dict) else {}
-
-    def _decode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[DomainEvent, Sequence[Subscription]]:
-        try:
-            (data,) = args
-            event = self._event_type.from_dict(data)
-            route = self._table[self._event_type]
-            keys = kwargs.get("only", [subscription.key for subscription in route])
-            if unknown := sorted(kwargs.keys() - {"only"}):
-                raise ValueError(f"the message has the unknown arguments {unknown}")
-            subscriptions = [self._table.keyed(self._event_type, key) for key in keys]
-            reason = disagreement(self._agreement, getattr(self.request, HEADER, None))
-            if reason is None:
-                return event, subscriptions
-        except KeyError as error:
-            reason = f"there is no handler {error} here; is this worker older than the sender?"
-        except (TypeError, ValueError) as error:
-            reason = f"it is malformed ({error})"
-        try:
-            tell_unreadable(
-                self.app,
-                UnreadableMessage(
-                    reason=reason,
-                    name=self.name,
-                    message_id=self.request.id,
-                    content=repr((args, kwargs)).encode("utf-8", "surrogateescape"),
-                    content_type="application/x-python",
-                ),
-            )
-        except Exception as error:  # noqa: BLE001 - acknowledged now, the message would be nowhere
-            _log.error("the sink of unreadable messages raised %s", type(error).__name__)
-            raise self._put_back(args, kwargs) from None
-        raise Reject(reason, requeue=False)
-
-    def _put_back(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exception:
-        """Publish the message again, as it came, for the time when the sink takes it."""
-        wait, attempts = MAX_SINK_WAIT_SECONDS, int(self.request.retries or 0)
-        try:
-            self._publish_later(wait, attempts, str(self.request.id), args, kwargs)
-        except DispatchError as error:
-            return Reject(f"the message could not be published again: {error}", requeue=bool(self.acks_late))
-        return Retry("the sink of unreadable messages raised", when=wait)  # type: ignore[arg-type]  # a float is a Real
-
-    def _attempt(self, subscription: Subscription, event: DomainEvent) -> BaseException | None:
-        """The exception that the handler raised, or ``None``."""
-        try:
-            result = subscription.handle(event)
-            if result is not None and must_await(result):
-                self._loop.run(result)
-        except (WorkerShutdown, WorkerTerminate):
-            raise  # this process is to end, and the message is not acknowledged
-        except (SystemExit, KeyboardInterrupt) as exception:
-            if terminate_handler_fired():
-                raise  # likewise
-            return exception
-        except BaseException as exception:  # noqa: BLE001 - becomes the delivery's failure
-            return exception
-        return None
-
-    def _may_try_again(self, exception: BaseException) -> bool:
-        return self._attempts <= self.event_retries and not isinstance(exception, PermanentFailureError)
-
-    def _publish_retry(self, event: DomainEvent, failures: Sequence[_Failure]) -> float | None:
-        """Publish a message for these handlers alone; how long it waits, or None if it cannot be published."""
-        for subscription, exception in failures:
-            _log.warning(
-                "attempt %d of %s %s by %s failed: %s",
-                self._attempts,
-                self._event_type.__name__,
-                event.event_id,
-                subscription.key,
-                type(exception).__name__,
-                extra=about(self._event_type.__name__, event.event_id, subscription.key, self._attempts),
-            )
-        wait, keys = self._wait(), [failure.subscription.key for failure in failures]
-        try:
-            self._publish_later(wait, self._attempts, str(event.event_id), (event.to_dict(),), {"only": keys})
-        except DispatchError as error:
-            if self.acks_late:
-                raise Reject(f"the retry could not be published: {error}", requeue=True) from None
-            name = self._event_type.__name__
-            _log.error(
-                "a retry of %s %s could not be published", name, event.event_id, extra=about(name, event.event_id)
-            )
-            return None
-        return wait
-
-    def _wait(self) -> float:
-        """Seconds until the next attempt. Below the longest, ranges of successive attempts only touch: waits grow."""
-        longest = min(self._backoff * 2.0 ** (self._attempts - 1), self._max_backoff)
-        return random.uniform(longest / 2, longest)  # noqa: S311 - to spread the load, not to be secret
-
-    def _publish_later(
-        self, wait: float, attempts: int, task_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        app, queue = self.app, queue_of(self.app)
-        on_rabbitmq = is_amqp(app)
-        message = task_message(
-            app,
-            self.name,
-            task_id,
-            args,
-            kwargs,
-            headers={
-                name: stated for name in (CONTEXT_HEADER, HEADER) if (stated := getattr(self.request, name, None))
-            },
-            retries=attempts,
-            # Redis has nowhere to wait, so there the message waits in a worker.
-            countdown=None if on_rabbitmq else wait,
-            root_id=self.request.root_id,
-            parent_id=self.request.parent_id,
-        )
-        if not on_rabbitmq:
-            self._publisher.publish(self.name, message, queue)
-            return
-        waiting = retry_queue(queue.name, attempts + 1)
-
-        def declare(connection: BrokerConnection) -> None:
-            waiting(connection.channel).declare()
-
-        self._publisher.use(declare, f"the queue {waiting.name}")
-        self._publisher.publish(self.name, message, waiting, expiration=wait)
-
-
-def own_class(kind: type[EventTask]) -> type[EventTask]:
-    """A class for one task: Celery keeps a task's app, and what it takes from that app's settings, on the class.
-
-    Tasks of one class that belong to different apps would acknowledge, and retry, by the settings of one of them.
-    """
-
-    class Own(kind):  # type: ignore[misc, valid-type]  # a class all the same
-        """Of one task."""
-
-    return Own
-
 
 _RETRY_STEP_SECONDS: Final = 5.0
 """A worker waits as long for its broker to confirm a retry: nobody waits for the worker, and to take a retry for lost
@@ -298,13 +53,14 @@ _LEAST_SECONDS: Final = 0.2
 """The loop of the async handlers has as long to end, however little time there is."""
 
 
+class FailedDeliveryError(Exception):
+    """A delivery has failed and was reported. Raised so that Celery's signals and monitors show the task as failed."""
+
+
 class EventTasks:
     """Registers the tasks of a worker. For a process that handles events, and need not publish any.
 
     Its arguments are those of :class:`~eventpact.infrastructure.celery_dispatcher.CeleryEventDispatcher`.
-
-    Attributes:
-        publisher: publishes retries.
 
     Raises:
         RegistrationError: ``handlers`` or ``on_failure`` is impossible (law A4), the app has a task for one of the
@@ -324,30 +80,23 @@ class EventTasks:
         context: ContextCarrier | None = None,
         agreement: Mapping[str, str] | None = None,
     ) -> None:
-        table = SubscriptionTable(handlers)
-        failures = FailureReporter(on_failure)
-        _check_visibility(celery_app, min(backoff * 2.0 ** (retries - 1), max_backoff) if retries else 0.0)
-        for name in table.wire_names:
+        self.table = SubscriptionTable(handlers)
+        self.failures = FailureReporter(on_failure)
+        self.policy = RetryPolicy(retries=retries, backoff=backoff, max_backoff=max_backoff)
+        self.context = context
+        self.agreement = agreement or {}
+        if transport_of(celery_app) == "redis":
+            self._check_visibility(celery_app)
+        for name in self.table.wire_names:
             _check_free(celery_app, f"{PREFIX}{name}")
         if on_unreadable is not None:
             keep_unreadable(celery_app, on_unreadable)
         self.publisher = Publisher(celery_app, _RETRY_STEP_SECONDS)
-        self._loop = LoopThread()
+        self.loop = LoopThread()
         self._tasks = []
-        for name, event_type in table.wire_names.items():
-            task = own_class(EventTask)(
-                f"{PREFIX}{name}",
-                event_type,
-                table,
-                publisher=self.publisher,
-                loop=self._loop,
-                failures=failures,
-                retries=retries,
-                backoff=backoff,
-                max_backoff=max_backoff,
-                context=context,
-                agreement=agreement or {},
-            )
+        for name, event_type in self.table.wire_names.items():
+            # A class for each: Celery keeps a task's app, and what it takes from that app's settings, on the class.
+            task: EventTask = type("EventTask", (EventTask,), {})(f"{PREFIX}{name}", event_type, self)
             celery_app.tasks.pop(task.name, None)
             celery_app.register_task(task)
             self._tasks.append(task)
@@ -358,7 +107,17 @@ class EventTasks:
         for task in self._tasks:
             task.is_closed = True
         self.publisher.close(timeout)
-        self._loop.close(max(_LEAST_SECONDS, deadline - time.monotonic()))
+        self.loop.close(max(_LEAST_SECONDS, deadline - time.monotonic()))
+
+    def _check_visibility(self, app: Celery) -> None:
+        longest_wait = self.policy.longest_wait(self.policy.retries) if self.policy.retries else 0.0
+        visibility = (app.conf.broker_transport_options or {}).get("visibility_timeout", 3600.0)
+        if visibility <= longest_wait:
+            raise RegistrationError(
+                f"a retry waits up to {longest_wait:g} s (retries, backoff, max_backoff), but Redis delivers a message"
+                f" again after {visibility:g} s (visibility_timeout), so that it would be attempted twice; raise"
+                " EVENTPACT_CELERY_VISIBILITY_TIMEOUT, or lower EVENTPACT_RETRIES or EVENTPACT_RETRY_BACKOFF"
+            )
 
 
 def _check_free(app: Celery, name: str) -> None:
@@ -370,13 +129,177 @@ def _check_free(app: Celery, name: str) -> None:
         )
 
 
-def _check_visibility(app: Celery, longest_wait: float) -> None:
-    if transport_of(app) != "redis":
-        return
-    visibility = (app.conf.broker_transport_options or {}).get("visibility_timeout", 3600.0)
-    if visibility <= longest_wait:
-        raise RegistrationError(
-            f"a retry waits up to {longest_wait:g} s (retries, backoff, max_backoff), but Redis delivers a message"
-            f" again after {visibility:g} s (visibility_timeout), so that it would be attempted twice; raise"
-            " EVENTPACT_CELERY_VISIBILITY_TIMEOUT, or lower EVENTPACT_RETRIES or EVENTPACT_RETRY_BACKOFF"
+class EventRequest(Request):
+    """A message in the worker's main process."""
+
+    def info(self, safe: bool = False) -> Any:  # noqa: ARG002 - Celery's signature
+        """Describe the message to ``celery inspect`` and to monitors, always without the event's fields."""
+        return super().info(safe=True)
+
+    def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
+        """Acknowledge what was reported: the failure sink has it, so the dead-letter queue need not."""
+        if isinstance(getattr(exc_info.exception, "exc", exc_info.exception), FailedDeliveryError):
+            self.acknowledge()
+        return super().on_failure(exc_info, *args, **kwargs)
+
+
+class EventTask(Task):  # type: ignore[type-arg]
+    """Handles one event for all its handlers, or for those that a retry names."""
+
+    abstract = True
+    Request = EventRequest  # type: ignore[assignment]  # a class will do as well as its name
+    ignore_result = True
+    typing = False
+    max_retries = None
+    throws = (FailedDeliveryError,)  # reported already: Celery need not log it as an error
+    is_closed = False
+
+    def __init__(self, name: str, event_type: type[DomainEvent], worker: EventTasks) -> None:
+        self.name = name
+        self.event_retries = worker.policy.retries
+        self._event_type = event_type
+        self._worker = worker
+
+    def run(self, *args: Any, **kwargs: Any) -> None:
+        """Handle the message. Celery is told of its end by an exception.
+
+        Raises:
+            Retry: a message for the handlers that failed has been published.
+            Reject: the message cannot be understood, that retry could not be published, or the sink did not take it.
+            FailedDeliveryError: deliveries have failed for good, and were reported.
+        """
+        carried = getattr(self.request, CONTEXT_HEADER, None)
+        carried = {str(key): str(value) for key, value in carried.items()} if isinstance(carried, dict) else {}
+        run_with(self._worker.context, carried, self._handle, args, kwargs)
+
+    def _handle(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        event, subscriptions = self._decode(args, kwargs)
+        failures = {
+            subscription: exception
+            for subscription in subscriptions
+            if (exception := self._attempt(subscription, event)) is not None
+        }
+        if not failures:
+            return
+        again = [subscription for subscription, exception in failures.items() if self._may_try_again(exception)]
+        waited = self._publish_retry(event, {each: failures[each] for each in again}) if again else None
+        failed = [subscription for subscription in failures if waited is None or subscription not in again]
+        taken = [
+            self._worker.failures.report(FailedDelivery(event, each.handler, failures[each], self._attempts))
+            for each in failed
+        ]
+        if not all(taken):
+            # Acknowledged, it would be nowhere; rejected, it is in the dead-letter queue where there is one.
+            raise Reject("the failure sink did not take it", requeue=False)
+        if waited is not None:
+            raise Retry(f"{len(again)} handler(s) failed", when=waited)  # type: ignore[arg-type]  # a float is a Real
+        raise FailedDeliveryError(", ".join(f"{each.key}: {type(failures[each]).__name__}" for each in failed))
+
+    @property
+    def _attempts(self) -> int:
+        return int(self.request.retries or 0) + 1
+
+    def _decode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[DomainEvent, Sequence[Subscription]]:
+        table = self._worker.table
+        try:
+            (data,) = args
+            event = self._event_type.from_dict(data)
+            keys = kwargs.get("only", [subscription.key for subscription in table[self._event_type]])
+            if unknown := sorted(kwargs.keys() - {"only"}):
+                raise ValueError(f"the message has the unknown arguments {unknown}")
+            subscriptions = [table.keyed(self._event_type, key) for key in keys]
+            reason = disagreement(self._worker.agreement, getattr(self.request, HEADER, None))
+            if reason is None:
+                return event, subscriptions
+        except KeyError as error:
+            reason = f"there is no handler {error} here; is this worker older than the sender?"
+        except (TypeError, ValueError) as error:
+            reason = f"it is malformed ({error})"
+        content = repr((args, kwargs)).encode("utf-8", "surrogateescape")
+        try:
+            tell_unreadable(
+                self.app, UnreadableMessage(reason, self.name, self.request.id, content, "application/x-python")
+            )
+        except Exception as error:  # noqa: BLE001 - acknowledged now, the message would be nowhere
+            _log.error("the sink of unreadable messages raised %s", type(error).__name__)
+            raise self._put_back(args, kwargs) from None
+        raise Reject(reason, requeue=False)
+
+    def _put_back(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exception:
+        """Publish the message again, as it came, for the time when the sink takes it."""
+        try:
+            self._publish_later(MAX_SINK_WAIT_SECONDS, self._attempts - 1, str(self.request.id), args, kwargs)
+        except DispatchError as error:
+            return Reject(f"the message could not be published again: {error}", requeue=bool(self.acks_late))
+        return Retry("the sink of unreadable messages raised", when=MAX_SINK_WAIT_SECONDS)  # type: ignore[arg-type]
+
+    def _attempt(self, subscription: Subscription, event: DomainEvent) -> BaseException | None:
+        """The exception that the handler raised, or ``None``."""
+        try:
+            result = subscription.handle(event)
+            if result is not None and must_await(result):
+                self._worker.loop.run(result)
+        except (WorkerShutdown, WorkerTerminate):
+            raise  # this process is to end, and the message is not acknowledged
+        except (SystemExit, KeyboardInterrupt) as exception:
+            if terminate_handler_fired():
+                raise  # likewise
+            return exception
+        except BaseException as exception:  # noqa: BLE001 - becomes the delivery's failure
+            return exception
+        return None
+
+    def _may_try_again(self, exception: BaseException) -> bool:
+        return self._attempts <= self.event_retries and not isinstance(exception, PermanentFailureError)
+
+    def _publish_retry(self, event: DomainEvent, failures: Mapping[Subscription, BaseException]) -> float | None:
+        """Publish a message for these handlers alone; how long it waits, or None if it cannot be published."""
+        name = self._event_type.__name__
+        for subscription, exception in failures.items():
+            _log.warning(
+                "attempt %d of %s %s by %s failed: %s",
+                self._attempts,
+                name,
+                event.event_id,
+                subscription.key,
+                type(exception).__name__,
+                extra=about(name, event.event_id, subscription.key, self._attempts),
+            )
+        wait, keys = self._worker.policy.wait(self._attempts), [subscription.key for subscription in failures]
+        try:
+            self._publish_later(wait, self._attempts, str(event.event_id), (event.to_dict(),), {"only": keys})
+        except DispatchError as error:
+            if self.acks_late:
+                raise Reject(f"the retry could not be published: {error}", requeue=True) from None
+            _log.error(
+                "a retry of %s %s could not be published", name, event.event_id, extra=about(name, event.event_id)
+            )
+            return None
+        return wait
+
+    def _publish_later(
+        self, wait: float, attempts: int, task_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        publisher, queue, on_rabbitmq = self._worker.publisher, queue_of(self.app), is_amqp(self.app)
+        message = task_message(
+            self.app,
+            self.name,
+            task_id,
+            args,
+            kwargs,
+            # A retry has the headers of the message that began it.
+            headers={
+                name: stated for name in (CONTEXT_HEADER, HEADER) if (stated := getattr(self.request, name, None))
+            },
+            retries=attempts,
+            # Redis has nowhere to wait, so there the message waits in a worker.
+            countdown=None if on_rabbitmq else wait,
+            root_id=self.request.root_id,
+            parent_id=self.request.parent_id,
         )
+        if not on_rabbitmq:
+            publisher.publish(self.name, message, queue)
+            return
+        waiting = retry_queue(queue.name, attempts + 1)
+        publisher.use(lambda connection: waiting(connection.channel).declare(), f"the queue {waiting.name}")
+        publisher.publish(self.name, message, waiting, expiration=wait)

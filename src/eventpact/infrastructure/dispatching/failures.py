@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import random
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -133,6 +134,30 @@ def log_given_up(event: DomainEvent, key: str) -> None:
     _log.warning(
         "%s %s was given up while it was handled", name, event.event_id, extra=about(name, event.event_id, key)
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """Policy of retries: how often, and when.
+
+    Attributes:
+        retries: attempts after the first one.
+        backoff: seconds before the first retry at most, and half of them at least; doubled for each further one.
+        max_backoff: the longest wait, in seconds.
+    """
+
+    retries: int
+    backoff: float
+    max_backoff: float
+
+    def longest_wait(self, attempts: int) -> float:
+        """Return the most seconds to wait after that many attempts."""
+        return min(self.backoff * 2.0 ** min(attempts - 1, 60), self.max_backoff)
+
+    def wait(self, attempts: int) -> float:
+        """Draw the seconds to wait after that many attempts. Ranges of successive waits only touch, so waits grow."""
+        longest = self.longest_wait(attempts)
+        return random.uniform(longest / 2, longest)  # noqa: S311 - to spread the load, not to be secret
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -76,26 +75,6 @@ class Backlog:
 
     entries: int
     oldest: timedelta | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetryPolicy:
-    """Policy of retries: how often, and when.
-
-    Attributes:
-        retries: attempts after the first one.
-        backoff: seconds before the first retry at most, and half of them at least; doubled for each further one.
-        max_backoff: the longest wait, in seconds.
-    """
-
-    retries: int
-    backoff: float
-    max_backoff: float
-
-    def wait(self, attempts: int) -> float:
-        """Draw the seconds to wait after that many attempts. Ranges of successive waits only touch, so waits grow."""
-        longest = min(self.backoff * 2.0 ** min(attempts - 1, 60), self.max_backoff)
-        return random.uniform(longest / 2, longest)  # noqa: S311 - to spread the load, not to be secret
 
 
 @dataclass(slots=True)

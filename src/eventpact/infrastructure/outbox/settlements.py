@@ -12,9 +12,9 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 
 from eventpact.domain.dispatcher import FailedDelivery, PermanentFailureError
-from eventpact.infrastructure.dispatching.failures import FailureReporter
+from eventpact.infrastructure.dispatching.failures import FailureReporter, RetryPolicy
 from eventpact.infrastructure.monitoring.logs import about
-from eventpact.infrastructure.outbox.entries import RetryPolicy, relays
+from eventpact.infrastructure.outbox.entries import relays
 from eventpact.infrastructure.outbox.store import OutboxStore
 from eventpact.infrastructure.persistence.database import Database
 

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from eventpact.domain.dispatcher import DispatchError
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.outbox.entries import Attempts, Backlog, Entry, KnownHandlers, RetryPolicy, outbox, relays
+from eventpact.infrastructure.dispatching.failures import RetryPolicy
+from eventpact.infrastructure.outbox.entries import Attempts, Backlog, Entry, KnownHandlers, outbox, relays
 from eventpact.infrastructure.persistence.database import Database
 from eventpact.infrastructure.persistence.failure_store import forget_delivered
 
