@@ -19,11 +19,7 @@ _RETRY_AFTER: Final = {
 }
 _HEADERS: Final[dict[int, dict[str, Any]]] = {
     405: {
-        "Allow": {
-            "description": "the methods that this address takes",
-            "required": True,
-            "schema": {"type": "string"},
-        }
+        "Allow": {"description": "the methods that this address takes", "required": True, "schema": {"type": "string"}}
     },
     429: _RETRY_AFTER,
     503: _RETRY_AFTER,

@@ -1,25 +1,18 @@
 """Deliveries between a relay and the inner dispatcher: the protocol, and deliveries by handlers in this process."""
 
-import asyncio
-import inspect
-import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Final
 from uuid import UUID
 
 from eventpact.domain.dispatcher import EventDispatcher, FailedDelivery
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.dispatching.subscriptions import Handle, Subscription, SubscriptionTable
+from eventpact.infrastructure.dispatching.subscriptions import Handle, Subscription, SubscriptionTable, recorded
 from eventpact.infrastructure.outbox.entries import Entry, KnownHandlers
 from eventpact.infrastructure.outbox.settlements import FailureJudge, NeverSettledError, Settlements
 from eventpact.infrastructure.outbox.store import OutboxStore
-
-_log = logging.getLogger("eventpact")
-
-_T = TypeVar("_T")
 
 MAX_CRASHES: Final = 5
 """How many processes may crash with an event before it is reported as failed."""
@@ -72,51 +65,6 @@ class Deliveries(ABC):
 
     def _key(self, failed: FailedDelivery) -> str:
         return next(each.key for each in self._table.route(failed.event) if each.handler is failed.handler)
-
-
-def recorded(
-    subscription: Subscription,
-    *,
-    begin: Callable[[DomainEvent], bool],
-    succeeded: Callable[[DomainEvent], None],
-    failed: Callable[[DomainEvent], None],
-    blocks: bool,
-) -> Handle:
-    """Return a ``handle`` that asks whether to call the subscription's, and tells how that ended.
-
-    Args:
-        blocks: the functions ask the database, so an ``async def`` calls them in a thread.
-    """
-
-    def handle(event: DomainEvent) -> Awaitable[None] | None:
-        if not begin(event):
-            return None
-        try:
-            result = subscription.handle(event)
-        except BaseException:
-            failed(event)
-            raise
-        if inspect.isawaitable(result):
-            return finish(event, result)
-        succeeded(event)
-        return None
-
-    async def handle_async(event: DomainEvent) -> None:
-        if await call(begin, event):
-            await finish(event, subscription.handle(event))
-
-    async def finish(event: DomainEvent, result: Any) -> None:
-        try:
-            await result
-        except BaseException:
-            failed(event)
-            raise
-        await call(succeeded, event)
-
-    async def call(function: Callable[[DomainEvent], _T], event: DomainEvent) -> _T:
-        return await asyncio.to_thread(function, event) if blocks else function(event)
-
-    return handle_async if subscription.is_async else handle
 
 
 @dataclass(slots=True)
@@ -213,7 +161,6 @@ class DeliveriesHere(Deliveries):
             begin=lambda event: self._in_flight.begin(event.event_id, key),
             succeeded=lambda event: self._succeeded(event, key),
             failed=lambda event: self._in_flight.put_back(event.event_id, key),
-            blocks=False,
         )
 
     def failed(self, failed: FailedDelivery) -> None:

@@ -12,9 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from eventpact.domain.dispatcher import DispatchError, FailedDelivery
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.failures import FailureReporter
-from eventpact.infrastructure.dispatching.subscriptions import Handle, Subscription, SubscriptionTable
+from eventpact.infrastructure.dispatching.subscriptions import Handle, Subscription, SubscriptionTable, recorded
 from eventpact.infrastructure.monitoring.logs import about
-from eventpact.infrastructure.outbox.deliveries import MAX_CRASHES, Deliveries, recorded
+from eventpact.infrastructure.outbox.deliveries import MAX_CRASHES, Deliveries
 from eventpact.infrastructure.outbox.entries import Entry, KnownHandlers
 from eventpact.infrastructure.outbox.settlements import NeverSettledError
 from eventpact.infrastructure.outbox.store import OutboxStore
@@ -70,7 +70,6 @@ class DeliveriesElsewhere(Deliveries):
             subscription,
             begin=lambda event: self._begin(event, subscription),
             succeeded=lambda event: self._settle(event, subscription.key),
-            failed=lambda _: None,
             blocks=True,
         )
 

@@ -23,11 +23,7 @@ class ReplayError(Exception):
 
 
 def replay_by_outbox(
-    failure: Failure,
-    store: FailureStore,
-    table: SubscriptionTable,
-    outbox: OutboxStore,
-    wait: timedelta = timedelta(0),
+    failure: Failure, store: FailureStore, table: SubscriptionTable, outbox: OutboxStore, wait: timedelta = timedelta(0)
 ) -> None:
     """Append a failure to the outbox, in one transaction; a relay delivers it to the handlers that failed.
 
