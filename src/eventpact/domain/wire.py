@@ -45,8 +45,7 @@ class Codec:
     """The treatment of the values of one annotated type.
 
     ``check`` returns the value in the form that is kept (an aware ``datetime`` with a fixed offset, say) or raises
-    :class:`WireError`. ``encode`` makes JSON of a checked value; ``decode`` is its inverse and raises ``ValueError``,
-    ``KeyError``, ``TypeError`` and the like for JSON that is not of that form.
+    :class:`WireError`. ``encode`` makes JSON of a checked value; ``decode`` raises for JSON that is not of that form.
     """
 
     check: Callable[[Any], Any]
@@ -67,33 +66,29 @@ def exactly(*kinds: type) -> Callable[[Any], Any]:
     return check
 
 
+_an_int, _a_float, _a_decimal, _a_str = exactly(int), exactly(float), exactly(Decimal), exactly(str)
+
+
 def _check_int(value: Any) -> int:
-    if type(value) is not int:
-        raise WireError(f"expected int, got {type(value).__name__}")
-    if value.bit_length() > _MAX_INT_BITS:
+    if _an_int(value).bit_length() > _MAX_INT_BITS:
         raise WireError(f"an int of {value.bit_length()} bits has no decimal form; at most {_MAX_INT_BITS} bits")
-    return value
+    return value  # type: ignore[no-any-return]
 
 
 def _check_float(value: Any) -> float:
-    if type(value) is not float:
-        raise WireError(f"expected float, got {type(value).__name__}")
-    if not math.isfinite(value):
+    if not math.isfinite(_a_float(value)):
         raise WireError(f"{value!r} is not a finite float, and JSON has no other")
-    return value
+    return value  # type: ignore[no-any-return]
 
 
 def _check_decimal(value: Any) -> Decimal:
-    if type(value) is not Decimal:
-        raise WireError(f"expected Decimal, got {type(value).__name__}")
-    if value.is_nan():
+    if _a_decimal(value).is_nan():
         raise WireError("a Decimal NaN equals nothing, so it cannot come back equal")
-    return value
+    return value  # type: ignore[no-any-return]
 
 
 def _check_datetime(value: Any) -> datetime:
-    if type(value) is not _Real.datetime:
-        value = _plain(value, _Real.datetime, "datetime")
+    value = _plain(value, _Real.datetime, "datetime")
     offset = value.utcoffset()
     if offset is None:
         raise WireError(f"{value!r} is naive; give it a time zone, e.g. datetime.now(UTC)")
@@ -106,12 +101,10 @@ def _check_datetime(value: Any) -> datetime:
     return value.replace(tzinfo=UTC if offset == timedelta(0) else timezone(offset), fold=0)  # type: ignore[no-any-return]
 
 
-def _check_date(value: Any) -> date:
-    return value if type(value) is _Real.date else _plain(value, _Real.date, "date")  # type: ignore[no-any-return]
-
-
 def _plain(value: Any, kind: Any, name: str) -> Any:
     """A value of a subclass, such as a frozen clock gives, as the class of the standard library that it equals."""
+    if type(value) is kind:
+        return value
     parts = ("hour", "minute", "second", "microsecond", "tzinfo") if name == "datetime" else ()
     if isinstance(value, kind):
         plain = kind(*(getattr(value, part) for part in ("year", "month", "day", *parts)))
@@ -122,35 +115,25 @@ def _plain(value: Any, kind: Any, name: str) -> Any:
 
 
 def in_utc(value: datetime) -> datetime:
-    """The same moment in UTC.
-
-    Raises:
-        WireError: it is out of the range of ``datetime`` there.
-    """
+    """The same moment in UTC; raises :class:`WireError` where ``datetime`` has no such moment."""
     try:
         return value.astimezone(UTC)
     except OverflowError as error:
         raise WireError(f"{value!r} is out of range in UTC") from error
 
 
-def _decode_datetime(value: Any) -> datetime:
-    return _check_datetime(_Real.datetime.fromisoformat(value))
-
-
-def _decode_float(value: Any) -> float:
-    # A JSON writer of another language may drop the ".0" of a whole number.
-    return _check_float(float(value) if type(value) is int else value)
-
-
+# A float may come as an int: a JSON writer of another language may drop the ".0" of a whole number.
 _SCALARS: dict[object, Codec] = {
-    str: Codec(exactly(str), _same, exactly(str)),
+    str: Codec(_a_str, _same, _a_str),
     bool: Codec(exactly(bool), _same, exactly(bool)),
     int: Codec(_check_int, _same, _check_int),
-    float: Codec(_check_float, _same, _decode_float),
-    Decimal: Codec(_check_decimal, str, lambda value: _check_decimal(Decimal(exactly(str)(value)))),
-    _Real.datetime: Codec(_check_datetime, _Real.datetime.isoformat, _decode_datetime),
-    _Real.date: Codec(_check_date, _Real.date.isoformat, _Real.date.fromisoformat),
-    UUID: Codec(exactly(UUID), str, lambda value: UUID(exactly(str)(value))),
+    float: Codec(_check_float, _same, lambda value: _check_float(float(value) if type(value) is int else value)),
+    Decimal: Codec(_check_decimal, str, lambda value: _check_decimal(Decimal(_a_str(value)))),
+    _Real.datetime: Codec(
+        _check_datetime, _Real.datetime.isoformat, lambda value: _check_datetime(_Real.datetime.fromisoformat(value))
+    ),
+    _Real.date: Codec(lambda value: _plain(value, _Real.date, "date"), _Real.date.isoformat, _Real.date.fromisoformat),
+    UUID: Codec(exactly(UUID), str, lambda value: UUID(_a_str(value))),
 }
 
 
@@ -201,7 +184,7 @@ def enum_codec(kind: type[Enum]) -> Codec:
         if type(value) is list:
             (scalar,) = value
             return check(kind(scalar))
-        return kind.__members__[exactly(str)(value)]
+        return kind.__members__[_a_str(value)]
 
     return Codec(check, encode, decode)
 
@@ -213,11 +196,7 @@ _MAX_NESTED_RECORDS: Final = 50
 
 
 def codec_for(annotation: Any) -> Codec:
-    """The codec of an annotated type.
-
-    Raises:
-        WireError: the annotation is none of those that can cross a queue.
-    """
+    """The codec of an annotated type; raises :class:`WireError` if its values cannot cross a queue."""
     if scalar := scalar_codec(annotation):
         return scalar
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
@@ -226,9 +205,7 @@ def codec_for(annotation: Any) -> Codec:
         if len(members) == 1 and len(arguments) == 2:
             return _optional(codec_for(members[0]))
     elif origin is tuple and arguments:
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return _homogeneous(codec_for(arguments[0]))
-        return _fixed(tuple(codec_for(argument) for argument in arguments))
+        return _tuple(arguments)
     elif isinstance(annotation, type) and issubclass(annotation, Enum):
         return enum_codec(annotation)
     elif isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
@@ -246,27 +223,20 @@ def _optional(inner: Codec) -> Codec:
     return Codec(through(inner.check), through(inner.encode), through(inner.decode))
 
 
-def _homogeneous(inner: Codec) -> Codec:
-    def check(value: Any) -> tuple[Any, ...]:
-        return tuple(inner.check(item) for item in exactly(tuple)(value))
+def _tuple(arguments: tuple[Any, ...]) -> Codec:
+    codecs = tuple(codec_for(argument) for argument in arguments if argument is not Ellipsis)
+
+    def each(value: Any, step: str, *kinds: type) -> list[Any]:
+        count = len(exactly(*kinds)(value))
+        wanted = codecs * count if Ellipsis in arguments else codecs
+        if count != len(wanted):
+            raise WireError(f"expected {len(wanted)} items, got {count}")
+        return [getattr(codec, step)(item) for codec, item in zip(wanted, value, strict=True)]
 
     return Codec(
-        check,
-        lambda value: [inner.encode(item) for item in value],
-        lambda value: tuple(inner.decode(item) for item in exactly(list, tuple)(value)),
-    )
-
-
-def _fixed(inner: tuple[Codec, ...]) -> Codec:
-    def each(value: Any, kinds: tuple[type, ...], step: str) -> list[Any]:
-        if len(exactly(*kinds)(value)) != len(inner):
-            raise WireError(f"expected {len(inner)} items, got {len(value)}")
-        return [getattr(codec, step)(item) for codec, item in zip(inner, value, strict=True)]
-
-    return Codec(
-        lambda value: tuple(each(value, (tuple,), "check")),
-        lambda value: each(value, (tuple,), "encode"),
-        lambda value: tuple(each(value, (list, tuple), "decode")),
+        lambda value: tuple(each(value, "check", tuple)),
+        lambda value: each(value, "encode", tuple),
+        lambda value: tuple(each(value, "decode", list, tuple)),
     )
 
 
@@ -317,13 +287,8 @@ def _record(kind: type) -> Codec:
 def values_of(kind: type, data: Any, *required: str) -> dict[str, Any]:
     """The fields of a message, by name, less those that it lacks and that have a default.
 
-    A deploy meets messages of the version before, which lack the newest fields.
-
-    Args:
-        required: fields that may not be lacking, although they have a default.
-
-    Raises:
-        WireError: another field is lacking, or there is an unknown one, which would be lost.
+    A deploy meets messages of the version before, which lack the newest fields. Raise :class:`WireError` where another
+    field is lacking, or one of those ``required`` in any case; or where there is an unknown one, which would be lost.
     """
     codecs = fields_of(kind)
     if not isinstance(data, Mapping):
@@ -333,12 +298,8 @@ def values_of(kind: type, data: Any, *required: str) -> dict[str, Any]:
     if unknown := sorted(map(str, data.keys() - codecs.keys())):
         raise WireError(f"{kind.__name__} has no field {', '.join(unknown)}; is the message of a newer version?")
     missing = dataclasses.MISSING
-    lacking = [
-        field.name
-        for field in dataclasses.fields(kind)
-        if field.name not in data
-        and (field.name in required or (field.default is missing and field.default_factory is missing))
-    ]
+    absent = [field for field in dataclasses.fields(kind) if field.name not in data]
+    lacking = [f.name for f in absent if f.name in required or f.default is missing is f.default_factory]
     if lacking:
         raise WireError(f"{kind.__name__} needs {', '.join(lacking)}, which the message lacks; give a default")
     return dict(data)
@@ -348,11 +309,7 @@ _FIELDS: dict[type, dict[str, Codec]] = {}
 
 
 def fields_of(kind: type) -> dict[str, Codec]:
-    """The codec of each field of a frozen dataclass, by name; worked out once a class.
-
-    Raises:
-        WireError: the class is no frozen dataclass that compares by value, or a field's type cannot cross a queue.
-    """
+    """The codec of each field of a frozen dataclass, by name, worked out once; :class:`WireError` if there is none."""
     if kind in _FIELDS:
         return _FIELDS[kind]
     if kind in _state.unfinished:
@@ -370,7 +327,7 @@ def fields_of(kind: type) -> dict[str, Codec]:
 
 
 def _fill(codecs: dict[str, Codec], kind: type) -> None:
-    parameters = vars(kind).get("__dataclass_params__")
+    parameters: Any = vars(kind).get("__dataclass_params__")
     if parameters is None or not parameters.frozen:
         raise WireError(f"{kind.__qualname__} is mutable; decorate it with @dataclass(frozen=True)")
     if not parameters.eq:
@@ -378,10 +335,8 @@ def _fill(codecs: dict[str, Codec], kind: type) -> None:
     try:
         hints = typing.get_type_hints(kind)
     except (NameError, TypeError) as error:
-        raise WireError(
-            f"the annotations of {kind.__qualname__} cannot be resolved ({error}); define the types that it names at"
-            " module level"
-        ) from error
+        unresolved = f"the annotations of {kind.__qualname__} cannot be resolved ({error})"
+        raise WireError(f"{unresolved}; define the types that it names at module level") from error
     for name, field in kind.__dataclass_fields__.items():  # type: ignore[attr-defined]  # a dataclass has it
         if typing.get_origin(hints[name]) is typing.ClassVar or hints[name] is typing.ClassVar:
             continue

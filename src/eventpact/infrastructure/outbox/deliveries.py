@@ -133,7 +133,8 @@ _AT_ONCE_AFTER_CRASHES: Final = {1: 100, 2: 10}
 """Entries taken at once that crashed relays before; with more crashes one at a time, so that it is known which it is.
 
 Each crash divides the suspects by ten, so that of a thousand events the one that kills its process is alone at its last
-attempt, and the others, which were only near it, are delivered at nearly full speed."""
+attempt, and the others, which were only near it, are delivered at nearly full speed.
+"""
 
 
 class DeliveriesHere(Deliveries):

@@ -36,11 +36,7 @@ class EntryReader:
         self._lease = lease
 
     def read(self, entry: Entry) -> tuple[Entry, DomainEvent] | None:
-        """Return an entry with its event, for the handlers that this process has; None where it cannot be read.
-
-        Raises:
-            sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
-        """
+        """Return an entry with its event, for the handlers that this process has; None where it cannot be read."""
         try:
             event_type = self._table.named(entry.name)
         except KeyError:

@@ -81,11 +81,7 @@ class LivenessMonitor:
         self._looked_at: float | None = None
 
     def look(self, own: str) -> None:
-        """Expire each relay that was silent for a lease; its entries are free to be claimed.
-
-        Raises:
-            sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
-        """
+        """Expire each relay that was silent for a lease; its entries are free to be claimed."""
         now = time.monotonic()
         passed = 0.0 if self._looked_at is None else min(now - self._looked_at, 2 * self._poll)
         counts = self._heartbeats.counts()
@@ -134,9 +130,6 @@ class FailureJudge:
         Returns:
             The failure, if it is final, with all its attempts; the entries of the delivery; the seconds until the next
             attempt. Without an entry the delivery was settled elsewhere, and there is nothing to report.
-
-        Raises:
-            sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
         """
         name, event_id = type(failed.event).__name__, failed.event.event_id
         if isinstance(failed.exception, PermanentFailureError):

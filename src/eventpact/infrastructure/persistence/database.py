@@ -85,6 +85,9 @@ class Database:
 
     Args:
         url: as SQLAlchemy takes it: ``sqlite:///…`` or ``postgresql+psycopg://…``.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: from each method, where the database cannot be reached, or refused.
     """
 
     def __init__(self, url: str) -> None:
@@ -119,9 +122,6 @@ class Database:
 
         Args:
             wait: seconds to wait for SQLite's one writer.
-
-        Raises:
-            sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
         """
         current = self._current.get()
         if current is not None and current.is_open:
@@ -189,11 +189,7 @@ class Database:
         return datetime.now(UTC) if self.is_sqlite else sa.func.clock_timestamp(type_=sa.DateTime(timezone=True))
 
     def now(self) -> datetime:
-        """Return the time by the one clock that all processes share: the database's.
-
-        Raises:
-            sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
-        """
+        """Return the time by the one clock that all processes share: the database's."""
         with self.transaction() as connection:
             if self.is_sqlite:  # asked all the same, because a process can have its clock frozen
                 text = connection.execute(sa.select(sa.func.strftime("%Y-%m-%dT%H:%M:%f", "now"))).scalar_one()
@@ -202,11 +198,7 @@ class Database:
         return moment.astimezone(UTC)
 
     def migrate(self) -> None:
-        """Bring the schema to the newest revision.
-
-        Raises:
-            sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
-        """
+        """Bring the schema to the newest revision."""
         config = Config()
         config.set_main_option("script_location", "eventpact:infrastructure/persistence/migrations")
         with self.engine.begin() as connection:

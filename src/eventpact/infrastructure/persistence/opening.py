@@ -30,21 +30,13 @@ deployment = sa.Table(
 
 
 def database_id(database: Database) -> str:
-    """Return the id that the database was given when it was migrated.
-
-    Raises:
-        sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or was never migrated.
-    """
+    """Return the id that the database was given when it was migrated."""
     with database.transaction() as connection:
         return _value(connection, _DATABASE)
 
 
 def remember(database: Database, name: str, value: str) -> str:
-    """Store a fact unless the database has it already, and return the one that it has: the first writer wins.
-
-    Raises:
-        sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
-    """
+    """Store a fact unless the database has it already, and return the one that it has: the first writer wins."""
     statement = database.insert(deployment).values(name=name, value=value).on_conflict_do_nothing()
     with database.transaction() as connection:
         connection.execute(statement)
@@ -52,11 +44,7 @@ def remember(database: Database, name: str, value: str) -> str:
 
 
 def state(database: Database, name: str, value: str) -> None:
-    """Store a fact in place of the one that the database has.
-
-    Raises:
-        sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
-    """
+    """Store a fact in place of the one that the database has."""
     statement = database.insert(deployment).values(name=name, value=value)
     with database.transaction() as connection:
         connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"value": value}))

@@ -34,7 +34,6 @@ def replay_by_outbox(
 
     Raises:
         ReplayError: there is no such event or handler any more, or it was changed meanwhile.
-        sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
     """
     event, subscriptions = _read(failure, table)
     keys = [subscription.key for subscription in subscriptions]
@@ -50,9 +49,6 @@ def return_readable(store: FailureStore, table: SubscriptionTable, outbox: Outbo
     """Append to the outbox the unreadable messages that this version can read, and return how many.
 
     A message that is in the outbox as well is left alone: it is delivered from there.
-
-    Raises:
-        sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
     """
     returned, page = 0, store.unreadable(_BATCH)
     while page:
