@@ -111,7 +111,7 @@ class CeleryEventDispatcher(EventDispatcher):
         reset_in_children(self)
 
     def reset_after_fork(self) -> None:
-        """Leave what the parent's threads are publishing to the parent."""
+        """Leave events that the parent's threads are publishing to the parent."""
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._publishing = 0
@@ -165,7 +165,7 @@ class CeleryEventDispatcher(EventDispatcher):
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
         """Refuse new events, wait for those being published, and close the connections.
 
-        Nothing is undelivered: what was accepted is the broker's to keep, and the workers' to settle.
+        Nothing is undelivered: the broker keeps accepted events, and workers settle them.
         """
         with self._lock:
             if self._closing:

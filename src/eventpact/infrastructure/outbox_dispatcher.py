@@ -171,7 +171,7 @@ class OutboxEventDispatcher(EventDispatcher):
             ) from error
 
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
-        """Refuse new events, deliver what this process accepted until the deadline, and leave the rest to other relays.
+        """Refuse new events, deliver its own events until the deadline, and leave the rest to other relays.
 
         Nothing is undelivered: events that are not settled are in the database.
         """

@@ -33,8 +33,8 @@ class Choice:
     """One setting of Celery.
 
     Attributes:
-        name: as Celery calls it; what follows a dot is a key of ``broker_transport_options``.
-        value: what it is set to.
+        name: as Celery calls it; the part behind a dot is a key of ``broker_transport_options``.
+        value: that of the setting.
         reason: why not the default.
     """
 
@@ -61,7 +61,7 @@ def make_celery(settings: CelerySettings, role: Role, *, acks_late: bool | None 
         settings: whose ``broker`` is given; an embedded one has been started by then.
         role: ``web`` publishes and must answer soon; ``worker`` consumes, and must wait for its broker.
         acks_late: acknowledge after handling; where not given, as the settings say and, if they say nothing, on
-            RabbitMQ only. On Redis it gives neither at most once nor at least once, unless what was lost is published
+            RabbitMQ only. On Redis it gives neither at most once nor at least once, unless lost events are published
             again (by an outbox, say).
 
     Raises:

@@ -25,7 +25,7 @@ _sinks: WeakKeyDictionary[Celery, UnreadableSink] = WeakKeyDictionary()
 
 
 def keep_unreadable(app: Celery, sink: UnreadableSink) -> None:
-    """Have ``sink`` called with what the workers of ``app`` cannot read."""
+    """Have ``sink`` called with messages that the workers of ``app`` cannot read."""
     _sinks[app] = sink
 
 
@@ -91,8 +91,8 @@ class KeepingConsumer(Consumer):
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Close the connection that broke, whatever that raises, and go on, so that the worker connects again.
 
-        With messages of Redis in hand, kombu puts them back over the very connection that it closes, and what that
-        raises is no connection error, so that the worker would end. The visibility time-out restores them.
+        With messages of Redis in hand, kombu puts them back over the very connection that it closes; the error
+        of that is no connection error, so that the worker would end. The visibility time-out restores them.
         """
         self._rest(exc)
         if self.connection is not None:
@@ -127,7 +127,7 @@ class KeepingConsumer(Consumer):
         return on_task_received
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """The body is not what its content type says."""
+        """The body is not of its content type."""
         self._set_aside(message, f"it cannot be decoded ({type(exc).__name__})")
 
     def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002 - Celery's signature
@@ -172,7 +172,7 @@ class KeepingConsumer(Consumer):
         message.reject_log_error(_log, self.connection_errors)
 
     def _put_back_later(self, message: Any) -> None:
-        """Hold the message for a while, beyond what the worker may prefetch, as Celery holds a task with an ETA.
+        """Hold the message for a while, beyond the prefetch limit, as Celery holds a task with an ETA.
 
         Put back at once, it would come again at once, and the worker would do nothing else.
         """

@@ -201,7 +201,7 @@ class Publisher:
     def publish(self, name: str, message: Any, queue: Queue, **properties: Any) -> None:
         """Put a task message, as ``app.amqp.as_task_v2`` makes it, on a queue.
 
-        Celery's signals are sent, so what listens to them sees this as it sees every task.
+        Celery's signals are sent as for every task.
 
         Raises:
             DispatchUncertainError: the broker did not answer in time, so it may have the message.

@@ -41,7 +41,7 @@ from eventpact.infrastructure.dispatching.failures import (
 )
 from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, must_await
 from eventpact.infrastructure.dispatching.threads import LoopThread
-from eventpact.infrastructure.monitoring.logs import about
+from eventpact.infrastructure.monitoring.logs import log_about
 
 _log = logging.getLogger("eventpact")
 
@@ -95,7 +95,7 @@ class EventTasks:
         self.loop = LoopThread()
         self._tasks = []
         for name, event_type in self.table.wire_names.items():
-            # A class for each: Celery keeps a task's app, and what it takes from that app's settings, on the class.
+            # A class for each: Celery keeps a task's app, and values of that app's settings, on the class.
             task: EventTask = type("EventTask", (EventTask,), {})(f"{PREFIX}{name}", event_type, self)
             celery_app.tasks.pop(task.name, None)
             celery_app.register_task(task)
@@ -137,7 +137,7 @@ class EventRequest(Request):
         return super().info(safe=True)
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
-        """Acknowledge what was reported: the failure sink has it, so the dead-letter queue need not."""
+        """Acknowledge a reported failure: the failure sink has it, so the dead-letter queue need not."""
         if isinstance(getattr(exc_info.exception, "exc", exc_info.exception), FailedDeliveryError):
             self.acknowledge()
         return super().on_failure(exc_info, *args, **kwargs)
@@ -254,26 +254,17 @@ class EventTask(Task):  # type: ignore[type-arg]
 
     def _publish_retry(self, event: DomainEvent, failures: Mapping[Subscription, BaseException]) -> float | None:
         """Publish a message for these handlers alone; how long it waits, or None if it cannot be published."""
-        name = self._event_type.__name__
         for subscription, exception in failures.items():
-            _log.warning(
-                "attempt %d of %s %s by %s failed: %s",
-                self._attempts,
-                name,
-                event.event_id,
-                subscription.key,
-                type(exception).__name__,
-                extra=about(name, event.event_id, subscription.key, self._attempts),
-            )
+            key, kind, made = subscription.key, type(exception).__name__, self._attempts
+            text = "attempt %d of {event} by %s failed: %s"
+            log_about(event, logging.WARNING, text, made, key, kind, handler=key, attempt=made)
         wait, keys = self._worker.policy.wait(self._attempts), [subscription.key for subscription in failures]
         try:
             self._publish_later(wait, self._attempts, str(event.event_id), (event.to_dict(),), {"only": keys})
         except DispatchError as error:
             if self.acks_late:
                 raise Reject(f"the retry could not be published: {error}", requeue=True) from None
-            _log.error(
-                "a retry of %s %s could not be published", name, event.event_id, extra=about(name, event.event_id)
-            )
+            log_about(event, logging.ERROR, "a retry of {event} could not be published")
             return None
         return wait
 

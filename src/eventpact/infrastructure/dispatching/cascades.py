@@ -20,8 +20,8 @@ class Cascade:
     """The work of one thread.
 
     Attributes:
-        event: what is being delivered; None outside of ``dispatch``.
-        queue: what is delivered next, each with the context in which it was dispatched.
+        event: the one that is being delivered; None outside of ``dispatch``.
+        queue: the events that come next, each with the context in which it was dispatched.
         more: whether the queue, or an interruption, is to be looked at before ``dispatch`` returns.
         interruption: raised when everything is settled.
     """

@@ -139,7 +139,7 @@ class SubscriptionTable(Mapping[type[DomainEvent], tuple[Subscription, ...]]):
         raise KeyError(key)
 
     def around(self, wrap: Callable[[Subscription], Handle]) -> SubscriptionTable:
-        """The same table with each ``handle`` replaced by what ``wrap`` makes of its subscription.
+        """The same table with each ``handle`` replaced by the result of ``wrap(subscription)``.
 
         Handlers, keys and names stay as they were given, so that failures are reported with the original handler. A
         dispatcher that is given the table instead of handlers calls the wrapped functions. Where ``is_async`` is set,

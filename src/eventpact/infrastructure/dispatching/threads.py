@@ -133,7 +133,7 @@ class LoopThread:
         reset_in_children(self)
 
     def run(self, awaitable: Awaitable[T]) -> T:
-        """Await ``awaitable`` on the loop, in a copy of the caller's context, and return what it returns.
+        """Await ``awaitable`` on the loop, in a copy of the caller's context, and return its result.
 
         Raises:
             RuntimeError: called on the loop's own thread, which would wait for itself, or after :meth:`close`.
@@ -166,7 +166,7 @@ class LoopThread:
             loop.call_soon_threadsafe(self._cancel_tasks)
 
     def close(self, timeout: float) -> None:
-        """Cancel what still runs, stop the loop and join its thread for at most ``timeout`` seconds."""
+        """Cancel running tasks, stop the loop and join its thread for at most ``timeout`` seconds."""
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
             self._closed = True

@@ -136,7 +136,7 @@ class FieldError(_Answer):
 
 
 class Problem(_Answer):
-    """RFC 9457. It never repeats what was sent."""
+    """RFC 9457. It never repeats the request."""
 
     type: Annotated[str, Field(description="a problem that its status explains", examples=["about:blank"])]
     title: Annotated[str, Field(description="the status in words", examples=["Unprocessable Content"])]

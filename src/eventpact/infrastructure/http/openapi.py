@@ -86,7 +86,7 @@ def problem_of(status: int, description: str, *links: str) -> dict[str, Any]:
 
 
 def success(status: int, description: str, *links: str) -> dict[int | str, dict[str, Any]]:
-    """The declaration of an answer that is no problem, with the names of what may follow."""
+    """The declaration of an answer that is no problem, with the names of operations that may follow."""
     return {status: {"description": description} | _links(links)}
 
 

@@ -149,7 +149,7 @@ class ObservedEventDispatcher(EventDispatcher):
         self.guarantees = self._inner.guarantees
 
     def dispatch(self, event: DomainEvent) -> None:
-        """Dispatch to the inner dispatcher, which raises what it raises."""
+        """Dispatch to the inner dispatcher, whose exceptions pass."""
         try:
             self._inner.dispatch(event)
         except DispatchError as error:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from eventpact.domain.dispatcher import FailedDelivery, PermanentFailureError
 from eventpact.infrastructure.dispatching.failures import FailureReporter, RetryPolicy
-from eventpact.infrastructure.monitoring.logs import about
+from eventpact.infrastructure.monitoring.logs import log_about
 from eventpact.infrastructure.outbox.entries import relays
 from eventpact.infrastructure.outbox.store import OutboxStore
 from eventpact.infrastructure.persistence.database import Database
@@ -131,27 +131,20 @@ class FailureJudge:
             The failure, if it is final, with all its attempts; the entries of the delivery; the seconds until the next
             attempt. Without an entry the delivery was settled elsewhere, and there is nothing to report.
         """
-        name, event_id = type(failed.event).__name__, failed.event.event_id
         if isinstance(failed.exception, PermanentFailureError):
             policy = RetryPolicy(retries=-1, backoff=0.0, max_backoff=0.0)
         else:
             policy = self._policy
         made = 0 if isinstance(failed.exception, NeverSettledError) else failed.attempts
-        total, wait, entries = self._store.park(event_id, key, made, policy)
+        total, wait, entries = self._store.park(failed.event.event_id, key, made, policy)
         if wait is not None:
-            _log.warning(
-                "attempt %d of %s %s by %s failed and is repeated in %.1f s: %s",
-                total,
-                name,
-                event_id,
-                key,
-                wait,
-                type(failed.exception).__name__,
-                extra=about(name, event_id, key, total),
-            )
+            text = "attempt %d of {event} by %s failed and is repeated in %.1f s: %s"
+            kind = type(failed.exception).__name__
+            log_about(failed.event, logging.WARNING, text, total, key, wait, kind, handler=key, attempt=total)
             return None, entries, wait
         if not entries:
-            _log.warning("a failure of %s %s by %s is ignored: it was settled elsewhere", name, event_id, key)
+            text = "a failure of {event} by %s is ignored: it was settled elsewhere"
+            log_about(failed.event, logging.WARNING, text, key, handler=key)
             return None, entries, None
         attempts = failed.attempts if isinstance(failed.exception, NeverSettledError) else total
         return FailedDelivery(failed.event, failed.handler, failed.exception, attempts), entries, None
