@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from support.application import SECRET, Client, running, settings_for
 from support.celery_kit import until, worker_of
 
-from eventpact.application.codes import CodeMaker
 from eventpact.application.ports import MailRejectedError
 from eventpact.bootstrap import build_worker
+from eventpact.domain.account import CodeMaker
 
 pytestmark = pytest.mark.slow
 

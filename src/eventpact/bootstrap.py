@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
-from eventpact.application.codes import CodeMaker
 from eventpact.application.commands import CreateAccountCommand, ResendCodeCommand, VerifyAccountCommand
 from eventpact.application.handlers import NotifyOwnerHandler, VerifyAccountEmailHandler
 from eventpact.application.ports import MailerService, UnitOfWork
+from eventpact.domain.account import CodeMaker
 from eventpact.domain.dispatcher import EventDispatcher, FailedDelivery, FailureSink, Handlers
 from eventpact.domain.events import (
     AccountCreatedEvent,
@@ -22,36 +22,21 @@ from eventpact.domain.events import (
 from eventpact.environment import CannotStartError
 from eventpact.infrastructure.dispatching.context import VariableCarrier
 from eventpact.infrastructure.dispatching.failures import FailureReporter, log_failure
-from eventpact.infrastructure.dispatching.observing import ObservedEventDispatcher
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.mail import FolderMailer, Messages, SmtpMailer
 from eventpact.infrastructure.monitoring.logs import REQUEST_ID
-from eventpact.infrastructure.monitoring.metrics import Metrics, Stock
+from eventpact.infrastructure.monitoring.metrics import Metrics, ObservedEventDispatcher, Stock
 from eventpact.infrastructure.outbox.store import OutboxStore
 from eventpact.infrastructure.outbox_dispatcher import OutboxEventDispatcher
 from eventpact.infrastructure.persistence.accounts import SqlAccountRepository, SqlVerificationCodes
-from eventpact.infrastructure.persistence.database import Database
+from eventpact.infrastructure.persistence.database import Database, check_database
 from eventpact.infrastructure.persistence.failure_store import FailureStore
 from eventpact.infrastructure.persistence.opening import agree, database_file, open_database, open_folder, open_secret
-from eventpact.infrastructure.persistence.readiness import check_database
 from eventpact.infrastructure.persistence.replay import return_readable
 from eventpact.settings import Settings
 
 if TYPE_CHECKING:
     from celery import Celery
-
-__all__ = [
-    "Application",
-    "CannotStartError",
-    "Parts",
-    "bootstrap",
-    "build_parts",
-    "build_relay",
-    "build_worker",
-    "engine_of",
-    "existing",
-    "with_broker",
-]
 
 Engine = Callable[[Handlers, FailureSink], EventDispatcher]
 

@@ -1,7 +1,5 @@
 """The names ``EVENTPACT_*`` in the environment and in ``.env``, and the source of each setting."""
 
-from __future__ import annotations
-
 import difflib
 import os
 from collections.abc import Collection, Iterable
@@ -9,8 +7,6 @@ from pathlib import Path
 from typing import Final
 
 from dotenv.parser import parse_stream
-
-__all__ = ["PREFIX", "CannotStartError", "SettingsError", "sources"]
 
 PREFIX: Final = "EVENTPACT_"
 

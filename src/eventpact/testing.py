@@ -1,7 +1,5 @@
 """A dispatcher for unit tests. It records accepted events, refuses on request, and keeps the whole contract."""
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 from typing import TypeVar

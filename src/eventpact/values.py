@@ -1,32 +1,15 @@
 """Types of settings: each refuses a value in one line that says what it must be, and never quotes it."""
 
-from __future__ import annotations
-
 import re
 from datetime import timedelta
 from email.message import EmailMessage
 from ipaddress import ip_network
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
-__all__ = [
-    "BaseUrl",
-    "BrokerUrl",
-    "DatabaseUrl",
-    "Host",
-    "Mailbox",
-    "Proxies",
-    "QueueName",
-    "Rate",
-    "Secret",
-    "SmtpUrl",
-    "StorageUrl",
-    "Token",
-    "number",
-    "seconds",
-]
+T = TypeVar("T")
 
 
 def number(low: float, high: float, unit: str = "") -> BeforeValidator:
@@ -65,6 +48,30 @@ def _url(url: str, *schemes: str) -> SplitResult:
     return parts
 
 
+def _server(example: str, *schemes: str) -> AfterValidator:
+    """Check that a URL has one of these schemes, and names a host or, of a socket, a path."""
+
+    def check(url: str) -> str:
+        parts = _url(url, *schemes)
+        if parts.scheme != "memory" and not (parts.path if parts.scheme.endswith("+socket") else parts.hostname):
+            raise ValueError(f"must name a host, as {example} does")
+        return url
+
+    return AfterValidator(check)
+
+
+def _matches(pattern: str, rule: str) -> AfterValidator:
+    """Check that a text, or a secret one, has a form."""
+
+    def check(value: T) -> T:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        if not re.fullmatch(pattern, text, re.DOTALL):
+            raise ValueError(rule)
+        return value
+
+    return AfterValidator(check)
+
+
 def _database(url: str) -> str:
     parts = _url(url, "postgresql", "postgresql+psycopg", "sqlite")
     if parts.scheme == "sqlite" and (
@@ -76,32 +83,6 @@ def _database(url: str) -> str:
             "must name a file, as sqlite:///shop.db and sqlite:////var/lib/shop.db do; several processes and"
             " threads share it, which a database in memory does not allow"
         )
-    return url
-
-
-def _broker(url: str) -> str:
-    parts = _url(url, "redis", "rediss", "redis+socket", "amqp", "amqps")
-    if not (parts.path if parts.scheme == "redis+socket" else parts.hostname):
-        raise ValueError("must name a host, as redis://127.0.0.1:6379/0 does")
-    return url
-
-
-def _celery_queue(name: str) -> str:
-    if not re.fullmatch(r"(?!amq\.)[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise ValueError("must be 1 to 100 letters, digits, dots, dashes and underscores, and not begin with amq.")
-    return name
-
-
-def _smtp(url: str) -> str:
-    if not _url(url, "smtp", "smtps").hostname:
-        raise ValueError("must name a host, as smtp://mail.example:587 does")
-    return url
-
-
-def _rate_limit_storage(url: str) -> str:
-    parts = _url(url, "memory", "redis", "rediss")
-    if parts.scheme != "memory" and not parts.hostname:
-        raise ValueError("must name a host, as redis://127.0.0.1:6379/1 does")
     return url
 
 
@@ -124,12 +105,6 @@ def _trusted_proxies(proxies: str) -> str:
                 " client"
             )
     return proxies
-
-
-def _metrics_token(token: SecretStr) -> SecretStr:
-    if not re.fullmatch(r"[!-~]{16,}", token.get_secret_value()):
-        raise ValueError("must have at least 16 characters, and no spaces; make one with: openssl rand -hex 32")
-    return token
 
 
 def _host(host: str) -> str:
@@ -163,21 +138,26 @@ def _rate_limit(rate: str) -> str:
     return rate
 
 
-def _secret(secret: SecretStr) -> SecretStr:
-    if len(secret.get_secret_value()) < 32:
-        raise ValueError("must have at least 32 characters; make one with: openssl rand -hex 32")
-    return secret
-
-
 DatabaseUrl = Annotated[str, AfterValidator(_database)]
-BrokerUrl = Annotated[str, AfterValidator(_broker)]
-QueueName = Annotated[str, AfterValidator(_celery_queue)]
-SmtpUrl = Annotated[str, AfterValidator(_smtp)]
-StorageUrl = Annotated[str, AfterValidator(_rate_limit_storage)]
+BrokerUrl = Annotated[str, _server("redis://127.0.0.1:6379/0", "redis", "rediss", "redis+socket", "amqp", "amqps")]
+SmtpUrl = Annotated[str, _server("smtp://mail.example:587", "smtp", "smtps")]
+StorageUrl = Annotated[str, _server("redis://127.0.0.1:6379/1", "memory", "redis", "rediss")]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 Proxies = Annotated[str, AfterValidator(_trusted_proxies)]
-Token = Annotated[SecretStr, AfterValidator(_metrics_token)]
 Host = Annotated[str, AfterValidator(_host)]
 Mailbox = Annotated[str, AfterValidator(_mail_from)]
 Rate = Annotated[str, AfterValidator(_rate_limit)]
-Secret = Annotated[SecretStr, AfterValidator(_secret)]
+QueueName = Annotated[
+    str,
+    _matches(
+        r"(?!amq\.)[A-Za-z0-9][A-Za-z0-9._-]{0,99}",
+        "must be 1 to 100 letters, digits, dots, dashes and underscores, and not begin with amq.",
+    ),
+]
+Token = Annotated[
+    SecretStr,
+    _matches(r"[!-~]{16,}", "must have at least 16 characters, and no spaces; make one with: openssl rand -hex 32"),
+]
+Secret = Annotated[
+    SecretStr, _matches(r".{32,}", "must have at least 32 characters; make one with: openssl rand -hex 32")
+]

@@ -3,8 +3,6 @@
 The one module-level Celery application. Handlers are built when this is imported, their connections after the fork.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import socket
@@ -18,8 +16,6 @@ from eventpact.infrastructure.celery.consumer import refusal
 from eventpact.infrastructure.celery.messages import PREFIX
 from eventpact.infrastructure.monitoring.logs import about, formatter
 from eventpact.settings import load_settings
-
-__all__ = ["app", "run"]
 
 _CONNECT_SECONDS: Final = 5
 

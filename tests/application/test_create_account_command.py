@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from eventpact.application.codes import CodeMaker
 from eventpact.application.commands import (
     CreateAccountCommand,
     InvalidCodeError,
     ResendCodeCommand,
     VerifyAccountCommand,
 )
-from eventpact.domain.account import Account, CreateAccountData
+from eventpact.domain.account import Account, CodeMaker, CreateAccountData
 from eventpact.domain.dispatcher import DispatchError
 from eventpact.domain.events import (
     AccountCreatedEvent,

@@ -12,9 +12,8 @@ import pytest
 import sqlalchemy as sa
 from support.application import mails_in
 
-from eventpact.application.codes import CodeMaker
 from eventpact.application.handlers import NotifyOwnerHandler, VerifyAccountEmailHandler
-from eventpact.domain.account import Account
+from eventpact.domain.account import Account, CodeMaker
 from eventpact.domain.events import AccountCreatedEvent, SignUpRepeatedEvent, VerificationCodeRequestedEvent
 from eventpact.infrastructure.mail import FolderMailer, Messages
 from eventpact.infrastructure.persistence.accounts import SqlAccountRepository, SqlVerificationCodes

@@ -11,9 +11,8 @@ from uuid import UUID
 import pytest
 from support.application import code_of, mails_in
 
-from eventpact.application.codes import CodeMaker
 from eventpact.application.handlers import NotifyOwnerHandler, VerifyAccountEmailHandler
-from eventpact.domain.account import Account
+from eventpact.domain.account import Account, CodeMaker
 from eventpact.domain.events import AccountCreatedEvent, SignUpRepeatedEvent, VerificationCodeRequestedEvent
 from eventpact.infrastructure.mail import FolderMailer, Messages
 from eventpact.infrastructure.persistence.accounts import SqlAccountRepository, SqlVerificationCodes

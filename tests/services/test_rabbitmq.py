@@ -24,7 +24,7 @@ from support.services_kit import Proxy, own_queue
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError, FailedDelivery, Handlers
 from eventpact.infrastructure.celery.app import Role, make_celery
 from eventpact.infrastructure.celery.consumer import UnreadableMessage
-from eventpact.infrastructure.celery.queues import event_queue
+from eventpact.infrastructure.celery.messages import event_queue
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
 
 pytestmark = pytest.mark.services

@@ -31,10 +31,10 @@ from celery.worker import state
 
 from eventpact.domain.dispatcher import EventDispatcher, FailureSink, Handlers
 from eventpact.infrastructure.celery.app import make_celery
-from eventpact.infrastructure.celery.connection import BrokerConnection
 from eventpact.infrastructure.celery.embedded_broker import EmbeddedBroker
-from eventpact.infrastructure.celery.queues import dead_queue_name, retry_queue
-from eventpact.infrastructure.celery.registration import EventTasks
+from eventpact.infrastructure.celery.messages import dead_queue_name, retry_queue
+from eventpact.infrastructure.celery.publisher import BrokerConnection
+from eventpact.infrastructure.celery.task import EventTasks
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
 
 __all__ = ["celery", "recover_worker", "stop_worker"]

@@ -1,7 +1,5 @@
 """The use cases: create an account, verify it, ask for another code."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from uuid import uuid4
 
@@ -19,8 +17,8 @@ class InvalidCodeError(Exception):
     """The code is wrong, used or expired, or the address has no account. The error does not say which of these."""
 
 
-class CreateAccountCommand:
-    """Signs someone up. Nothing in its outcome tells whether the address was known.
+class _MailingCommand:
+    """A use case that mails the owner of an account, by an event.
 
     Args:
         unit_of_work: one transaction for all writes inside it. An outbox dispatcher writes the event into the same
@@ -34,6 +32,30 @@ class CreateAccountCommand:
         self._dispatcher = dispatcher
         self._repository = repository
         self._unit_of_work = unit_of_work
+
+    def _mail(self, account: Account, event_type: type[MailedEvent]) -> None:
+        event = self._reserve(account, event_type)
+        if event is not None:
+            self._dispatch_or_release(event)
+
+    def _reserve(self, account: Account, event_type: type[MailedEvent]) -> MailedEvent | None:
+        # The event occurs when the database says so: codes replace one another in the order of their events, and the
+        # clocks of two servers may differ.
+        moment = self._repository.reserve_mail(account.email, notice=event_type is SignUpRepeatedEvent)
+        if moment is None:
+            return None
+        return event_type(account_id=account.account_id, email=account.email, occurred_at=moment)
+
+    def _dispatch_or_release(self, event: MailedEvent) -> None:
+        try:
+            self._dispatcher.dispatch(event)
+        except DispatchError:
+            self._repository.release_mail(event.email, notice=isinstance(event, SignUpRepeatedEvent))
+            raise
+
+
+class CreateAccountCommand(_MailingCommand):
+    """Signs someone up. Nothing in its outcome tells whether the address was known."""
 
     def execute(self, data: CreateAccountData) -> Account:
         """Save the account and dispatch an :class:`AccountCreatedEvent`.
@@ -54,37 +76,26 @@ class CreateAccountCommand:
             if account is None:
                 return self._create(data)
             if account.verified:
-                _mail(self._dispatcher, self._repository, account, SignUpRepeatedEvent)
+                self._mail(account, SignUpRepeatedEvent)
             else:
                 account = self._repository.rename(account, data.display_name)
-                _mail(self._dispatcher, self._repository, account, VerificationCodeRequestedEvent)
+                self._mail(account, VerificationCodeRequestedEvent)
             return account
 
     def _create(self, data: CreateAccountData) -> Account:
         account = Account(account_id=str(uuid4()), email=data.email, display_name=data.display_name)
-        event = _reserve(self._repository, account, AccountCreatedEvent)
+        event = self._reserve(account, AccountCreatedEvent)
         if event is not None:
             try:
                 self._repository.add(account)
             except EmailTakenError:  # by another sign-up at the same moment
                 return self.execute(data)
-            _dispatch_or_release(self._dispatcher, self._repository, event)
+            self._dispatch_or_release(event)
         return account
 
 
-class ResendCodeCommand:
-    """Sends the owner of an unverified account another code, which voids the one before.
-
-    Args:
-        unit_of_work: as that of :class:`CreateAccountCommand`.
-    """
-
-    def __init__(
-        self, dispatcher: EventDispatcher, repository: AccountRepository, unit_of_work: UnitOfWork = nullcontext
-    ) -> None:
-        self._dispatcher = dispatcher
-        self._repository = repository
-        self._unit_of_work = unit_of_work
+class ResendCodeCommand(_MailingCommand):
+    """Sends the owner of an unverified account another code, which voids the one before."""
 
     def execute(self, email: str) -> None:
         """Dispatch a :class:`VerificationCodeRequestedEvent`, unless the mailbox was mailed too recently.
@@ -101,7 +112,7 @@ class ResendCodeCommand:
         with self._unit_of_work():
             account = self._repository.by_email(email)
             if account is not None and not account.verified:
-                _mail(self._dispatcher, self._repository, account, VerificationCodeRequestedEvent)
+                self._mail(account, VerificationCodeRequestedEvent)
 
 
 class VerifyAccountCommand:
@@ -125,28 +136,3 @@ class VerifyAccountCommand:
                 "the code is wrong, used or expired; follow the link of its mail, or ask for another"
             )
         return account
-
-
-def _mail(
-    dispatcher: EventDispatcher, repository: AccountRepository, account: Account, event_type: type[MailedEvent]
-) -> None:
-    event = _reserve(repository, account, event_type)
-    if event is not None:
-        _dispatch_or_release(dispatcher, repository, event)
-
-
-def _reserve(repository: AccountRepository, account: Account, event_type: type[MailedEvent]) -> MailedEvent | None:
-    # The event occurs when the database says so: codes replace one another in the order of their events, and the
-    # clocks of two servers may differ.
-    moment = repository.reserve_mail(account.email, notice=event_type is SignUpRepeatedEvent)
-    if moment is None:
-        return None
-    return event_type(account_id=account.account_id, email=account.email, occurred_at=moment)
-
-
-def _dispatch_or_release(dispatcher: EventDispatcher, repository: AccountRepository, event: MailedEvent) -> None:
-    try:
-        dispatcher.dispatch(event)
-    except DispatchError:
-        repository.release_mail(event.email, notice=isinstance(event, SignUpRepeatedEvent))
-        raise

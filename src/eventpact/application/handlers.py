@@ -1,7 +1,5 @@
 """Handlers of the events. They are idempotent, because an event may be delivered more than once."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 

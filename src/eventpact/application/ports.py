@@ -1,7 +1,5 @@
 """Protocols of the services that the use cases need. The settings choose the engines behind them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime

@@ -1,10 +1,6 @@
 """``eventpact demo``: every dispatcher at work, from the contract kit."""
 
-from __future__ import annotations
-
 from eventpact.cli.verify import end_in_good_order_when_told_to
-
-__all__ = ["run"]
 
 
 def run(_: object, __: object) -> int:

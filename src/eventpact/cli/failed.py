@@ -1,7 +1,5 @@
 """``eventpact failed``: lists failed deliveries, shows one, dispatches it again, or drops it."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json
@@ -23,8 +21,6 @@ from eventpact.infrastructure.persistence.opening import explain
 from eventpact.infrastructure.persistence.replay import ReplayError, replay_by_dispatcher, replay_by_outbox
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 from eventpact.settings import Settings
-
-__all__ = ["masked", "run"]
 
 _COLUMNS: Final = 100
 

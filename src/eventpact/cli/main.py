@@ -9,8 +9,6 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Final, NoReturn
 
-__all__ = ["build_parser", "main"]
-
 EX_OK: Final = 0
 EX_ERROR: Final = 1
 EX_COULD_NOT_RUN: Final = 2

@@ -1,14 +1,15 @@
 """``eventpact migrate``: brings the database to the newest schema."""
 
-from __future__ import annotations
-
 import argparse
 
-from eventpact.infrastructure.persistence.deployment import secret_fingerprint, state
-from eventpact.infrastructure.persistence.opening import open_database, open_folder, open_secret
+from eventpact.infrastructure.persistence.opening import (
+    open_database,
+    open_folder,
+    open_secret,
+    secret_fingerprint,
+    state,
+)
 from eventpact.settings import Settings
-
-__all__ = ["run"]
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:

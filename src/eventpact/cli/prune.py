@@ -1,15 +1,11 @@
 """``eventpact prune``: removes rows that nobody needs any more."""
 
-from __future__ import annotations
-
 from sqlalchemy.exc import SQLAlchemyError
 
 from eventpact.bootstrap import build_parts, existing
 from eventpact.environment import CannotStartError
 from eventpact.infrastructure.persistence.opening import explain
 from eventpact.settings import Settings
-
-__all__ = ["run"]
 
 
 def run(_: object, settings: Settings) -> int:

@@ -1,15 +1,11 @@
 """``eventpact relay``: delivers the outbox, in a process of its own."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 
 from eventpact.bootstrap import build_relay, existing, with_broker
 from eventpact.infrastructure.monitoring.logs import configure
 from eventpact.settings import Settings
-
-__all__ = ["run"]
 
 
 def run(_: object, settings: Settings) -> int:

@@ -1,7 +1,5 @@
 """``eventpact serve``: uvicorn on the application, and an embedded broker where Celery has none set."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import math
@@ -24,8 +22,6 @@ from eventpact.infrastructure.http.connections import ConnectionLimits
 from eventpact.infrastructure.http.main import create_app
 from eventpact.infrastructure.monitoring.logs import configure
 from eventpact.settings import Settings
-
-__all__ = ["run", "serve"]
 
 
 def run(_: object, settings: Settings) -> int:

@@ -1,7 +1,5 @@
 """``eventpact settings``: the settings in force, secrets masked, with the source of each."""
 
-from __future__ import annotations
-
 import argparse
 import re
 from datetime import timedelta
@@ -10,8 +8,6 @@ from pydantic import SecretStr
 
 from eventpact.environment import PREFIX, sources
 from eventpact.settings import Settings
-
-__all__ = ["in_force", "masked_url", "run"]
 
 
 def masked_url(text: str) -> str:

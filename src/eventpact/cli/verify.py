@@ -1,11 +1,7 @@
 """``eventpact verify``: checks a dispatcher against the contract, where the contract kit is installed."""
 
-from __future__ import annotations
-
 import signal
 from typing import NoReturn
-
-__all__ = ["end_in_good_order_when_told_to", "verify"]
 
 
 def verify(arguments: list[str]) -> int:

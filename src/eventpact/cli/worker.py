@@ -1,14 +1,10 @@
 """``eventpact worker``: a Celery worker with this command's options."""
 
-from __future__ import annotations
-
 import argparse
 import os
 
 from eventpact.environment import PREFIX, SettingsError
 from eventpact.settings import Settings
-
-__all__ = ["run"]
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:

@@ -1,7 +1,7 @@
 """The one abstraction: an :class:`EventDispatcher` takes an event, and each handler of its type receives it.
 
-What every dispatcher promises is CONTRACT.md, whose laws are cited here by their IDs. What a dispatcher promises beyond
-them it declares in its :class:`Guarantees`.
+CONTRACT.md holds the promises of every dispatcher; its laws are cited here by their IDs. Further promises a dispatcher
+declares in its :class:`Guarantees`.
 
 The errors::
 
@@ -11,8 +11,6 @@ The errors::
     RegistrationError          a dispatcher cannot be built like this
     PermanentFailureError      raised by a handler: do not try again
 """
-
-from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
@@ -80,7 +78,7 @@ class Guarantees:
     Attributes:
         blocks_caller: when the outermost ``dispatch`` returns, everything that it caused is settled (law G1).
         retries: how many times a failed delivery is tried again before it is reported (law G2).
-        delivery: what survives a crash (law G3).
+        delivery: the fate of accepted events in a crash (law G3).
         ordering: whether a handler sees events in the order of dispatching (law G4).
     """
 
@@ -128,12 +126,12 @@ Handlers = Mapping[type[Any], Handler[Any] | list[Any] | tuple[Handler[Any], ...
 
 @dataclass(frozen=True, slots=True)
 class FailedDelivery:
-    """A delivery whose last allowed attempt failed; what a failure sink is called with (law I3).
+    """A delivery whose last allowed attempt failed; a failure sink is called with it (law I3).
 
     Attributes:
         event: the event that was dispatched.
         handler: the handler that failed.
-        exception: what its last attempt raised.
+        exception: that of its last attempt.
         attempts: how many attempts were made. 0 where the engine was torn down before the first.
     """
 
@@ -144,7 +142,7 @@ class FailedDelivery:
 
 
 FailureSink = Callable[[FailedDelivery], None]
-"""Called once for each failed delivery, on any thread. What it raises is logged and breaks nothing (law I4)."""
+"""Called once for each failed delivery, on any thread. Its exceptions are logged and break nothing (law I4)."""
 
 
 class EventDispatcher(ABC):
@@ -174,7 +172,7 @@ class EventDispatcher(ABC):
 
     @abstractmethod
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
-        """Accept no more, settle what can be settled within ``timeout`` seconds, and release everything.
+        """Accept no more, settle deliveries for at most ``timeout`` seconds, and release everything.
 
         Returns the undelivered: accepted events of which a delivery was given up, each once (law L1). Closing again
         does nothing more and returns nothing (law L2).

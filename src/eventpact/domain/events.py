@@ -1,7 +1,5 @@
 """Domain events: facts, named in the past tense, that cannot be changed."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

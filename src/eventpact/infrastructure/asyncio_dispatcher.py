@@ -1,7 +1,5 @@
 """The fire-and-forget dispatcher: handlers run as tasks of the event loop, after ``dispatch`` has returned."""
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 import logging
@@ -25,10 +23,9 @@ from eventpact.domain.dispatcher import (
     Ordering,
 )
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.dispatching.closing import GRACE_SECONDS, Settling
 from eventpact.infrastructure.dispatching.failures import FailureReporter, undelivered
-from eventpact.infrastructure.dispatching.processes import reset_in_children
 from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, must_await
+from eventpact.infrastructure.dispatching.threads import GRACE_SECONDS, Settling, reset_in_children
 
 __all__ = ["AsyncioEventDispatcher"]
 
@@ -92,13 +89,13 @@ class AsyncioEventDispatcher(EventDispatcher):
         """Hold nothing yet."""
         self._lock = threading.RLock()
         self._executor = ThreadPoolExecutor(self._max_threads, thread_name_prefix="eventpact-handler")
-        # The strong reference that keeps a task from vanishing in a garbage collection, and what it is about.
+        # The strong reference that keeps a task from vanishing in a garbage collection, and its delivery.
         self._pending: dict[asyncio.Future[Any], _Delivery] = {}
         # Accepted on another thread, whose context the handler runs in, and not yet seen by the loop.
         self._inbox: deque[tuple[Context, _Delivery]] = deque()
 
     def reset_after_fork(self) -> None:
-        """Leave what is pending to the parent, and its loop: the first dispatch in the child finds another home."""
+        """Leave pending deliveries to the parent, and its loop: the first dispatch in the child finds another home."""
         self._home = None
         self._begin()
 
@@ -132,7 +129,7 @@ class AsyncioEventDispatcher(EventDispatcher):
                 self._post(event, route, home)
 
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
-        """Refuse new events, wait for what is pending, cancel what is left, and return it.
+        """Refuse new events, wait for pending deliveries, cancel the rest, and return its events.
 
         A plain handler cannot be cancelled: one that outlives the deadline counts as undelivered, and its thread ends
         when it does.

@@ -1,7 +1,5 @@
 """The dispatcher for several processes: an event is one message, and a Celery worker handles it."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 import time
@@ -21,16 +19,13 @@ from eventpact.domain.dispatcher import (
     Ordering,
 )
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.celery.connection import BrokerConnection
-from eventpact.infrastructure.celery.consumer import UnreadableSink
-from eventpact.infrastructure.celery.messages import event_message, task_name
-from eventpact.infrastructure.celery.publisher import Publisher
-from eventpact.infrastructure.celery.queues import is_amqp, queue_of
-from eventpact.infrastructure.celery.registration import EventTasks
+from eventpact.infrastructure.celery.messages import event_message, is_amqp, queue_of, task_name
+from eventpact.infrastructure.celery.publisher import BrokerConnection, Publisher
+from eventpact.infrastructure.celery.task import EventTasks
 from eventpact.infrastructure.dispatching.context import ContextCarrier, capture
-from eventpact.infrastructure.dispatching.failures import FailureReporter
-from eventpact.infrastructure.dispatching.processes import reset_in_children
+from eventpact.infrastructure.dispatching.failures import FailureReporter, UnreadableSink
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
+from eventpact.infrastructure.dispatching.threads import reset_in_children
 
 __all__ = ["CeleryEventDispatcher"]
 
@@ -40,7 +35,7 @@ class CeleryEventDispatcher(EventDispatcher):
 
     Building it registers the tasks with the app, too, so that a worker may build the same. A process that only
     publishes says ``consume=False``; one that only handles builds
-    :class:`~eventpact.infrastructure.celery.registration.EventTasks`. A handler that fails is tried again, alone, after
+    :class:`~eventpact.infrastructure.celery.task.EventTasks`. A handler that fails is tried again, alone, after
     a wait that doubles, by a new message. Headers, logs and monitors show nothing of an event but its id, which is the
     id of the task, and the context that ``context`` carries.
 
@@ -116,7 +111,7 @@ class CeleryEventDispatcher(EventDispatcher):
         reset_in_children(self)
 
     def reset_after_fork(self) -> None:
-        """Leave what the parent's threads are publishing to the parent."""
+        """Leave events that the parent's threads are publishing to the parent."""
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._publishing = 0
@@ -139,7 +134,7 @@ class CeleryEventDispatcher(EventDispatcher):
                 return
             self._publishing += 1
         try:
-            message = event_message(self._app, event, context=capture(self._context), agreement=self._agreement)
+            message = event_message(self._app, event, capture(self._context), self._agreement)
             self._publisher.publish(task_name(type(event)), message, self._queue)
         finally:
             with self._lock:
@@ -170,7 +165,7 @@ class CeleryEventDispatcher(EventDispatcher):
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
         """Refuse new events, wait for those being published, and close the connections.
 
-        Nothing is undelivered: what was accepted is the broker's to keep, and the workers' to settle.
+        Nothing is undelivered: the broker keeps accepted events, and workers settle them.
         """
         with self._lock:
             if self._closing:

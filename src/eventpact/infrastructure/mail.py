@@ -1,7 +1,5 @@
 """Mail: by SMTP, or as ``.eml`` files in a folder where no server is set."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -18,8 +16,6 @@ from weakref import WeakKeyDictionary
 import aiosmtplib
 
 from eventpact.application.ports import MailRejectedError
-
-__all__ = ["FolderMailer", "Messages", "SmtpMailer"]
 
 MAX_CONNECTIONS: Final = 10
 """SMTP connections of one process at once. Mails beyond wait; a mail server would refuse hundreds."""

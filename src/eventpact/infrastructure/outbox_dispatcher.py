@@ -1,7 +1,5 @@
 """The dispatcher that loses nothing: an event is written where the data is, and delivered by another dispatcher."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import threading
@@ -26,16 +24,13 @@ from eventpact.domain.dispatcher import (
 )
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.context import ContextCarrier, capture
-from eventpact.infrastructure.dispatching.failures import FailureReporter
-from eventpact.infrastructure.dispatching.processes import reset_in_children
+from eventpact.infrastructure.dispatching.failures import FailureReporter, RetryPolicy, UnreadableSink
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
-from eventpact.infrastructure.dispatching.unreadable import UnreadableSink
-from eventpact.infrastructure.outbox.deliveries import Deliveries
+from eventpact.infrastructure.dispatching.threads import reset_in_children
+from eventpact.infrastructure.outbox.deliveries import Deliveries, DeliveriesHere
 from eventpact.infrastructure.outbox.deliveries_elsewhere import DeliveriesElsewhere
-from eventpact.infrastructure.outbox.deliveries_here import DeliveriesHere
 from eventpact.infrastructure.outbox.reader import EntryReader
 from eventpact.infrastructure.outbox.relay import Relay
-from eventpact.infrastructure.outbox.retries import RetryPolicy
 from eventpact.infrastructure.outbox.settlements import FailureJudge
 from eventpact.infrastructure.outbox.store import OutboxStore
 
@@ -176,7 +171,7 @@ class OutboxEventDispatcher(EventDispatcher):
             ) from error
 
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
-        """Refuse new events, deliver what this process accepted until the deadline, and leave the rest to other relays.
+        """Refuse new events, deliver its own events until the deadline, and leave the rest to other relays.
 
         Nothing is undelivered: events that are not settled are in the database.
         """

@@ -1,7 +1,5 @@
 """The blocking dispatcher: handlers run in the caller's thread, before ``dispatch`` returns."""
 
-from __future__ import annotations
-
 import asyncio
 from contextvars import copy_context
 
@@ -18,10 +16,9 @@ from eventpact.domain.dispatcher import (
 )
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.cascades import SETTLED, Cascade, Cascades, cascade_of_task
-from eventpact.infrastructure.dispatching.closing import GRACE_SECONDS, Settling
 from eventpact.infrastructure.dispatching.failures import FailureReporter, log_given_up, undelivered
-from eventpact.infrastructure.dispatching.loop_thread import LoopThread
 from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, must_await
+from eventpact.infrastructure.dispatching.threads import GRACE_SECONDS, LoopThread, Settling
 
 __all__ = ["SyncEventDispatcher"]
 
@@ -94,7 +91,7 @@ class SyncEventDispatcher(EventDispatcher):
                 self._closing.notify()
 
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
-        """Refuse new events, wait for the threads that are dispatching, and return what they had to give up."""
+        """Refuse new events, wait for the threads that are dispatching, and return the events that they gave up."""
         with self._cascades.lock:
             if self._closing is not None:
                 return ()
@@ -117,13 +114,13 @@ class SyncEventDispatcher(EventDispatcher):
         return left
 
     def _refuse(self, event: DomainEvent) -> None:
-        """Refuse what is no event, and any event once closed."""
+        """Refuse anything but an event and, once closed, any event."""
         self._table.route(event)
         if self._closing is not None:
             raise DispatcherClosedError(f"{type(event).__name__} was refused: the dispatcher is closed")
 
     def _enqueue(self, cascade: Cascade | None, event: DomainEvent) -> None:
-        """Queue what a handler dispatches behind what its cascade is delivering."""
+        """Queue an event of a handler behind the one that its cascade is delivering."""
         route = self._table.route(event)
         with self._cascades.lock:
             if self._closing is not None:
@@ -196,7 +193,7 @@ class SyncEventDispatcher(EventDispatcher):
         return more
 
     def _abandon(self, accepted: list[DomainEvent] | None) -> tuple[DomainEvent, ...]:
-        """The undelivered, each once. What a handler still does after this no longer counts."""
+        """The undelivered, each once. Outcomes of handlers that still run no longer count."""
         with self._cascades.lock:
             self._abandoned = True
             running = self._cascades.running(accepted)  # first: one that ends is among the undelivered by then

@@ -10,7 +10,7 @@ import kombu
 import sqlalchemy as sa
 from celery import Celery
 
-from eventpact.infrastructure.celery.queues import event_queue
+from eventpact.infrastructure.celery.messages import event_queue
 from eventpact.infrastructure.outbox.entries import outbox
 from faults.columns import Column
 from faults.fault import fault, needs_worker

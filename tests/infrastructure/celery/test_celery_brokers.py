@@ -14,7 +14,7 @@ from celery import Celery
 from support.celery_kit import Counted, Named, Recorder, app_on, until, worker_of
 
 from eventpact.domain.dispatcher import DispatchError, RegistrationError
-from eventpact.infrastructure.celery.registration import EventTasks
+from eventpact.infrastructure.celery.task import EventTasks
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
 
 pytestmark = pytest.mark.slow

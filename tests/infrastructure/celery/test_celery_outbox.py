@@ -13,7 +13,7 @@ from support.celery_kit import AsyncRecorder, Counted, Recorder, app_on, until, 
 from support.outbox_kit import Background
 
 from eventpact.domain.dispatcher import EventDispatcher, FailedDelivery, FailureSink, Handlers
-from eventpact.infrastructure.celery.queues import queue_of
+from eventpact.infrastructure.celery.messages import queue_of
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
 from eventpact.infrastructure.outbox.store import OutboxStore
 from eventpact.infrastructure.outbox_dispatcher import OutboxEventDispatcher

@@ -23,9 +23,8 @@ from support.celery_kit import Counted, Recorder, app_on, until, worker_of
 
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError, FailedDelivery
 from eventpact.infrastructure.celery.app import ping
-from eventpact.infrastructure.celery.connection import BrokerConnection, Connector
 from eventpact.infrastructure.celery.embedded_broker import EmbeddedBroker
-from eventpact.infrastructure.celery.publisher import Publisher
+from eventpact.infrastructure.celery.publisher import BrokerConnection, Connector, Publisher
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
 
 pytestmark = pytest.mark.slow

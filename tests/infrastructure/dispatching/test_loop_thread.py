@@ -12,7 +12,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from eventpact.infrastructure.dispatching.loop_thread import LoopThread
+from eventpact.infrastructure.dispatching.threads import LoopThread
 
 
 async def here() -> tuple[threading.Thread, asyncio.AbstractEventLoop]:

@@ -16,12 +16,10 @@ from support.outbox_kit import ADDRESS, INNER, AsyncRecorder, Background, Counte
 
 from eventpact.domain.dispatcher import Delivery, DispatcherClosedError, DispatchError, FailedDelivery, Ordering
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
-from eventpact.infrastructure.dispatching.failures import FailureReporter
+from eventpact.infrastructure.dispatching.failures import FailureReporter, UnreadableMessage
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
-from eventpact.infrastructure.dispatching.unreadable import UnreadableMessage
 from eventpact.infrastructure.outbox.deliveries import MAX_CRASHES
-from eventpact.infrastructure.outbox.liveness import Heartbeats
-from eventpact.infrastructure.outbox.settlements import NeverSettledError
+from eventpact.infrastructure.outbox.settlements import Heartbeats, NeverSettledError
 from eventpact.infrastructure.outbox.store import OutboxStore
 from eventpact.infrastructure.outbox_dispatcher import OutboxEventDispatcher
 from eventpact.infrastructure.persistence.database import Database

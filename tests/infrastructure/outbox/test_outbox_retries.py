@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from support.outbox_kit import AsyncRecorder, Background, Counted, Recorder, until
 
 from eventpact.domain.dispatcher import FailedDelivery, PermanentFailureError
-from eventpact.infrastructure.outbox.retries import RetryPolicy
+from eventpact.infrastructure.dispatching.failures import RetryPolicy
 from eventpact.infrastructure.outbox.store import OutboxStore
 from eventpact.infrastructure.persistence.database import Database
 

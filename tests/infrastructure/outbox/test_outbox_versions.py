@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from support.outbox_kit import Background, Counted, Recorder, until
 
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.dispatching.failures import UnreadableMessage
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
-from eventpact.infrastructure.dispatching.unreadable import UnreadableMessage
 from eventpact.infrastructure.outbox.store import OutboxStore
 from eventpact.infrastructure.persistence.database import Database
 from eventpact.infrastructure.persistence.failure_store import FailureStore

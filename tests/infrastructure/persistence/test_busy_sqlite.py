@@ -13,8 +13,7 @@ import pytest
 from sqlalchemy.exc import SQLAlchemyError
 from support.outbox_kit import Counted, Recorder
 
-from eventpact.application.codes import CodeMaker
-from eventpact.domain.account import Account
+from eventpact.domain.account import Account, CodeMaker
 from eventpact.domain.dispatcher import FailedDelivery
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.persistence.accounts import SqlAccountRepository, SqlVerificationCodes

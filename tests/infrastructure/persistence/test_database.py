@@ -19,9 +19,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy.exc import OperationalError
 
 import eventpact.bootstrap  # noqa: F401 - with it every table is known
-from eventpact.application.codes import ALPHABET, CodeMaker
 from eventpact.application.ports import EmailTakenError
-from eventpact.domain.account import Account
+from eventpact.domain.account import ALPHABET, Account, CodeMaker
 from eventpact.infrastructure.persistence.accounts import SqlAccountRepository, SqlVerificationCodes
 from eventpact.infrastructure.persistence.database import Database, metadata
 

@@ -11,14 +11,13 @@ import pytest
 import sqlalchemy as sa
 from support.outbox_kit import Background, Counted, Recorder, until, url_of
 
-from eventpact.infrastructure.outbox.liveness import Heartbeats
+from eventpact.infrastructure.outbox.settlements import Heartbeats
 from eventpact.infrastructure.outbox.store import OutboxStore
-from eventpact.infrastructure.persistence.database import IDLE_TRANSACTION_SECONDS, Database
-from eventpact.infrastructure.persistence.readiness import check_database
+from eventpact.infrastructure.persistence.database import IDLE_TRANSACTION_SECONDS, Database, check_database
 
 _CUT_OFF = """
 import sys, time
-from eventpact.infrastructure.outbox.liveness import Heartbeats
+from eventpact.infrastructure.outbox.settlements import Heartbeats
 from eventpact.infrastructure.persistence.database import Database
 
 database = Database(sys.argv[1])
@@ -32,7 +31,7 @@ _FULL = """
 import resource, signal, sys
 import sqlalchemy as sa
 from eventpact.infrastructure.persistence.database import Database
-from eventpact.infrastructure.persistence.readiness import check_database
+from eventpact.infrastructure.persistence.database import check_database
 
 database = Database(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -9,7 +9,7 @@ from alembic import command
 from alembic.config import Config
 
 from eventpact.infrastructure.persistence.database import Database
-from eventpact.infrastructure.persistence.deployment import database_id, remember, secret_fingerprint
+from eventpact.infrastructure.persistence.opening import database_id, remember, secret_fingerprint
 
 
 def test_a_database_has_an_id_that_migrating_again_does_not_change(database: Database) -> None:

@@ -1,7 +1,5 @@
 """The Celery app, configured for delivery: every setting with its reason, for each broker and role, in one place."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, Protocol
@@ -9,8 +7,8 @@ from urllib.parse import urlsplit
 
 from celery import Celery
 
-from eventpact.infrastructure.celery.connection import Connector
-from eventpact.infrastructure.celery.queues import event_queue
+from eventpact.infrastructure.celery.messages import event_queue
+from eventpact.infrastructure.celery.publisher import Connector
 
 __all__ = ["CelerySettings", "Choice", "choices", "make_celery", "ping"]
 
@@ -35,8 +33,8 @@ class Choice:
     """One setting of Celery.
 
     Attributes:
-        name: as Celery calls it; what follows a dot is a key of ``broker_transport_options``.
-        value: what it is set to.
+        name: as Celery calls it; the part behind a dot is a key of ``broker_transport_options``.
+        value: that of the setting.
         reason: why not the default.
     """
 
@@ -63,7 +61,7 @@ def make_celery(settings: CelerySettings, role: Role, *, acks_late: bool | None 
         settings: whose ``broker`` is given; an embedded one has been started by then.
         role: ``web`` publishes and must answer soon; ``worker`` consumes, and must wait for its broker.
         acks_late: acknowledge after handling; where not given, as the settings say and, if they say nothing, on
-            RabbitMQ only. On Redis it gives neither at most once nor at least once, unless what was lost is published
+            RabbitMQ only. On Redis it gives neither at most once nor at least once, unless lost events are published
             again (by an outbox, say).
 
     Raises:

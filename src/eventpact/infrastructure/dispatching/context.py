@@ -4,8 +4,6 @@ In one process nothing is needed, because handlers run in a copy of the context 
 ``ContextVar`` cannot leave its process by itself, so a dispatcher that does takes a :class:`ContextCarrier`.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, copy_context

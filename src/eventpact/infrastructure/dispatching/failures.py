@@ -1,21 +1,21 @@
-"""The failure sink, which is not trusted (law I4), and the log of failed and of undelivered events."""
+"""Failures: the sink, which is not trusted (law I4), the log, and messages that cannot be decoded."""
 
 from __future__ import annotations
 
 import inspect
 import logging
+import random
 import traceback
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from eventpact.domain.dispatcher import FailedDelivery, FailureSink, RegistrationError
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import handler_name
-from eventpact.infrastructure.monitoring.logs import about
+from eventpact.infrastructure.monitoring.logs import log_about
 
-__all__ = ["FailureReporter", "log_failure", "log_given_up", "undelivered"]
-
-_log = logging.getLogger("eventpact")
+__all__ = ["FailureReporter", "UnreadableMessage", "UnreadableSink", "undelivered"]
 
 
 class FailureReporter:
@@ -60,14 +60,9 @@ class FailureReporter:
         try:
             self(failed)
         except BaseException as exception:
-            _log.error(
-                "the failure sink raised %s for %s %s\n%s",
-                type(exception).__name__,
-                type(failed.event).__name__,
-                failed.event.event_id,
-                _details(exception, self._masked),
-                extra=about(type(failed.event).__name__, failed.event.event_id, handler_name(failed.handler)),
-            )
+            kind, handler = type(exception).__name__, handler_name(failed.handler)
+            text = "the failure sink raised %s for {event}\n%s"
+            log_about(failed.event, logging.ERROR, text, kind, _details(exception, self._masked), handler=handler)
             self._log_failure(failed)
             if isinstance(exception, (KeyboardInterrupt, SystemExit)):
                 raise
@@ -94,17 +89,9 @@ def _check_sink(on_failure: object) -> None:
 
 def log_failure(failed: FailedDelivery, *, masked: bool = False) -> None:
     """Write one ERROR record about a failed delivery: the failure sink of those who give none."""
-    name, event_id, handler = type(failed.event).__name__, failed.event.event_id, handler_name(failed.handler)
-    _log.error(
-        "delivery of %s %s to %s failed after %d attempt(s): %s\n%s",
-        name,
-        event_id,
-        handler,
-        failed.attempts,
-        type(failed.exception).__name__,
-        _details(failed.exception, masked),
-        extra=about(name, event_id, handler, failed.attempts),
-    )
+    handler, kind, made = handler_name(failed.handler), type(failed.exception).__name__, failed.attempts
+    text, details = "delivery of {event} to %s failed after %d attempt(s): %s\n%s", _details(failed.exception, masked)
+    log_about(failed.event, logging.ERROR, text, handler, made, kind, details, handler=handler, attempt=made)
 
 
 def _details(exception: BaseException, masked: bool) -> str:
@@ -117,18 +104,59 @@ def undelivered(events: Iterable[DomainEvent]) -> tuple[DomainEvent, ...]:
     """Deduplicate undelivered events by identity, log each one in case the caller drops them, and return them."""
     once = tuple({id(event): event for event in events}.values())
     for event in once:
-        _log.error(
-            "%s %s is undelivered: the dispatcher closed before it was settled",
-            type(event).__name__,
-            event.event_id,
-            extra=about(type(event).__name__, event.event_id),
-        )
+        log_about(event, logging.ERROR, "{event} is undelivered: the dispatcher closed before it was settled")
     return once
 
 
 def log_given_up(event: DomainEvent, key: str) -> None:
     """Write one WARNING about a handler that failed after its event was returned as undelivered."""
-    name = type(event).__name__
-    _log.warning(
-        "%s %s was given up while it was handled", name, event.event_id, extra=about(name, event.event_id, key)
-    )
+    log_about(event, logging.WARNING, "{event} was given up while it was handled", handler=key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """Policy of retries: how often, and when.
+
+    Attributes:
+        retries: attempts after the first one.
+        backoff: seconds before the first retry at most, and half of them at least; doubled for each further one.
+        max_backoff: the longest wait, in seconds.
+    """
+
+    retries: int
+    backoff: float
+    max_backoff: float
+
+    def longest_wait(self, attempts: int) -> float:
+        """Return the most seconds to wait after that many attempts."""
+        return min(self.backoff * 2.0 ** min(attempts - 1, 60), self.max_backoff)
+
+    def wait(self, attempts: int) -> float:
+        """Draw the seconds to wait after that many attempts. Ranges of successive waits only touch, so waits grow."""
+        longest = self.longest_wait(attempts)
+        return random.uniform(longest / 2, longest)  # noqa: S311 - to spread the load, not to be secret
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableMessage:
+    """A message that no handler can receive.
+
+    Attributes:
+        reason: why, without quoting the message.
+        name: the task or event type that it names, if it names one.
+        message_id: the event's id, if it has one.
+        content: the body, as it came. It may hold an address.
+        content_type: of the body.
+        handlers: the keys of the handlers that it was for, where that is known.
+    """
+
+    reason: str
+    name: str | None
+    message_id: str | None
+    content: bytes
+    content_type: str | None
+    handlers: tuple[str, ...] = ()
+
+
+UnreadableSink = Callable[[UnreadableMessage], None]
+"""Called once for each message. If it raises, the message stays where it is."""

@@ -13,18 +13,21 @@ Public for authors of a dispatcher of their own::
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import inspect
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeGuard
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeGuard, TypeVar
 
 from eventpact.domain.dispatcher import Handler, Handlers, RegistrationError
 from eventpact.domain.events import DomainEvent
 from eventpact.domain.wire import WireError, fields_of
 
 __all__ = ["Handle", "Subscription", "SubscriptionTable", "check_event", "handler_name", "must_await"]
+
+T = TypeVar("T")
 
 Handle = Callable[[DomainEvent], Awaitable[None] | None]
 """A handler's bound ``handle``, or a function around it."""
@@ -38,7 +41,6 @@ class Subscription:
         event_type: the exact type of the events that the handler receives.
         handler: the handler as it was given.
         handle: its bound ``handle``, perhaps wrapped.
-        is_async: whether ``handle`` is an ``async def``. A plain ``handle`` may still return an awaitable.
         key: names the handler among those of its event type, alike in every process that builds the same table.
         former_keys: its keys before its class was renamed, from ``former_names`` on the class.
     """
@@ -46,9 +48,13 @@ class Subscription:
     event_type: type[DomainEvent]
     handler: Handler[Any]
     handle: Handle
-    is_async: bool
     key: str
     former_keys: tuple[str, ...] = ()
+    is_async: bool = field(init=False)
+    """Whether ``handle`` is an ``async def``. A plain ``handle`` may still return an awaitable."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_async", inspect.iscoroutinefunction(self.handle))
 
 
 class SubscriptionTable(Mapping[type[DomainEvent], tuple[Subscription, ...]]):
@@ -133,7 +139,7 @@ class SubscriptionTable(Mapping[type[DomainEvent], tuple[Subscription, ...]]):
         raise KeyError(key)
 
     def around(self, wrap: Callable[[Subscription], Handle]) -> SubscriptionTable:
-        """The same table with each ``handle`` replaced by what ``wrap`` makes of its subscription.
+        """The same table with each ``handle`` replaced by the result of ``wrap(subscription)``.
 
         Handlers, keys and names stay as they were given, so that failures are reported with the original handler. A
         dispatcher that is given the table instead of handlers calls the wrapped functions. Where ``is_async`` is set,
@@ -141,14 +147,58 @@ class SubscriptionTable(Mapping[type[DomainEvent], tuple[Subscription, ...]]):
         """
         table = copy.copy(self)
         table._routes = {
-            event_type: tuple(_rehandled(subscription, wrap(subscription)) for subscription in route)
+            event_type: tuple(replace(subscription, handle=wrap(subscription)) for subscription in route)
             for event_type, route in self.items()
         }
         return table
 
 
-def _rehandled(subscription: Subscription, handle: Handle) -> Subscription:
-    return replace(subscription, handle=handle, is_async=inspect.iscoroutinefunction(handle))
+def recorded(
+    subscription: Subscription,
+    *,
+    succeeded: Callable[[DomainEvent], None],
+    begin: Callable[[DomainEvent], bool] = lambda _: True,
+    failed: Callable[[DomainEvent], None] = lambda _: None,
+    blocks: bool = False,
+) -> Handle:
+    """Return a ``handle``, for :meth:`SubscriptionTable.around`, that calls these functions beside the subscription's.
+
+    Args:
+        succeeded: called when the handler has returned.
+        begin: called first; where it returns False, the handler is not called.
+        failed: called when the handler has raised.
+        blocks: the functions ask the database, so an ``async def`` calls them in a thread.
+    """
+
+    def handle(event: DomainEvent) -> Awaitable[None] | None:
+        if not begin(event):
+            return None
+        try:
+            result = subscription.handle(event)
+        except BaseException:
+            failed(event)
+            raise
+        if inspect.isawaitable(result):
+            return finish(event, result)
+        succeeded(event)
+        return None
+
+    async def handle_async(event: DomainEvent) -> None:
+        if await call(begin, event):
+            await finish(event, subscription.handle(event))
+
+    async def finish(event: DomainEvent, result: Any) -> None:
+        try:
+            await result
+        except BaseException:
+            failed(event)
+            raise
+        await call(succeeded, event)
+
+    async def call(function: Callable[[DomainEvent], T], event: DomainEvent) -> T:
+        return await asyncio.to_thread(function, event) if blocks else function(event)
+
+    return handle_async if subscription.is_async else handle
 
 
 def check_event(event: object) -> None:
@@ -187,7 +237,6 @@ def _subscriptions(event_type: type[DomainEvent], handlers: Sequence[Any]) -> It
             event_type=event_type,
             handler=handler,
             handle=handle,
-            is_async=inspect.iscoroutinefunction(handle),
             key=key(_path(kind), names),
             former_keys=tuple(key(name, former_names) for name in _former_names(kind)),
         )
@@ -246,7 +295,7 @@ def _former_names(kind: type) -> tuple[str, ...]:
 
 def _innermost(handler: object) -> type:
     """The class of a handler; that of the innermost where it is decorated (``__wrapped__``)."""
-    return type(inspect.unwrap(handler))  # type: ignore[arg-type]  # what it unwraps need not be a function
+    return type(inspect.unwrap(handler))  # type: ignore[arg-type]  # it need not be a function
 
 
 def handler_name(handler: Handler[Any]) -> str:

@@ -15,8 +15,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from eventpact.infrastructure.http.middleware import FEW, client_of
 from eventpact.infrastructure.http.problems import ProblemResponse, problem, title, unavailable
 
-__all__ = ["ConnectionLimits"]
-
 REQUEST_SECONDS: Final = 10.0
 """Seconds for a client to send a request, and as many to take an answer that it does not read."""
 

@@ -1,27 +1,55 @@
 """The HTTP API: routes only."""
 
-from __future__ import annotations
-
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from email.message import EmailMessage
 from hmac import compare_digest
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
 
 from eventpact.bootstrap import Application, bootstrap
 from eventpact.domain.account import CreateAccountData
-from eventpact.infrastructure.http.json_route import JsonRoute
-from eventpact.infrastructure.http.middleware import BodyLimit, ClientLimit, EvenPace, InFlightLimit, Requests
+from eventpact.infrastructure.http.middleware import BodyLimit, CatchAll, ClientLimit, EvenPace, InFlightLimit, Requests
 from eventpact.infrastructure.http.models import Accepted, AccountBody, CodeRequest, Health, Redemption, SignUp
 from eventpact.infrastructure.http.openapi import Api, problem_of, problems, success
 from eventpact.infrastructure.http.pages import add_docs, add_verification_page
-from eventpact.infrastructure.http.problems import install, problem, unavailable
+from eventpact.infrastructure.http.problems import PROBLEMS, install, problem, unavailable
 from eventpact.infrastructure.http.readiness import Readiness
 from eventpact.settings import Settings, load_settings
 
-__all__ = ["create_app"]
+
+class JsonRoute(APIRoute):
+    """Answers 415 to a body that is not declared to be JSON in UTF-8. Without that FastAPI would answer 422."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_json(request: Request) -> Response:
+            fault = _fault(request.headers)
+            if fault is not None:
+                return problem(415, fault, headers={"Accept-Post": "application/json"})
+            return await handle(request)
+
+        return handle_json
+
+
+def _fault(headers: Headers) -> str | None:
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        return "the body must not be compressed; leave out Content-Encoding"
+    types = headers.getlist("content-type")
+    message = EmailMessage()
+    message["Content-Type"] = types[0] if len(types) == 1 and types[0].isprintable() else ""
+    if message.get_content_type() != "application/json":
+        return PROBLEMS[415]
+    if message.get_content_charset("utf-8") not in ("utf-8", "utf8", "us-ascii"):
+        return "the body must be JSON in UTF-8; leave out the charset of Content-Type"
+    return None
+
 
 MAX_BODY_BYTES = 16 * 1024
 
@@ -72,6 +100,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(InFlightLimit, most=settings.max_in_flight)
     app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
     install(app)
+    app.add_middleware(CatchAll)
     app.add_middleware(Requests)
     _add_account_routes(app, limit)
     _add_health_routes(app)

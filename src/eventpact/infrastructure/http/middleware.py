@@ -1,10 +1,10 @@
 """Middleware: body size, concurrency and rate limits, and constant-time responses."""
 
-from __future__ import annotations
-
 import asyncio
+import logging
 import math
 import time
+import traceback
 from collections import Counter
 from ipaddress import IPv6Address, ip_address
 from typing import Final
@@ -16,11 +16,18 @@ from limits.storage import storage_from_string
 from limits.strategies import MovingWindowRateLimiter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from eventpact.infrastructure.http.problems import TooManyRequestsError, problem, too_many, unavailable
+from eventpact.infrastructure.http.problems import (
+    PROBLEMS,
+    ProblemResponse,
+    TooManyRequestsError,
+    problem,
+    too_many,
+    unavailable,
+)
 from eventpact.infrastructure.monitoring.logs import REQUEST_ID
 from eventpact.settings import SettingsError
 
-__all__ = ["FEW", "BodyLimit", "ClientLimit", "EvenPace", "InFlightLimit", "Requests", "client_of"]
+_log = logging.getLogger("eventpact")
 
 FEW: Final = 10
 """Requests and connections that every client may have at once, however busy the server is."""
@@ -53,6 +60,42 @@ class Requests:
             await send(message)
 
         await self._app(scope, receive, identified)
+
+
+class CatchAll:
+    """Answers every other error. Starlette's own handler would raise it again, and the server would log its text."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except Exception as error:
+            if scope["type"] != "http" or started:
+                raise
+            await _unexpected(scope, error)(scope, receive, send)
+
+
+def _unexpected(scope: Scope, error: Exception) -> ProblemResponse:
+    error_id = uuid4().hex
+    # Without the exception's text, which may quote an address.
+    _log.error(
+        "error %s: %s in %s %s\n%s",
+        error_id,
+        type(error).__name__,
+        scope["method"],
+        ascii(scope["path"]),
+        "".join(traceback.format_tb(error.__traceback__)),
+    )
+    return problem(500, PROBLEMS[500], error_id=error_id)
 
 
 class BodyLimit:

@@ -1,15 +1,11 @@
 """Models of requests and answers. Unknown fields are refused."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from eventpact.domain.account import NAME_PATTERN
-
-__all__ = ["Accepted", "AccountBody", "CodeRequest", "Health", "Problem", "Redemption", "SignUp", "ascii_address"]
 
 
 class _Request(BaseModel):
@@ -140,7 +136,7 @@ class FieldError(_Answer):
 
 
 class Problem(_Answer):
-    """RFC 9457. It never repeats what was sent."""
+    """RFC 9457. It never repeats the request."""
 
     type: Annotated[str, Field(description="a problem that its status explains", examples=["about:blank"])]
     title: Annotated[str, Field(description="the status in words", examples=["Unprocessable Content"])]

@@ -1,7 +1,5 @@
 """The part of the OpenAPI schema beyond the models: every status with its headers, an example and links."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -9,8 +7,6 @@ from pydantic.json_schema import models_json_schema
 
 from eventpact.infrastructure.http.models import Problem
 from eventpact.infrastructure.http.problems import PROBLEMS, title
-
-__all__ = ["Api", "problem_of", "problems", "success"]
 
 _PROBLEM: Final = {"$ref": "#/components/schemas/Problem"}
 _RETRY_AFTER: Final = {
@@ -23,11 +19,7 @@ _RETRY_AFTER: Final = {
 }
 _HEADERS: Final[dict[int, dict[str, Any]]] = {
     405: {
-        "Allow": {
-            "description": "the methods that this address takes",
-            "required": True,
-            "schema": {"type": "string"},
-        }
+        "Allow": {"description": "the methods that this address takes", "required": True, "schema": {"type": "string"}}
     },
     429: _RETRY_AFTER,
     503: _RETRY_AFTER,
@@ -94,7 +86,7 @@ def problem_of(status: int, description: str, *links: str) -> dict[str, Any]:
 
 
 def success(status: int, description: str, *links: str) -> dict[int | str, dict[str, Any]]:
-    """The declaration of an answer that is no problem, with the names of what may follow."""
+    """The declaration of an answer that is no problem, with the names of operations that may follow."""
     return {status: {"description": description} | _links(links)}
 
 

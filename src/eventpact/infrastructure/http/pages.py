@@ -1,7 +1,5 @@
 """Pages for people: the one that the link of a mail opens, and the documentation of the API."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from collections.abc import Callable
@@ -17,8 +15,6 @@ from starlette.staticfiles import StaticFiles
 from eventpact.application.commands import InvalidCodeError
 from eventpact.infrastructure.http.models import ascii_address
 from eventpact.infrastructure.http.problems import TooManyRequestsError
-
-__all__ = ["add_docs", "add_verification_page"]
 
 _STYLE: Final = "body{font:1rem/1.5 system-ui;max-width:26rem;margin:3rem auto}label,input,button{display:block;font:inherit;width:100%;box-sizing:border-box;margin-top:.5rem;padding:.4rem 0}"  # noqa: E501 - hashed as it is
 

@@ -1,10 +1,7 @@
 """Every error as problem+json (RFC 9457), which names the fault and never repeats the input."""
 
-from __future__ import annotations
-
 import http
 import logging
-import traceback
 from collections.abc import Mapping
 from uuid import uuid4
 
@@ -14,23 +11,11 @@ from fastapi.responses import JSONResponse
 from limits.errors import StorageError
 from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eventpact.application.commands import InvalidCodeError
 from eventpact.domain.account import InvalidAccountError
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError
 from eventpact.infrastructure.persistence.opening import explain, is_temporary
-
-__all__ = [
-    "PROBLEMS",
-    "ProblemResponse",
-    "TooManyRequestsError",
-    "install",
-    "problem",
-    "title",
-    "too_many",
-    "unavailable",
-]
 
 _log = logging.getLogger("eventpact")
 
@@ -101,7 +86,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(DispatchError, _refused)
     app.add_exception_handler(SQLAlchemyError, _database)  # type: ignore[arg-type]
     app.add_exception_handler(StorageError, _uncounted)
-    app.add_middleware(_CatchAll)
 
 
 async def _http(_: Request, error: HTTPException) -> ProblemResponse:
@@ -162,42 +146,6 @@ async def _uncounted(_: Request, error: Exception) -> ProblemResponse:
     # Without counting there would be no limit, and an attacker may have brought the storage down for that.
     _log.error("refused a request: the storage of the rate limit answered %s", type(error).__name__)
     return unavailable("requests cannot be counted at the moment; send the same request again later")
-
-
-class _CatchAll:
-    """Answers every other error. Starlette's own handler would raise it again, and the server would log its text."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def watch(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watch)
-        except Exception as error:
-            if scope["type"] != "http" or started:
-                raise
-            await _unexpected(scope, error)(scope, receive, send)
-
-
-def _unexpected(scope: Scope, error: Exception) -> ProblemResponse:
-    error_id = uuid4().hex
-    # Without the exception's text, which may quote an address.
-    _log.error(
-        "error %s: %s in %s %s\n%s",
-        error_id,
-        type(error).__name__,
-        scope["method"],
-        ascii(scope["path"]),
-        "".join(traceback.format_tb(error.__traceback__)),
-    )
-    return problem(500, PROBLEMS[500], error_id=error_id)
 
 
 def _printable(part: object) -> object:

@@ -1,7 +1,5 @@
 """Readiness: asks every part that requests need, at most once a second."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
@@ -10,9 +8,7 @@ from typing import Final
 
 from sqlalchemy.exc import DBAPIError
 
-from eventpact.infrastructure.monitoring.shared_answer import SharedAnswer
-
-__all__ = ["Readiness", "Report"]
+from eventpact.infrastructure.dispatching.threads import SharedAnswer
 
 _log = logging.getLogger("eventpact")
 

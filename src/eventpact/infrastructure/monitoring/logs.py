@@ -1,17 +1,18 @@
 """Log records that a machine can read, with event, handler and attempt as fields.
 
-Standard library only. A record never holds the fields of an event, nor the text of an exception, which may quote them.
+A record never holds the fields of an event, nor the text of an exception, which may quote them.
 """
-
-from __future__ import annotations
 
 import json
 import logging
 import time
 from contextvars import ContextVar
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
+from uuid import UUID
 
-__all__ = ["FIELDS", "REQUEST_ID", "JsonFormatter", "LogFormat", "about", "configure", "formatter"]
+from eventpact.domain.events import DomainEvent
+
+_log = logging.getLogger("eventpact")
 
 LogFormat = Literal["text", "json"]
 
@@ -27,6 +28,27 @@ def about(event: str, event_id: object, handler: str | None = None, attempt: int
     """The ``extra`` of a record about an event, by its type's name and its id, and about a handler, by its key."""
     fields = {"event": event, "event_id": str(event_id), "handler": handler, "attempt": attempt}
     return {name: value for name, value in fields.items() if value is not None}
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def event_id(self) -> UUID: ...
+
+
+def log_about(
+    event: DomainEvent | _Named,
+    level: int,
+    text: str,
+    *args: object,
+    handler: str | None = None,
+    attempt: int | None = None,
+) -> None:
+    """Write a record about an event, whose type and id stand for ``{event}`` in ``text``; ``args`` fill in the rest."""
+    name = type(event).__name__ if isinstance(event, DomainEvent) else event.name
+    text = text.replace("{event}", f"{name} {event.event_id}")
+    _log.log(level, text, *args, extra=about(name, event.event_id, handler, attempt), stacklevel=2)
 
 
 class JsonFormatter(logging.Formatter):

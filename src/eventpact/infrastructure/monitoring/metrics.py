@@ -1,9 +1,7 @@
-"""Metrics for Prometheus: counters of this process, and the numbers of rows in the database.
+"""Metrics for Prometheus: counters of this process, fed by a dispatcher around another one, and numbers of rows.
 
 Labels are names of event types, of outcomes and of errors; nothing of an event stands in a metric.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,11 +14,11 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
-from eventpact.domain.dispatcher import DispatchError
+from eventpact.domain.dispatcher import DispatchError, EventDispatcher, FailedDelivery, FailureSink, Handlers
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.monitoring.shared_answer import SharedAnswer
-
-__all__ = ["Metrics", "Stock"]
+from eventpact.infrastructure.dispatching.failures import FailureReporter
+from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable, recorded
+from eventpact.infrastructure.dispatching.threads import SharedAnswer
 
 _LONGEST: Final = 2.0
 """Seconds that a scrape waits for the database."""
@@ -42,7 +40,7 @@ class Stock:
 
 
 class Metrics:
-    """The metrics of one application, in a registry of its own; an observer of its dispatcher.
+    """The metrics of one application, in a registry of its own.
 
     Args:
         event_types: the types with handlers, whose counters are shown from 0 on.
@@ -118,3 +116,54 @@ class _StockCollector(Collector):
 
 def _gauge(name: str, documentation: str, value: float) -> Metric:
     return GaugeMetricFamily(name, documentation, value=value)
+
+
+class ObservedEventDispatcher(EventDispatcher):
+    """Counts the events of an inner dispatcher, whose guarantees it has. No other part knows of metrics.
+
+    Deliveries that other processes settle (workers, relays) are not seen here.
+
+    Args:
+        inner: builds the dispatcher that delivers, from handlers and a failure sink.
+        after_commit: calls a function once the caller's transaction is committed, at once outside of one.
+
+    Raises:
+        RegistrationError: ``handlers`` is impossible (law A4).
+    """
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        inner: Callable[[Handlers, FailureSink], EventDispatcher],
+        metrics: Metrics,
+        *,
+        on_failure: FailureSink | None = None,
+        after_commit: Callable[[Callable[[], object]], object] = lambda callback: callback(),
+    ) -> None:
+        self._metrics = metrics
+        self._after_commit = after_commit
+        self._inner = inner(
+            SubscriptionTable(handlers).around(lambda each: recorded(each, succeeded=metrics.succeeded)),
+            FailureReporter(on_failure).around(self._failing),
+        )
+        self.guarantees = self._inner.guarantees
+
+    def dispatch(self, event: DomainEvent) -> None:
+        """Dispatch to the inner dispatcher, whose exceptions pass."""
+        try:
+            self._inner.dispatch(event)
+        except DispatchError as error:
+            self._metrics.refused(event, error)
+            raise
+        self._after_commit(lambda: self._metrics.accepted(event))
+
+    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
+        """Close the inner dispatcher."""
+        return await self._inner.aclose(timeout)
+
+    def _failing(self, sink: FailureSink) -> FailureSink:
+        def report(failed: FailedDelivery) -> None:
+            sink(failed)
+            self._metrics.failed(failed.event)
+
+        return report

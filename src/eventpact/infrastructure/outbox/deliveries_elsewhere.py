@@ -1,7 +1,5 @@
 """Deliveries by an engine that runs handlers in other processes."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Collection
@@ -14,16 +12,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from eventpact.domain.dispatcher import DispatchError, FailedDelivery
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.failures import FailureReporter
-from eventpact.infrastructure.dispatching.subscriptions import Handle, Subscription, SubscriptionTable
-from eventpact.infrastructure.monitoring.logs import about
-from eventpact.infrastructure.outbox.deliveries import MAX_CRASHES, Deliveries, recorded
+from eventpact.infrastructure.dispatching.subscriptions import Handle, Subscription, SubscriptionTable, recorded
+from eventpact.infrastructure.monitoring.logs import log_about
+from eventpact.infrastructure.outbox.deliveries import MAX_CRASHES, Deliveries
 from eventpact.infrastructure.outbox.entries import Entry, KnownHandlers
 from eventpact.infrastructure.outbox.settlements import NeverSettledError
 from eventpact.infrastructure.outbox.store import OutboxStore
-
-__all__ = ["CountsWaiting", "DeliveriesElsewhere"]
-
-_log = logging.getLogger("eventpact")
 
 _MAX_RESEND_FACTOR: Final = 64
 """The longest wait for a resend is this many times the first. At a minute, that is an hour."""
@@ -74,7 +68,6 @@ class DeliveriesElsewhere(Deliveries):
             subscription,
             begin=lambda event: self._begin(event, subscription),
             succeeded=lambda event: self._settle(event, subscription.key),
-            failed=lambda _: None,
             blocks=True,
         )
 
@@ -145,16 +138,11 @@ class DeliveriesElsewhere(Deliveries):
         """Report an entry that is for other handlers than ours: it is not settled, and would be sent for ever."""
         wanted = self._store.pending_keys(event.event_id)
         if wanted and not wanted & {subscription.key for subscription in self._table.route(event)}:
-            name = type(event).__name__
-            _log.error(
-                "%s %s is for the handlers %s in the outbox, and this process has %s; it is not handled. Do both"
-                " processes define their handlers in the same module?",
-                name,
-                event.event_id,
-                ", ".join(sorted(wanted)),
-                key,
-                extra=about(name, event.event_id, key),
+            text = (
+                "{event} is for the handlers %s in the outbox, and this process has %s; it is not handled. Do both"
+                " processes define their handlers in the same module?"
             )
+            log_about(event, logging.ERROR, text, ", ".join(sorted(wanted)), key, handler=key)
 
     def _settle(self, event: DomainEvent, key: str, entries: Collection[UUID] | None = None) -> None:
         """Settle a delivery: of every entry of the event or, where some are given, of these."""
@@ -167,11 +155,5 @@ class DeliveriesElsewhere(Deliveries):
             self._say_unwritten(event, key, error)
 
     def _say_unwritten(self, event: DomainEvent, key: str, error: Exception) -> None:
-        _log.error(
-            "%s %s was handled by %s, and the outbox cannot be written (%s): it will be delivered again",
-            type(event).__name__,
-            event.event_id,
-            key,
-            type(error).__name__,
-            extra=about(type(event).__name__, event.event_id, key),
-        )
+        text = "{event} was handled by %s, and the outbox cannot be written (%s): it will be delivered again"
+        log_about(event, logging.ERROR, text, key, type(error).__name__, handler=key)

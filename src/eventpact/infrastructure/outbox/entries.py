@@ -1,17 +1,17 @@
-"""The outbox table: accepted events, each with the handlers that have not settled it yet."""
+"""The tables of the outbox: accepted events, each with the handlers that have not settled it yet and their attempts."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from eventpact.infrastructure.persistence.database import UtcDateTime, metadata
-
-__all__ = ["Backlog", "Entry", "KnownHandlers", "outbox"]
 
 outbox = sa.Table(
     "outbox",
@@ -28,6 +28,13 @@ outbox = sa.Table(
     sa.Column("due_at", UtcDateTime),
     sa.Column("sends", sa.Integer, nullable=False, server_default="0"),
     sa.Column("attempts", sa.Text),
+)
+
+relays = sa.Table(
+    "outbox_relays",
+    metadata,
+    sa.Column("relay_id", sa.String(32), primary_key=True),
+    sa.Column("beat", sa.BigInteger, nullable=False),
 )
 
 KnownHandlers = Mapping[str, Collection[str]]
@@ -68,3 +75,82 @@ class Backlog:
 
     entries: int
     oldest: timedelta | None
+
+
+@dataclass(slots=True)
+class Attempts:
+    """The content of one column: the attempts of one entry, by the keys of its handlers.
+
+    Attributes:
+        made: attempts that failed.
+        due: when a handler that failed is called again. Until then the delivery is parked.
+        begun: the handlers that other processes have called since they were all sent the event.
+        again: the handlers that were sent the event again after they had failed. An engine in other processes is sent
+            the whole event, but others that have begun are not called: they may still be running.
+    """
+
+    made: dict[str, int] = field(default_factory=dict)
+    due: dict[str, datetime] = field(default_factory=dict)
+    begun: set[str] = field(default_factory=set)
+    again: set[str] = field(default_factory=set)
+
+    @classmethod
+    def parse(cls, text: str | None) -> Attempts:
+        """Read the column."""
+        if text is None:
+            return cls()
+        data: dict[str, Any] = json.loads(text)
+        due = {key: datetime.fromisoformat(moment) for key, moment in data["due"].items()}
+        return cls(data["made"], due, set(data["begun"]), set(data["again"]))
+
+    def dump(self) -> str | None:
+        """Write the column; None where there is nothing to write."""
+        if not self.made and not self.begun:
+            return None
+        due = {key: moment.isoformat() for key, moment in self.due.items()}
+        return json.dumps({"made": self.made, "due": due, "begun": sorted(self.begun), "again": sorted(self.again)})
+
+    def has_ripe(self, now: datetime) -> bool:
+        """Tell whether a retry is due."""
+        return any(moment <= now for moment in self.due.values())
+
+    @property
+    def next_due(self) -> datetime | None:
+        """When the first of the parked deliveries is due."""
+        return min(self.due.values(), default=None)
+
+    def park(self, key: str, made: int, due: datetime) -> None:
+        """Record a failed attempt, and when the next one is due."""
+        self.made[key] = made
+        self.due[key] = due
+        self.again.discard(key)
+
+    def take(self, pending: Collection[str], now: datetime, *, everything: bool) -> tuple[str, ...]:
+        """Return the handlers to be called now: those whose retry is due.
+
+        Args:
+            everything: all that are not parked, because nobody is making any of these deliveries, as far as is known.
+        """
+        ripe = {key for key, moment in self.due.items() if moment <= now}
+        self.due = {key: moment for key, moment in self.due.items() if key not in ripe}
+        if everything:
+            self.again.clear()
+            self.begun.clear()
+            return tuple(key for key in pending if key not in self.due)
+        self.again |= ripe
+        return tuple(key for key in pending if key in ripe)
+
+    def begin(self, key: str) -> bool:
+        """Tell whether a handler is to be called by an engine that was sent the whole event, and note that it is."""
+        if key in self.due or (self.again and key in self.begun and key not in self.again):
+            return False
+        self.begun.add(key)
+        return True
+
+    def settle(self, keys: Collection[str]) -> None:
+        """Forget deliveries that are settled."""
+        for key in keys:
+            self.made.pop(key, None)
+            self.due.pop(key, None)
+            self.begun.discard(key)
+            self.again.discard(key)

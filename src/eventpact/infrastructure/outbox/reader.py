@@ -1,7 +1,5 @@
 """Decode rows of the outbox. Those that this version cannot read are stored as failed, or left to another."""
 
-from __future__ import annotations
-
 import json
 import logging
 from dataclasses import replace
@@ -9,13 +7,11 @@ from datetime import timedelta
 from typing import Final
 
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.dispatching.failures import UnreadableMessage, UnreadableSink
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
-from eventpact.infrastructure.dispatching.unreadable import UnreadableMessage, UnreadableSink
-from eventpact.infrastructure.monitoring.logs import about
+from eventpact.infrastructure.monitoring.logs import log_about
 from eventpact.infrastructure.outbox.entries import Entry
 from eventpact.infrastructure.outbox.store import OutboxStore
-
-__all__ = ["EntryReader"]
 
 _log = logging.getLogger("eventpact")
 
@@ -40,11 +36,7 @@ class EntryReader:
         self._lease = lease
 
     def read(self, entry: Entry) -> tuple[Entry, DomainEvent] | None:
-        """Return an entry with its event, for the handlers that this process has; None where it cannot be read.
-
-        Raises:
-            sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
-        """
+        """Return an entry with its event, for the handlers that this process has; None where it cannot be read."""
         try:
             event_type = self._table.named(entry.name)
         except KeyError:
@@ -75,9 +67,7 @@ class EntryReader:
 
     def _set_aside(self, entry: Entry, reason: str) -> None:
         """Move an entry to the store of failures or, if that is not possible, leave it for later."""
-        _log.error(
-            "%s %s cannot be read: %s", entry.name, entry.event_id, reason, extra=about(entry.name, entry.event_id)
-        )
+        log_about(entry, logging.ERROR, "{event} cannot be read: %s", reason)
         if self._on_unreadable is None:
             self._leave(entry)
             return

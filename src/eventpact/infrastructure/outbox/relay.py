@@ -1,7 +1,5 @@
 """The relay: carries entries of the outbox to the dispatcher that delivers them, until they are settled."""
 
-from __future__ import annotations
-
 import heapq
 import logging
 import threading
@@ -18,15 +16,12 @@ from eventpact.domain.dispatcher import DispatcherClosedError, DispatchError
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.context import ContextCarrier, run_with
 from eventpact.infrastructure.dispatching.failures import FailureReporter
-from eventpact.infrastructure.monitoring.logs import about
+from eventpact.infrastructure.monitoring.logs import log_about
 from eventpact.infrastructure.outbox.deliveries import Deliveries
 from eventpact.infrastructure.outbox.entries import Entry, KnownHandlers
-from eventpact.infrastructure.outbox.liveness import Heartbeats, LivenessMonitor
 from eventpact.infrastructure.outbox.reader import EntryReader
-from eventpact.infrastructure.outbox.settlements import FailureJudge, Settlements
+from eventpact.infrastructure.outbox.settlements import FailureJudge, Heartbeats, LivenessMonitor, Settlements
 from eventpact.infrastructure.outbox.store import OutboxStore
-
-__all__ = ["Relay"]
 
 _log = logging.getLogger("eventpact")
 
@@ -201,7 +196,6 @@ class Relay:
 
     def _is_handed_over(self, entry: Entry, event: DomainEvent | None, wait: float) -> bool:
         """Dispatch an entry. If it is refused, or the database does not answer, it is due again after ``wait``."""
-        name, event_id = entry.name, entry.event_id
         try:
             if event is None:
                 read = self._reader.read(entry)
@@ -214,18 +208,10 @@ class Relay:
             self._give_back(entry, event, wait)
             if not isinstance(error, DispatcherClosedError):
                 reason = error if isinstance(error, DispatchError) else type(error).__name__
-                _log.warning(
-                    "%s %s stays in the outbox, and is dispatched again: %s",
-                    name,
-                    event_id,
-                    reason,
-                    extra=about(name, event_id),
-                )
+                log_about(entry, logging.WARNING, "{event} stays in the outbox, and is dispatched again: %s", reason)
             return False
         except BaseException as interruption:  # noqa: BLE001 - a handler's, which was reported; nobody waits here
-            _log.warning(
-                "a handler of %s %s raised %s", name, event_id, type(interruption).__name__, extra=about(name, event_id)
-            )
+            log_about(entry, logging.WARNING, "a handler of {event} raised %s", type(interruption).__name__)
         return True
 
     def _give_back(self, entry: Entry, event: DomainEvent | None, wait: float) -> None:

@@ -1,6 +1,4 @@
-"""Outcomes of deliveries, and the thread that writes them to the database and sends the relay's heartbeats."""
-
-from __future__ import annotations
+"""Outcomes of deliveries and heartbeats of relays, and the thread that writes both to the database."""
 
 import logging
 import threading
@@ -14,15 +12,94 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 
 from eventpact.domain.dispatcher import FailedDelivery, PermanentFailureError
-from eventpact.infrastructure.dispatching.failures import FailureReporter
-from eventpact.infrastructure.monitoring.logs import about
-from eventpact.infrastructure.outbox.liveness import Heartbeats
-from eventpact.infrastructure.outbox.retries import RetryPolicy
+from eventpact.infrastructure.dispatching.failures import FailureReporter, RetryPolicy
+from eventpact.infrastructure.monitoring.logs import log_about
+from eventpact.infrastructure.outbox.entries import relays
 from eventpact.infrastructure.outbox.store import OutboxStore
-
-__all__ = ["FailureJudge", "NeverSettledError", "Settlements"]
+from eventpact.infrastructure.persistence.database import Database
 
 _log = logging.getLogger("eventpact")
+
+
+class Heartbeats:
+    """The table of living relays. Each counts up a number, so that no clock of any machine matters.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: from each method, where the database cannot be reached, or refused.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def register(self, relay_id: str) -> None:
+        """Add a relay."""
+        with self._database.transaction() as connection:
+            connection.execute(sa.insert(relays).values(relay_id=relay_id, beat=0))
+
+    def beat(self, relay_id: str) -> bool:
+        """Count up; False if the relay has expired, so that its entries may be another's."""
+        mine = sa.update(relays).where(relays.c.relay_id == relay_id).values(beat=relays.c.beat + 1)
+        with self._database.transaction() as connection:
+            return connection.execute(mine).rowcount == 1
+
+    def counts(self) -> dict[str, int]:
+        """Return the living relays, each with its count."""
+        with self._database.transaction() as connection:
+            return {row.relay_id: row.beat for row in connection.execute(sa.select(relays))}
+
+    def expire(self, relay_id: str, beat: int) -> None:
+        """Remove a relay, unless it has counted beyond ``beat``; its entries are free to be claimed.
+
+        A row that is locked is passed over: its relay is counting up or, if its host was cut off meanwhile, the server
+        ends that transaction soon. Waiting for it would hold up the whole outbox.
+        """
+        this = sa.select(relays.c.relay_id).where(relays.c.relay_id == relay_id, relays.c.beat == beat)
+        statement = sa.delete(relays).where(relays.c.relay_id.in_(this.with_for_update(skip_locked=True)))
+        with self._database.transaction() as connection:
+            connection.execute(statement)
+
+    def remove(self, relay_id: str) -> None:
+        """Remove a relay that ends in good order."""
+        with self._database.transaction() as connection:
+            connection.execute(sa.delete(relays).where(relays.c.relay_id == relay_id))
+
+
+class LivenessMonitor:
+    """Expires relays that are silent. Silence is measured by watching, not by comparing clocks.
+
+    Args:
+        lease: seconds of watching after which a silent relay expires.
+        poll: seconds between two looks; of a longer gap only twice as much counts as watched.
+    """
+
+    def __init__(self, heartbeats: Heartbeats, lease: float, poll: float) -> None:
+        self._heartbeats = heartbeats
+        self._lease = lease
+        self._poll = poll
+        # The others: their count when it last changed, and for how long it has been watched since.
+        self._silent: dict[str, tuple[int, float]] = {}
+        self._looked_at: float | None = None
+
+    def look(self, own: str) -> None:
+        """Expire each relay that was silent for a lease; its entries are free to be claimed."""
+        now = time.monotonic()
+        passed = 0.0 if self._looked_at is None else min(now - self._looked_at, 2 * self._poll)
+        counts = self._heartbeats.counts()
+        self._looked_at = now
+        silent = {}
+        for relay_id, beat in counts.items():
+            before, silence = self._silent.get(relay_id, (beat, 0.0))
+            silent[relay_id] = (beat, silence + passed if before == beat else 0.0)
+        self._silent = silent
+        for relay_id, (beat, silence) in silent.items():
+            if silence >= self._lease and relay_id != own:
+                _log.warning("a relay has been silent for %.0f s; its entries are taken over", silence)
+                self._heartbeats.expire(relay_id, beat)
+
+    def reset(self) -> None:
+        """Forget when the last look was: while the database is unreachable, silence proves nothing."""
+        self._looked_at = None
+
 
 _T = TypeVar("_T")
 
@@ -53,31 +130,21 @@ class FailureJudge:
         Returns:
             The failure, if it is final, with all its attempts; the entries of the delivery; the seconds until the next
             attempt. Without an entry the delivery was settled elsewhere, and there is nothing to report.
-
-        Raises:
-            sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
         """
-        name, event_id = type(failed.event).__name__, failed.event.event_id
         if isinstance(failed.exception, PermanentFailureError):
             policy = RetryPolicy(retries=-1, backoff=0.0, max_backoff=0.0)
         else:
             policy = self._policy
         made = 0 if isinstance(failed.exception, NeverSettledError) else failed.attempts
-        total, wait, entries = self._store.park(event_id, key, made, policy)
+        total, wait, entries = self._store.park(failed.event.event_id, key, made, policy)
         if wait is not None:
-            _log.warning(
-                "attempt %d of %s %s by %s failed and is repeated in %.1f s: %s",
-                total,
-                name,
-                event_id,
-                key,
-                wait,
-                type(failed.exception).__name__,
-                extra=about(name, event_id, key, total),
-            )
+            text = "attempt %d of {event} by %s failed and is repeated in %.1f s: %s"
+            kind = type(failed.exception).__name__
+            log_about(failed.event, logging.WARNING, text, total, key, wait, kind, handler=key, attempt=total)
             return None, entries, wait
         if not entries:
-            _log.warning("a failure of %s %s by %s is ignored: it was settled elsewhere", name, event_id, key)
+            text = "a failure of {event} by %s is ignored: it was settled elsewhere"
+            log_about(failed.event, logging.WARNING, text, key, handler=key)
             return None, entries, None
         attempts = failed.attempts if isinstance(failed.exception, NeverSettledError) else total
         return FailedDelivery(failed.event, failed.handler, failed.exception, attempts), entries, None

@@ -1,7 +1,5 @@
 """Statements on the outbox: append, claim, record attempts, settle."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -13,9 +11,8 @@ import sqlalchemy as sa
 
 from eventpact.domain.dispatcher import DispatchError
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.outbox.entries import Backlog, Entry, KnownHandlers, outbox
-from eventpact.infrastructure.outbox.liveness import relays
-from eventpact.infrastructure.outbox.retries import Attempts, RetryPolicy
+from eventpact.infrastructure.dispatching.failures import RetryPolicy
+from eventpact.infrastructure.outbox.entries import Attempts, Backlog, Entry, KnownHandlers, outbox, relays
 from eventpact.infrastructure.persistence.database import Database
 from eventpact.infrastructure.persistence.failure_store import forget_delivered
 

@@ -1,7 +1,5 @@
 """Accounts and their verification codes, in the database."""
 
-from __future__ import annotations
-
 import hmac
 import logging
 from collections.abc import Callable
@@ -13,12 +11,9 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from eventpact.application.codes import LINK_LENGTH, CodeMaker
 from eventpact.application.ports import EmailTakenError
-from eventpact.domain.account import Account, mailbox_of
+from eventpact.domain.account import LINK_LENGTH, Account, CodeMaker, mailbox_of
 from eventpact.infrastructure.persistence.database import PATIENT, Database, UtcDateTime, metadata
-
-__all__ = ["SqlAccountRepository", "SqlVerificationCodes"]
 
 _log = logging.getLogger("eventpact")
 

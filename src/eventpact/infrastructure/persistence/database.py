@@ -1,6 +1,4 @@
-"""The database: SQLite or PostgreSQL, by URL; its transactions, its schema."""
-
-from __future__ import annotations
+"""The database: SQLite or PostgreSQL, by URL; its transactions, its schema, and whether it takes writes."""
 
 import threading
 import time
@@ -12,16 +10,39 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 
-from eventpact.infrastructure.dispatching.processes import reset_in_children
-from eventpact.infrastructure.persistence.postgresql import STATEMENT_SECONDS, BoundedConnection
+from eventpact.infrastructure.dispatching.threads import reset_in_children
 
-__all__ = ["PATIENT", "Database", "UtcDateTime", "metadata"]
+__all__ = ["Database"]
+
+STATEMENT_SECONDS: Final = 5.0
+"""How long a server lets a statement run."""
+
+_SILENCE: Final = STATEMENT_SECONDS + 1.0
+"""A server that lives has answered by then, if only that it has given up."""
+
+
+class BoundedConnection(psycopg.Connection[Any]):
+    """A connection on which nobody waits for ever: a server may be frozen, or the network be cut without a word."""
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Wait for the server, as every statement does.
+
+        Raises:
+            psycopg.OperationalError: the connection is broken, or the server was silent for too long.
+        """
+        try:
+            return super().wait(gen, interval, _SILENCE if timeout is None else timeout)
+        except psycopg.OperationalError:
+            self.pgconn.finish()  # whatever it would still answer is not for the next statement
+            raise
+
 
 metadata = sa.MetaData()
 
@@ -35,12 +56,7 @@ PATIENT: Final = 5.0
 IDLE_TRANSACTION_SECONDS: Final = 10.0
 """How long PostgreSQL waits for the next statement of a transaction, whose locks others may want."""
 
-_KEEPALIVES: Final = {
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-}
+_KEEPALIVES: Final = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 """For libpq, in seconds and milliseconds: a server that was cut off is found out while nobody waits for it."""
 
 
@@ -69,6 +85,9 @@ class Database:
 
     Args:
         url: as SQLAlchemy takes it: ``sqlite:///…`` or ``postgresql+psycopg://…``.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: from each method, where the database cannot be reached, or refused.
     """
 
     def __init__(self, url: str) -> None:
@@ -103,9 +122,6 @@ class Database:
 
         Args:
             wait: seconds to wait for SQLite's one writer.
-
-        Raises:
-            sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
         """
         current = self._current.get()
         if current is not None and current.is_open:
@@ -173,11 +189,7 @@ class Database:
         return datetime.now(UTC) if self.is_sqlite else sa.func.clock_timestamp(type_=sa.DateTime(timezone=True))
 
     def now(self) -> datetime:
-        """Return the time by the one clock that all processes share: the database's.
-
-        Raises:
-            sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
-        """
+        """Return the time by the one clock that all processes share: the database's."""
         with self.transaction() as connection:
             if self.is_sqlite:  # asked all the same, because a process can have its clock frozen
                 text = connection.execute(sa.select(sa.func.strftime("%Y-%m-%dT%H:%M:%f", "now"))).scalar_one()
@@ -186,11 +198,7 @@ class Database:
         return moment.astimezone(UTC)
 
     def migrate(self) -> None:
-        """Bring the schema to the newest revision.
-
-        Raises:
-            sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
-        """
+        """Bring the schema to the newest revision."""
         config = Config()
         config.set_main_option("script_location", "eventpact:infrastructure/persistence/migrations")
         with self.engine.begin() as connection:
@@ -241,3 +249,26 @@ def _prepare_postgresql(connection: Any, _: object) -> None:
             cursor.execute(f"SET tcp_keepalives_{name} = {value}")
         cursor.execute("SET tcp_user_timeout = 10000")
     connection.commit()
+
+
+readiness = sa.Table(
+    "readiness",
+    metadata,
+    sa.Column("check_id", sa.Integer, primary_key=True),
+    sa.Column("checked_at", UtcDateTime, nullable=False),
+)
+
+
+def check_database(database: Database) -> None:
+    """Commit one write. A transaction that is rolled back would not reach the disk.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: the database does not answer, refuses writes, or was never migrated.
+    """
+    database.ping()
+    insert = (sqlite.insert if database.is_sqlite else postgresql.insert)(readiness)
+    with database.transaction() as connection:
+        written = insert.values(check_id=1, checked_at=database.now())
+        connection.execute(
+            written.on_conflict_do_update(index_elements=["check_id"], set_={"checked_at": written.excluded.checked_at})
+        )

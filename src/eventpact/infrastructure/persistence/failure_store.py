@@ -1,7 +1,5 @@
 """The store of failed deliveries and unreadable messages, which keeps each until it is delivered or dropped."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Collection, Sequence
@@ -13,11 +11,9 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from eventpact.domain.dispatcher import FailedDelivery
+from eventpact.infrastructure.dispatching.failures import UnreadableMessage
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
-from eventpact.infrastructure.dispatching.unreadable import UnreadableMessage
 from eventpact.infrastructure.persistence.database import PATIENT, Database, UtcDateTime, metadata
-
-__all__ = ["HANDLER_SEPARATOR", "UNREADABLE", "Failure", "FailureStore", "forget_delivered"]
 
 _MAX_ERROR_CHARACTERS: Final = 2_000
 

@@ -1,7 +1,6 @@
 """The data folder, the secret and the database: opened, or refused in one line that says what to do."""
 
-from __future__ import annotations
-
+import hmac
 import os
 import re
 import secrets
@@ -18,18 +17,48 @@ from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
 from eventpact.environment import CannotStartError
-from eventpact.infrastructure.persistence.database import Database
-from eventpact.infrastructure.persistence.deployment import database_id, remember, secret_fingerprint
+from eventpact.infrastructure.persistence.database import Database, metadata
 
-__all__ = [
-    "agree",
-    "database_file",
-    "explain",
-    "is_temporary",
-    "open_database",
-    "open_folder",
-    "open_secret",
-]
+_DATABASE: Final = "database"
+
+deployment = sa.Table(
+    "deployment",
+    metadata,
+    sa.Column("name", sa.String(100), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+
+def database_id(database: Database) -> str:
+    """Return the id that the database was given when it was migrated."""
+    with database.transaction() as connection:
+        return _value(connection, _DATABASE)
+
+
+def remember(database: Database, name: str, value: str) -> str:
+    """Store a fact unless the database has it already, and return the one that it has: the first writer wins."""
+    statement = database.insert(deployment).values(name=name, value=value).on_conflict_do_nothing()
+    with database.transaction() as connection:
+        connection.execute(statement)
+        return _value(connection, name)
+
+
+def state(database: Database, name: str, value: str) -> None:
+    """Store a fact in place of the one that the database has."""
+    statement = database.insert(deployment).values(name=name, value=value)
+    with database.transaction() as connection:
+        connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+
+
+def secret_fingerprint(secret: bytes) -> str:
+    """Name a secret without telling it: 64 bits of a keyed digest, which cannot be reversed."""
+    return hmac.digest(secret, b"eventpact fingerprint", "sha256").hex()[:16]
+
+
+def _value(connection: sa.Connection, name: str) -> str:
+    value: str = connection.execute(sa.select(deployment.c.value).where(deployment.c.name == name)).scalar_one()
+    return value
+
 
 _LEAST_SECRET_BYTES: Final = 32
 

@@ -1,7 +1,5 @@
 """Dispatch failed deliveries again: for the handlers that failed, and for no other."""
 
-from __future__ import annotations
-
 import ast
 import json
 from collections.abc import Callable, Sequence
@@ -14,8 +12,6 @@ from eventpact.infrastructure.dispatching.subscriptions import Subscription, Sub
 from eventpact.infrastructure.outbox.store import OutboxStore
 from eventpact.infrastructure.persistence.failure_store import HANDLER_SEPARATOR, UNREADABLE, Failure, FailureStore
 
-__all__ = ["ReplayError", "replay_by_dispatcher", "replay_by_outbox", "return_readable"]
-
 _BATCH: Final = 200
 
 _TASK_PREFIX: Final = "handle_"
@@ -27,11 +23,7 @@ class ReplayError(Exception):
 
 
 def replay_by_outbox(
-    failure: Failure,
-    store: FailureStore,
-    table: SubscriptionTable,
-    outbox: OutboxStore,
-    wait: timedelta = timedelta(0),
+    failure: Failure, store: FailureStore, table: SubscriptionTable, outbox: OutboxStore, wait: timedelta = timedelta(0)
 ) -> None:
     """Append a failure to the outbox, in one transaction; a relay delivers it to the handlers that failed.
 
@@ -42,7 +34,6 @@ def replay_by_outbox(
 
     Raises:
         ReplayError: there is no such event or handler any more, or it was changed meanwhile.
-        sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
     """
     event, subscriptions = _read(failure, table)
     keys = [subscription.key for subscription in subscriptions]
@@ -58,9 +49,6 @@ def return_readable(store: FailureStore, table: SubscriptionTable, outbox: Outbo
     """Append to the outbox the unreadable messages that this version can read, and return how many.
 
     A message that is in the outbox as well is left alone: it is delivered from there.
-
-    Raises:
-        sqlalchemy.exc.SQLAlchemyError: the database cannot be reached, or refused.
     """
     returned, page = 0, store.unreadable(_BATCH)
     while page:

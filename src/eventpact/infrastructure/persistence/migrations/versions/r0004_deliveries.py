@@ -20,9 +20,7 @@ def upgrade() -> None:
     op.add_column("failed_deliveries", sa.Column("fingerprint", sa.String(64)))
     op.create_index("ix_failed_deliveries_fingerprint", "failed_deliveries", ["fingerprint"], unique=True)
     deployment = op.create_table(
-        "deployment",
-        sa.Column("name", sa.String(100), primary_key=True),
-        sa.Column("value", sa.Text, nullable=False),
+        "deployment", sa.Column("name", sa.String(100), primary_key=True), sa.Column("value", sa.Text, nullable=False)
     )
     op.bulk_insert(deployment, [{"name": "database", "value": str(uuid4())}])
 
