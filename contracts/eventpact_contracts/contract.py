@@ -86,7 +86,8 @@ class EventDispatcherContract(ABC):
         """Every event ends as an independent model says, whatever happens meanwhile."""
         result = LawResult(EVERYTHING, "laws together", Outcome.UPHELD, 0, 0, "", 0.0)
         try:
-            check_against_model(self, seed=request.config.stash[RUN].seed)
+            examples, observations = check_against_model(self, seed=request.config.stash[RUN].seed)
+            result = replace(result, examples=examples, observations=observations)
         except CouldNotRunError as error:
             result = could_not_run(EVERYTHING, "laws together", str(error))
         except AssertionError as error:

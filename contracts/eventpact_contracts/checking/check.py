@@ -54,6 +54,8 @@ def _concluded(law: Law, subject: Subject, evidence: Evidence, check: LawCheck) 
         return _result(law, Outcome.VIOLATED, check.violation.message, check)
     if check.failure:
         return _could_not_run(law, check.failure, check, check.seconds)
+    if law.needs and not getattr(subject, law.needs):
+        return _result(law, Outcome.NOT_APPLICABLE, f"{law.needs} = False leaves nothing to compare", LawCheck())
     promised = law.promised(subject.guarantees)
     if not promised and check.absent is not None:
         return _result(law, Outcome.ABSENT, check.absent, check)

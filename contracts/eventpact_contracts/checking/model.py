@@ -37,7 +37,7 @@ from eventpact_contracts.scenarios.events import FAMILY, ROLES, label_of
 from eventpact_contracts.scenarios.failures import text_of
 from eventpact_contracts.scenarios.scenario import ALWAYS, EventPlan, HandlerPlan
 from eventpact_contracts.scenarios.strategies.parts import ANY, USUAL, failing_or_not, planning
-from eventpact_contracts.subjects.subject import Subject
+from eventpact_contracts.subjects.subject import CouldNotRunError, Subject
 
 __all__ = ["Model", "check_against_model"]
 
@@ -173,16 +173,19 @@ class _Place:
         loop.close()
 
 
-def check_against_model(subject: Any, *, examples: int = 30, seed: int = 0) -> None:
+def check_against_model(subject: Any, *, examples: int = 30, seed: int = 0) -> tuple[int, int]:
     """Let a state machine do as it likes with the dispatcher.
+
+    Returns how many runs were judged, and how many events in them.
 
     Raises:
         AssertionError: what became of an event is otherwise than the model's table; the message has the trace.
-        CouldNotRunError: there is no dispatcher to play with.
+        CouldNotRunError: there is no dispatcher to play with, or no event was judged.
     """
     known = Subject.of(subject)
     deadline = time.monotonic() + _MAX_SECONDS
     found: list[str] = []
+    judged: list[int] = []
     usual = planning((*USUAL, *ANY), failing_or_not(known.traits))
     children = st.lists(st.sampled_from(USUAL).map(EventPlan), min_size=1, max_size=3)
 
@@ -264,6 +267,7 @@ def check_against_model(subject: Any, *, examples: int = 30, seed: int = 0) -> N
                 PROBES.end(self.program)
                 self.place.leave()
             trace = self.recorder.trace()
+            judged.append(len(self.model.plans))
             if faults := self.model.faults(trace):
                 found.append("\n".join([*faults, "", str(trace)]))
                 raise AssertionError(found[-1])
@@ -320,3 +324,6 @@ def check_against_model(subject: Any, *, examples: int = 30, seed: int = 0) -> N
         logging.getLogger().removeHandler(quiet)
     if found:
         raise AssertionError(min(found, key=len))
+    if not any(judged):
+        raise CouldNotRunError("no event was dispatched")
+    return len(judged), sum(judged)

@@ -201,6 +201,7 @@ def _served(view: TraceView) -> int:
     families=("kinds of handlers", "quiet"),
     fixed=_slow,
     observations=_served,
+    needs="async_handlers",
     causes=(
         "what an async def handle returns is not awaited, or only if inspect.iscoroutinefunction says so",
         "what a plain handle returns is awaited: None",
