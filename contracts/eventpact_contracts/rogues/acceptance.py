@@ -1,4 +1,4 @@
-"""Rogues that take what they should refuse, or refuse badly."""
+"""Rogues that accept impossible events and registrations, or refuse badly."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Omnivorous(PassThrough):
 
 @rogue("A1", "instead of TypeError")
 class DuckTyping(PassThrough):
-    """It relies on what an event ought to have, and fails where that is missing."""
+    """It relies on the attributes of an event, and fails where one is missing."""
 
     def dispatch(self, event: DomainEvent) -> None:
         if not isinstance(event, DomainEvent):

@@ -1,4 +1,4 @@
-"""Rogues whose process is killed: what they had accepted is gone, or comes back although they deny it."""
+"""Rogues whose process is killed: accepted events are gone, or come back although they deny it."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class AcknowledgesEarly(Journaling):
 
 @rogue("G3", "was accepted, and lost", target=f"{__name__}:ForgetsOnCrash")
 class ForgetsOnCrash(LoopPassThrough):
-    """It keeps in memory what it declares to keep for good."""
+    """It keeps events in memory, and declares that they survive a crash."""
 
     guarantees = Journaling.guarantees
 

@@ -54,7 +54,7 @@ class Retrying(PassThrough):
     async def _finish(
         self, subscription: Subscription, event: DomainEvent, result: Awaitable[None] | None, waits: tuple[float, ...]
     ) -> None:
-        """Await what a plain handler returned, and call the handler again where that fails."""
+        """Await the result of a plain handler, and call the handler again where that fails."""
         for wait in waits:
             try:
                 await _done(result)
@@ -158,7 +158,7 @@ class Thorough(Retrying):
     defect="a failed event is acknowledged in a `finally`",
 )
 class AcknowledgesAnyway(Retrying):
-    """It acknowledges in a finally, so what failed is not tried again."""
+    """It acknowledges in a finally, so that a failed delivery is not tried again."""
 
     waits: ClassVar[tuple[float, ...]] = ()
 

@@ -101,7 +101,7 @@ class Forgetting(PassThrough):
         self.passed: list[PassedHandler] = []
         super().__init__(handlers, on_failure)
         for each in self.passed:
-            each.subscription = _Weak(each.subscription)  # type: ignore[assignment]  # it has what is needed of one
+            each.subscription = _Weak(each.subscription)  # type: ignore[assignment]  # it has the same members
         del self.table
 
     def passed_handler(self, subscription: Subscription) -> PassedHandler:

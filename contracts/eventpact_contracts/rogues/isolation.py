@@ -275,7 +275,7 @@ class Quoting(PassThrough):
     also={"L1": "an attempt that closing broke off counts as done, too", **_C3},
 )
 class KnowingOnlyPythons(PassThrough):
-    """It knows the interruptions of Python; what else is no Exception passes for an end."""
+    """It knows the interruptions of Python; any other that is no Exception passes for an end."""
 
     @contextmanager
     def around(self, subscription: Subscription, event: DomainEvent) -> Generator[None]:

@@ -34,7 +34,7 @@ class Lossy(PassThrough):
 
 @rogue("L1", "though all its deliveries were settled|before its deadline", also={"C3": "it says L1 of every schedule"})
 class Overcautious(PassThrough):
-    """It returns what was under way when closing began, whatever became of it."""
+    """It returns the events that were under way when closing began, settled or not."""
 
     def prepare(self) -> None:
         self.under_way: list[DomainEvent] = []
@@ -101,7 +101,7 @@ class Unreferenced(LoopPassThrough):
 
 @rogue("L2", "closing again returned")
 class Repetitive(PassThrough):
-    """It keeps what it could not settle, and returns it to everybody who closes it."""
+    """It keeps the undelivered events, and returns them to everybody who closes it."""
 
     left: tuple[DomainEvent, ...] = ()
 

@@ -207,7 +207,7 @@ class Chatty(PassThrough):
 
     def dispatch(self, event: DomainEvent) -> None:
         super().dispatch(event)
-        return event  # type: ignore[return-value]  # that is what is wrong with it
+        return event  # type: ignore[return-value]  # that is the defect
 
 
 @rogue(

@@ -86,7 +86,7 @@ class _Celery:
 
     @property
     def unavailable(self) -> Callable[[], AbstractContextManager[None]]:
-        """The broker is frozen for the while: of all that may be wrong with one, what takes the longest to notice."""
+        """The broker is frozen for the while: of all faults, the one that takes the longest to notice."""
         if "EVENTPACT_BROKER" in os.environ:
             raise AttributeError("a broker that others may use is not frozen")
         return _frozen
@@ -99,7 +99,7 @@ class _Celery:
 
     @contextmanager
     def engine(self) -> Generator[Callable[[], None] | None]:
-        """A broker for processes that are started within; if it is ours, what it yields kills and restarts it."""
+        """A broker for processes that are started within; if it is ours, it yields a function that restarts it."""
         with ExitStack() as stack:
             given = os.environ.get("EVENTPACT_BROKER")
             restart = None
@@ -134,7 +134,7 @@ def _frozen() -> Generator[None]:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
-    # What was refused in doubt may have been sent, and is handled now.
+    # Events that were refused in doubt may have been sent, and are handled now.
     deadline = time.monotonic() + _STOPS_WITHIN
     while _WORKER.is_busy() and time.monotonic() < deadline:
         threading.Event().wait(_TICK)
@@ -170,7 +170,7 @@ class _Worker:
             return self._settings
         settings = _Settings(url, _new_queue())
         app = make_celery(settings, "worker")
-        listening = _tasks(app, handlers, on_failure)  # refuses what cannot be, before all else
+        listening = _tasks(app, handlers, on_failure)  # refuses impossible handlers, before all else
         self.stop()
         self._warm_up = _warm_up(app, listening)
         self._running.enter_context(_worker(app))
@@ -251,7 +251,7 @@ def _worker(app: Celery) -> Generator[None]:
 def _warm_up(app: Celery, listening: EventTasks) -> Callable[[], None]:
     """Let a worker that runs open its threads now, and a connection for retries for each.
 
-    Opened later, they would be taken for what a dispatcher has left behind (law L4).
+    Opened later, they would be taken for a dispatcher's leaks (law L4).
     """
     name = f"{app.conf.task_default_queue}-warm-up"
     nowhere = f"{name}.nowhere"

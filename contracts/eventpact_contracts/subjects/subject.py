@@ -1,4 +1,4 @@
-"""A subject: a dispatcher under the contract, with its hooks and with what the suite has learned about it."""
+"""A subject: a dispatcher under the contract, with its hooks and the facts that the suite has learned about it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Subject:
         hooks: opens it.
         guarantees: its declaration.
         needs_loop: whether it is opened and driven inside a running event loop.
-        settle_timeout: how many seconds to wait for what was accepted.
+        settle_timeout: how many seconds to wait for accepted events.
         dispatch_bound: within how many seconds ``dispatch`` must refuse.
         async_handlers: whether it has a notion of async handlers.
         outlives: whether its engine outlives the dispatcher.
@@ -102,7 +102,7 @@ class Subject:
 
     @property
     def traits(self) -> Traits:
-        """Return what the strategies have to know."""
+        """Return the facts that the strategies need."""
         quick = self.needs_loop or self.pace < _QUICK_SECONDS
         # Where the caller waits, events take as long as calls do; and on his stack they may be.
         deep = self.needs_loop or self.guarantees.blocks_caller or not self.pace
