@@ -21,7 +21,8 @@ import pytest
 from eventpact.domain.dispatcher import Guarantees
 from eventpact_contracts.checking.known import read_known
 from eventpact_contracts.checking.outcomes import LawResult, Outcome, with_known
-from eventpact_contracts.plugin import LEFT, RUN, Left, place_of
+from eventpact_contracts.checking.place import place_of
+from eventpact_contracts.plugin import LEFT, RUN, Left
 from eventpact_contracts.reports.document import result_as_json, result_from_json
 from eventpact_contracts.reports.terminal import explain
 

@@ -19,13 +19,13 @@ from itertools import takewhile
 from typing import Any, Final, TypeVar
 
 import hypothesis
-from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from eventpact.domain.dispatcher import Delivery, EventDispatcher
 from eventpact.domain.events import DomainEvent
+from eventpact_contracts.checking.drawing import quiet_settings
 from eventpact_contracts.driver.fingerprints import names_of
 from eventpact_contracts.driver.probes import PROBES, SUBSCRIPTIONS
 from eventpact_contracts.driver.program import Program
@@ -307,15 +307,7 @@ def check_against_model(subject: Any, *, examples: int = 30, seed: int = 0) -> t
     try:
         run_state_machine_as_test(
             Everything,
-            settings=hypothesis.settings(
-                max_examples=examples,
-                stateful_step_count=_MAX_STEPS,
-                database=None,
-                deadline=None,
-                suppress_health_check=list(HealthCheck),
-                phases=[Phase.generate, Phase.shrink],
-                print_blob=False,
-            ),
+            settings=quiet_settings(examples, steps=_MAX_STEPS),
         )
     except (_Enough, AssertionError, HypothesisException):
         if not found and time.monotonic() < deadline:

@@ -12,9 +12,10 @@ from typing import Any, Final
 from zlib import crc32
 
 import hypothesis
-from hypothesis import HealthCheck, Phase, given
+from hypothesis import given
 from hypothesis.errors import HypothesisException
 
+from eventpact_contracts.checking.drawing import quiet_settings
 from eventpact_contracts.checking.evidence import Evidence, LawCheck
 from eventpact_contracts.checking.outcomes import Violation
 from eventpact_contracts.checking.shrink import replayed, shrunk
@@ -184,15 +185,7 @@ class _Player:
         too_much = started + max(0.3, (self._deadline - started) / remaining)
 
         @hypothesis.seed(self._seed + crc32(family.name.encode()))
-        @hypothesis.settings(
-            max_examples=count,
-            database=None,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate],
-            print_blob=False,
-            verbosity=hypothesis.Verbosity.quiet,
-        )
+        @quiet_settings(count, shrink=False)
         @given(family.scenarios(self._subject.traits))
         def each(scenario: Scenario) -> None:
             nonlocal played

@@ -7,8 +7,9 @@ import dataclasses
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from inspect import isawaitable
 from typing import ClassVar, Final
 from uuid import UUID
@@ -46,38 +47,14 @@ class Retrying(PassThrough):
             except Exception:  # noqa: BLE001 - tried again
                 time.sleep(wait)  # the back-off, in the caller's time
             else:
-                return self._finish(subscription, event, result, waits[number:]) if isawaitable(result) else None
+                attempt = partial(self.attempt, subscription, event)
+                return _retried(waits[number:], attempt, result) if isawaitable(result) else None
             if time.monotonic() > self.deadline:
                 raise asyncio.CancelledError("closing gives it up")
         return self.attempt(subscription, event)
 
-    async def _finish(
-        self, subscription: Subscription, event: DomainEvent, result: Awaitable[None] | None, waits: tuple[float, ...]
-    ) -> None:
-        """Await the result of a plain handler, and call the handler again where that fails."""
-        for wait in waits:
-            try:
-                await _done(result)
-            except PermanentFailureError:
-                raise
-            except Exception:  # noqa: BLE001 - tried again
-                await asyncio.sleep(wait)
-            else:
-                return
-            result = self.attempt(subscription, event)
-        await _done(result)
-
     async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
-        for wait in self.waits_of(subscription):
-            try:
-                await self.attempt_async(subscription, event)
-            except PermanentFailureError:
-                raise
-            except Exception:  # noqa: BLE001 - tried again
-                await asyncio.sleep(wait)
-            else:
-                return
-        await self.attempt_async(subscription, event)
+        await _retried(self.waits_of(subscription), partial(self.attempt_async, subscription, event))
 
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
         self.deadline = min(self.deadline, time.monotonic() + timeout)
@@ -96,6 +73,25 @@ class Retrying(PassThrough):
     def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
         attempts = self.attempts.get((failed.event.event_id, subscription), failed.attempts)
         super().report(subscription, dataclasses.replace(failed, attempts=attempts))
+
+
+async def _retried(
+    waits: tuple[float, ...],
+    attempt: Callable[[], Awaitable[None] | None],
+    begun: Awaitable[None] | None = None,
+) -> None:
+    """Await the attempt that has begun, or a first one, and after each wait another one, until one succeeds."""
+    for wait in waits:
+        try:
+            await _done(attempt() if begun is None else begun)
+        except PermanentFailureError:
+            raise
+        except Exception:  # noqa: BLE001 - tried again
+            await asyncio.sleep(wait)
+        else:
+            return
+        begun = None
+    await _done(attempt())
 
 
 async def _done(result: Awaitable[None] | None) -> None:

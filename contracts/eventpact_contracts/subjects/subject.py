@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from eventpact.domain.dispatcher import EventDispatcher, FailureSink, Guarantees, Handlers
+from eventpact.domain.dispatcher import EventDispatcher, FailureSink, Guarantees
 from eventpact_contracts.scenarios.scenario import Traits
 
-__all__ = ["CouldNotRunError", "Hooks", "Subject", "name_of"]
+__all__ = ["CouldNotRunError", "Subject", "name_of"]
 
 _QUICK_SECONDS: Final = 0.003
 """A dispatcher that settles an event in less time is one in this process."""
@@ -21,15 +21,6 @@ _CASCADE_SECONDS: Final = 1.0
 
 _SETTLE_SECONDS: Final = 5.0
 _BOUND_SECONDS: Final = 2.0
-
-
-class Hooks(Protocol):
-    """The hooks of a contract class, or of anything that has the same."""
-
-    @property
-    def guarantees(self) -> Guarantees: ...
-
-    def subject(self, handlers: Handlers, on_failure: FailureSink) -> AbstractContextManager[EventDispatcher]: ...
 
 
 class CouldNotRunError(Exception):
