@@ -1,4 +1,4 @@
-"""Checks laws over one dispatcher: plays what they need, and concludes what became of each."""
+"""Checks laws over one dispatcher: plays the scenarios that they need, and concludes an outcome for each."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def check_laws(
 
 
 def conclude(laws: Sequence[Law], subject: Any, evidence: Evidence) -> list[LawResult]:
-    """Conclude what became of each law from the findings of a run."""
+    """Conclude the outcome of each law from the findings of a run."""
     known = Subject.of(subject)
     return [_concluded(law, known, evidence, evidence.laws.get(law.id, LawCheck())) for law in laws]
 

@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 _MAX_STEPS: Final = 20
 _HURRIED_SECONDS: Final = 0.3
-"""Seconds to wait for what ought to happen, once something is known to be wrong."""
+"""Seconds to wait for expected events, once something is known to be wrong."""
 
 _MAX_SECONDS: Final = 6.0
 """After this long no further example is begun."""
@@ -153,7 +153,7 @@ class _Place:
         return asyncio.run_coroutine_threadsafe(calling(), self._loop).result(30)
 
     def start(self, make: Callable[[], Awaitable[None]]) -> Future[None]:
-        """Await what it makes where the dispatcher lives, and do not wait."""
+        """Await its result where the dispatcher lives, and do not wait."""
 
         async def awaiting() -> None:
             await make()
@@ -179,7 +179,7 @@ def check_against_model(subject: Any, *, examples: int = 30, seed: int = 0) -> t
     Returns how many runs were judged, and how many events in them.
 
     Raises:
-        AssertionError: what became of an event is otherwise than the model's table; the message has the trace.
+        AssertionError: the end of an event differs from the model's table; the message has the trace.
         CouldNotRunError: there is no dispatcher to play with, or no event was judged.
     """
     known = Subject.of(subject)
@@ -302,7 +302,7 @@ def check_against_model(subject: Any, *, examples: int = 30, seed: int = 0) -> t
                 self.program.closed("closer", left, 0.0)
 
     hypothesis.seed(seed)(Everything)
-    quiet = logging.NullHandler()  # what is provoked need not be on the screen
+    quiet = logging.NullHandler()  # provoked errors need not be on the screen
     logging.getLogger().addHandler(quiet)
     try:
         run_state_machine_as_test(

@@ -73,7 +73,7 @@ class Law:
         witness: finds the absence in a trace, where that is not a trace that breaks the law. A dispatcher that does
             not promise the law is then judged all the same.
         likeness: counts how often a trace reached a state like the one that it is about, which stands in for that one
-            where the dispatcher could not be brought to it. The law is then upheld with a word on what was tried.
+            where the dispatcher could not be brought to it. The law is then upheld, with a detail on the attempts.
         usual_order: whether it looks only at traces in which ready tasks ran in the usual order; law C3 looks at the
             others on its behalf.
         processes: whether it is about processes that are killed, so that its traces come from elsewhere.

@@ -1,4 +1,4 @@
-"""R1 to R7: the handlers that receive an accepted event, how often, and what exactly."""
+"""R1 to R7: the handlers that receive an accepted event, how often, and how exactly."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ def _compared(view: TraceView) -> int:
     rogue="restamping",
 )
 def same_event(view: TraceView) -> Fault | None:
-    """Find a handler that received something other than what was dispatched."""
+    """Find a handler that received another event than the dispatched one."""
     if view.strays:
         stray = view.strays[0]
         return Fault(f"{stray.handler} received an event that nobody dispatched: {stray.token}")
