@@ -114,17 +114,13 @@ class _Outbox:
         database.close()
 
 
-def _over_asyncio(handlers: Handlers, on_failure: FailureSink) -> EventDispatcher:
-    return AsyncioEventDispatcher(handlers, on_failure=on_failure)
+def _over(engine: Callable[..., EventDispatcher]) -> Engine:
+    return lambda handlers, on_failure: engine(handlers, on_failure=on_failure)
 
 
-def _over_sync(handlers: Handlers, on_failure: FailureSink) -> EventDispatcher:
-    return SyncEventDispatcher(handlers, on_failure=on_failure)
-
-
-outbox: Final = _Outbox(_over_asyncio)
-over_sync: Final = _Outbox(_over_sync)
-without_sweeper: Final = _Outbox(_over_asyncio, lease=timedelta(hours=1))
+outbox: Final = _Outbox(_over(AsyncioEventDispatcher))
+over_sync: Final = _Outbox(_over(SyncEventDispatcher))
+without_sweeper: Final = _Outbox(_over(AsyncioEventDispatcher), lease=timedelta(hours=1))
 """Nobody takes over the deliveries of a killed process: the canary, which law G3 must convict."""
 
 
