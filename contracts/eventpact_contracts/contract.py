@@ -47,12 +47,12 @@ class EventDispatcherContract(ABC):
             :mod:`eventpact_contracts.crash.crashes`.
         dispatch_bound: within how many seconds ``dispatch`` refuses, where it cannot accept (law A5).
         async_handlers: whether an ``async def handle`` may be registered. If not, it must be refused (law A4).
-        engine_outlives_dispatcher: whether a broker or a database settles later what it has taken over (law L1).
+        engine_outlives_dispatcher: whether a broker or a database settles events that it has taken over later (law L1).
         known_violations: the IDs of laws that are violated for now, each with the reason. Their tests are expected to
             fail, and fail if they do not.
 
     A class may also have a method ``unavailable()``: a context manager in which the engine cannot be reached (a broker
-    that is stopped, say), so that laws A2 and A5 see what ``dispatch`` does then.
+    that is stopped, say), so that laws A2 and A5 see how ``dispatch`` behaves then.
     """
 
     guarantees: ClassVar[Guarantees]
@@ -71,7 +71,7 @@ class EventDispatcherContract(ABC):
         handlers: Handlers,  # noqa: ARG002 - for those who override it
         on_failure: FailureSink,  # noqa: ARG002
     ) -> AbstractContextManager[EventDispatcher]:
-        """A context manager that yields a fresh dispatcher; what leaves it is torn down. Called as often as needed.
+        """A context manager that yields a fresh dispatcher and tears it down. Called as often as needed.
 
         ``handlers`` maps event types to a handler or a list of handlers; ``on_failure`` is the failure sink.
         """
@@ -86,7 +86,8 @@ class EventDispatcherContract(ABC):
         """Every event ends as an independent model says, whatever happens meanwhile."""
         result = LawResult(EVERYTHING, "laws together", Outcome.UPHELD, 0, 0, "", 0.0)
         try:
-            check_against_model(self, seed=request.config.stash[RUN].seed)
+            examples, observations = check_against_model(self, seed=request.config.stash[RUN].seed)
+            result = replace(result, examples=examples, observations=observations)
         except CouldNotRunError as error:
             result = could_not_run(EVERYTHING, "laws together", str(error))
         except AssertionError as error:

@@ -18,12 +18,13 @@ import tempfile
 import zlib
 from argparse import ArgumentTypeError
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from eventpact_contracts.checking.place import Place, place_of
 from eventpact_contracts.reports.files import FORMATS, unwritable, write
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from eventpact_contracts.checking.outcomes import LawResult, Verdict
     from eventpact_contracts.reports.run import RunFacts
 
-__all__ = ["EXAMPLES", "LEFT", "RUN", "Left", "Place", "RunOptions", "place_of"]
+__all__ = ["EXAMPLES", "LEFT", "RUN", "Left", "RunOptions"]
 
 # The package itself is imported by now, and pytest warns of modules that it can no longer rewrite.
 _REWRITTEN = ("contract", "checking.check", "laws", "checking.model")
@@ -53,6 +54,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         group.addoption(
             f"--eventpact-{name}", metavar="FILE", type=Path, help=f"write the verdicts of contract classes {words}"
         )
+    group.addoption(
+        "--eventpact-known",
+        metavar="FILE",
+        type=Path,
+        help='laws that are violated for now: lines like L1 = "the reason" (TOML)',
+    )
     group.addoption("--eventpact-examples", metavar="N", type=_positive, help=f"examples a law (default {EXAMPLES})")
     group.addoption(
         "--eventpact-seed", metavar="N", type=int, help="repeat the run that had this seed (default: --hypothesis-seed)"
@@ -73,11 +80,13 @@ class RunOptions:
         examples: the number of examples a law.
         seed: the number that repeats the run.
         folder: where the processes of an xdist run share results; None in a run of one process.
+        known: the file that lists known violations, if one was given.
     """
 
     examples: int
     seed: int
-    folder: str | None
+    folder: str | None = None
+    known: str | None = None
 
 
 RUN: Final[pytest.StashKey[RunOptions]] = pytest.StashKey()
@@ -112,9 +121,22 @@ def _options(config: pytest.Config) -> RunOptions:
     examples, seed = config.getoption("--eventpact-examples"), config.getoption("--eventpact-seed")
     if seed is None and (asked := config.getoption("--hypothesis-seed", None)) is not None:
         seed = int(asked) if re.fullmatch(r"-?\d+", str(asked)) else zlib.crc32(str(asked).encode())
-    return RunOptions(
-        EXAMPLES if examples is None else examples, secrets.randbelow(2**32) if seed is None else seed, None
-    )
+    seed = secrets.randbelow(2**32) if seed is None else seed
+    return RunOptions(EXAMPLES if examples is None else examples, seed, known=_known(config))
+
+
+def _known(config: pytest.Config) -> str | None:
+    """The absolute path of the list of known violations, which can be read."""
+    file: Path | None = config.getoption("--eventpact-known")
+    if file is None:
+        return None
+    from eventpact_contracts.checking.known import KnownError, read_known
+
+    try:
+        read_known(file)
+    except KnownError as error:
+        raise pytest.UsageError(str(error)) from error
+    return str(file.resolve())
 
 
 @pytest.fixture
@@ -123,43 +145,6 @@ def recording_dispatcher() -> RecordingEventDispatcher:
     from eventpact.testing import RecordingEventDispatcher
 
     return RecordingEventDispatcher()
-
-
-@dataclass(frozen=True)
-class Place:
-    """The place of a contract test in the matrix.
-
-    Attributes:
-        column: the contract class, with its parameters other than the law.
-        law: the ID of the law, which is the row.
-        kind: the subject of the contract: "dispatcher" or "handler".
-    """
-
-    column: str
-    law: str
-    kind: str
-
-
-def place_of(item: pytest.Item) -> Place | None:
-    """The place of a test in the matrix; None for a test of something else."""
-    kind = getattr(getattr(item, "cls", None), "contract_of", None)
-    if kind is None:
-        return None
-    name = getattr(item, "originalname", item.name)
-    parameters = item.callspec if hasattr(item, "callspec") else None
-    identity = parameters.id if parameters else ""
-    if parameters and name == "test_law":
-        law = parameters.params["law"].id
-        own = re.search(rf"(?:^|(?<=-)){law}-[^-]+(?:$|-)", identity)
-        identity = identity.replace(own[0], "", 1).rstrip("-") if own else identity
-    elif name == "test_everything_together":
-        law = "all"
-    elif found := re.match(r"test_([A-Z]\d+)(?:_|$)", name):
-        law = found[1]
-    else:
-        return None
-    class_id = item.nodeid.partition("[")[0].rpartition("::")[0]
-    return Place(f"{class_id}[{identity}]" if identity else class_id, law, kind)
 
 
 class _Items:
@@ -236,7 +221,7 @@ class _Matrix:
     def pytest_configure_node(self, node: Any) -> None:
         """Give an xdist worker the options of the run."""
         folder = self._options.folder or tempfile.mkdtemp(prefix="eventpact-")
-        self._options = RunOptions(self._options.examples, self._options.seed, folder)
+        self._options = replace(self._options, folder=folder)
         node.workerinput[_PROPERTY] = vars(self._options)
 
     def pytest_unconfigure(self) -> None:
@@ -275,10 +260,16 @@ class _Matrix:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if not self._columns:
             return
+        from eventpact_contracts.reports.summary import exit_code
+
+        verdicts = self._verdicts()
+        failed = bool(exit_code(verdicts))  # also where a law was skipped, which could not run
         try:
-            self._said += write(self._files, self._verdicts(), self._facts())
+            self._said += write(self._files, verdicts, self._facts())
         except OSError as error:
+            failed = True
             self._said.append(f"cannot write {error.filename}: {error.strerror}")
+        if failed:
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

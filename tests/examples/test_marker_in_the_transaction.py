@@ -1,6 +1,9 @@
 """The recipe of a marker in the handler's own transaction keeps the laws of handlers."""
 
+import inspect
+import re
 import sqlite3
+import textwrap
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,6 +17,12 @@ from eventpact_contracts import HandlerContract
 from eventpact_contracts.checking.outcomes import Outcome
 from eventpact_contracts.handlers.check import check_handler
 from eventpact_contracts.handlers.laws import HANDLER_LAWS
+
+
+def test_the_recipe_in_the_reference_is_the_handler_that_is_tested() -> None:
+    reference = Path(__file__).parents[2].joinpath("contracts", "README.md").read_text("utf-8")
+    [recipe] = re.findall(r"```python\ndef handle\(self, event\):\n(.*?)```", reference, re.DOTALL)
+    assert textwrap.indent(recipe, "    ") in inspect.getsource(StockHandler)
 
 
 class StockContract(HandlerContract):

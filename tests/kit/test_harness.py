@@ -243,6 +243,12 @@ def test_a_model_convicts_what_drops_events() -> None:
         check_against_model(Subject(factory=Dropping), examples=5)
 
 
+def test_a_model_counts_the_events_that_it_judged() -> None:
+    examples, events = check_against_model(Subject(), examples=5)
+    assert examples >= 5
+    assert events >= examples
+
+
 @pytest.mark.parametrize(
     ("declared", "interruption", "faults"),
     [

@@ -130,12 +130,14 @@ def test_what_was_not_checked_could_not_run(run: Run, more: str, arguments: list
     test = name_of("R7")
     chosen = f"{test} or {name_of('A1')}"
     markers = ["-o", "markers=slow"]
-    _, text = run(
+    code, text = run(
         SUITE + more.format(test=test), "-k", chosen, *markers, *(part.format(test=test) for part in arguments)
     )
     if reason is None:
+        assert code == 0
         assert "TestOther" not in text, "of which nothing was selected has no column"
     else:
+        assert code == 1, "also where pytest itself is content with a test that was skipped"
         assert "✓ upheld" in row(text, "R7")
         assert "! could not run" in row(text, "R7")
         assert reason.format(test=test) in text
@@ -310,6 +312,24 @@ def test_a_known_violation_of_no_law_is_refused(run: Run) -> None:
     code, text = run(SUITE + KNOWN.format(more=", 'R77': 'x'"), "-k", name_of("R1"))
     assert code == pytest.ExitCode.INTERRUPTED
     assert "TestShop.known_violations: there is no law R77; did you mean R7?" in text
+
+
+@pytest.mark.parametrize("arguments", [[], ["-n", "2"]], ids=["alone", "xdist"])
+def test_violations_that_a_file_lists_pass_also_those_of_one_class(
+    run: Run, pytester: pytest.Pytester, arguments: list[str]
+) -> None:
+    (pytester.path / "known.toml").write_text('["test_shop.py::TestForgetful"]\nR1 = "issue 7: events get lost"\n')
+    code, text = run(SUITE + FORGETFUL, "-k", name_of("R1"), "--eventpact-known=known.toml", *arguments)
+    assert code == 0
+    assert re.search(r"R1 delivered +✓ upheld \(.*?\) +# known", text)
+    assert "issue 7: events get lost" in text
+
+
+def test_a_list_of_known_violations_that_cannot_be_used_is_refused(run: Run, pytester: pytest.Pytester) -> None:
+    (pytester.path / "known.toml").write_text('R77 = "x"\n')
+    code, _ = run(SUITE, "-k", name_of("R1"), "--eventpact-known=known.toml")
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert "there is no law R77; did you mean R7?" in run.errors
 
 
 FIXTURES = """

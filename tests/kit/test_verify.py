@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from eventpact_contracts import cli as verify
+from eventpact_contracts.checking.outcomes import Outcome
 from eventpact_contracts.cli import main
 from eventpact_contracts.handlers.laws import HANDLER_LAWS
 from eventpact_contracts.laws import LAWS
+from eventpact_contracts.reports.summary import SYMBOLS
 
 pytestmark = pytest.mark.slow
 
@@ -262,6 +264,14 @@ def make(handlers, on_failure):
     def test_it_says_that_nothing_was_seen(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(quick("sync", "--quiet", "--repeat", "2")) == 0
         assert "sync: not violated in 2 runs" in capsys.readouterr().out
+
+
+def test_the_reference_names_every_option_and_every_outcome() -> None:
+    reference = Path(__file__).parents[2].joinpath("contracts", "README.md").read_text("utf-8")
+    options = re.findall(r"^  (--[a-z-]+)", verify._parser().format_help(), re.MULTILINE)
+    assert len(options) > 10
+    assert [option for option in options if not re.search(rf"(?:`|, |, `){option}\b", reference)] == []
+    assert [outcome for outcome in Outcome if f"| {SYMBOLS[outcome]} {outcome.value}" not in reference] == []
 
 
 def test_the_laws_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Checks laws over one dispatcher: plays what they need, and concludes what became of each."""
+"""Checks laws over one dispatcher: plays the scenarios that they need, and concludes an outcome for each."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def check_laws(
 
 
 def conclude(laws: Sequence[Law], subject: Any, evidence: Evidence) -> list[LawResult]:
-    """Conclude what became of each law from the findings of a run."""
+    """Conclude the outcome of each law from the findings of a run."""
     known = Subject.of(subject)
     return [_concluded(law, known, evidence, evidence.laws.get(law.id, LawCheck())) for law in laws]
 
@@ -54,6 +54,8 @@ def _concluded(law: Law, subject: Subject, evidence: Evidence, check: LawCheck) 
         return _result(law, Outcome.VIOLATED, check.violation.message, check)
     if check.failure:
         return _could_not_run(law, check.failure, check, check.seconds)
+    if law.needs and not getattr(subject, law.needs):
+        return _result(law, Outcome.NOT_APPLICABLE, f"{law.needs} = False leaves nothing to compare", LawCheck())
     promised = law.promised(subject.guarantees)
     if not promised and check.absent is not None:
         return _result(law, Outcome.ABSENT, check.absent, check)

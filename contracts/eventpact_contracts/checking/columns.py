@@ -19,8 +19,10 @@ from typing import Any, Final
 import pytest
 
 from eventpact.domain.dispatcher import Guarantees
+from eventpact_contracts.checking.known import read_known
 from eventpact_contracts.checking.outcomes import LawResult, Outcome, with_known
-from eventpact_contracts.plugin import LEFT, RUN, Left, place_of
+from eventpact_contracts.checking.place import place_of
+from eventpact_contracts.plugin import LEFT, RUN, Left
 from eventpact_contracts.reports.document import result_as_json, result_from_json
 from eventpact_contracts.reports.terminal import explain
 
@@ -73,7 +75,7 @@ def _shared(folder: str | None, column: str, compute: Callable[[], Sequence[LawR
 def conclude(test: Any, request: pytest.FixtureRequest, result: LawResult) -> None:
     """Leave the result for the matrix, and end the test as the result says."""
     law = f"law {result.law_id} ({result.title})"
-    result = with_known(_with_script(request, result), test.known_violations)
+    result = with_known(_with_script(request, result), {**test.known_violations, **_known(test, request)})
     guarantees = getattr(test, "guarantees", None)
     request.node.stash[LEFT] = Left(result, guarantees if isinstance(guarantees, Guarantees) else None)
     if result.outcome is Outcome.COULD_NOT_RUN:
@@ -86,6 +88,15 @@ def conclude(test: Any, request: pytest.FixtureRequest, result: LawResult) -> No
         pytest.fail(f"{law} is {result.outcome.value}: {result.detail}", pytrace=False)
     if result.outcome is Outcome.NOT_APPLICABLE:
         pytest.skip(f"{law} is not applicable: {result.detail}")
+
+
+def _known(test: Any, request: pytest.FixtureRequest) -> Mapping[str, str]:
+    """The violations that the run lists as known: those of the target, and those of the class by its node ID."""
+    file, place = request.config.stash[RUN].known, place_of(request.node)
+    if file is None or place is None:
+        return {}
+    known = read_known(Path(file))
+    return known.of(str(getattr(test, "target", None))) | known.of(place.column.partition("[")[0])
 
 
 def _with_script(request: pytest.FixtureRequest, result: LawResult) -> LawResult:

@@ -22,7 +22,7 @@ class LawCheck:
         scenario: the scenario that it is of.
         replays: how often the counterexample was seen when its scenario was run again, and how often that was run.
         absent: how the law, which is not promised, was seen not to hold.
-        detail: a word on what was not tried.
+        detail: a word on things that were not tried.
         failure: why it could not be checked.
         seconds: how long it took.
     """
@@ -58,7 +58,7 @@ class Evidence:
     Attributes:
         laws: the findings on each law, by ID.
         played: how many scenarios were run.
-        raised: what ``dispatch`` and ``aclose`` raised, as it was worded, and how often.
+        raised: exceptions of ``dispatch`` and ``aclose``, as they were worded, and how often.
         withstood: hindrances in spite of which the dispatcher accepted.
         waited: how many seconds the suite waited in vain.
         stopped: why not everything was played, if it was not.

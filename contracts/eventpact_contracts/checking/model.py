@@ -19,13 +19,13 @@ from itertools import takewhile
 from typing import Any, Final, TypeVar
 
 import hypothesis
-from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from eventpact.domain.dispatcher import Delivery, EventDispatcher
 from eventpact.domain.events import DomainEvent
+from eventpact_contracts.checking.drawing import quiet_settings
 from eventpact_contracts.driver.fingerprints import names_of
 from eventpact_contracts.driver.probes import PROBES, SUBSCRIPTIONS
 from eventpact_contracts.driver.program import Program
@@ -37,7 +37,7 @@ from eventpact_contracts.scenarios.events import FAMILY, ROLES, label_of
 from eventpact_contracts.scenarios.failures import text_of
 from eventpact_contracts.scenarios.scenario import ALWAYS, EventPlan, HandlerPlan
 from eventpact_contracts.scenarios.strategies.parts import ANY, USUAL, failing_or_not, planning
-from eventpact_contracts.subjects.subject import Subject
+from eventpact_contracts.subjects.subject import CouldNotRunError, Subject
 
 __all__ = ["Model", "check_against_model"]
 
@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 _MAX_STEPS: Final = 20
 _HURRIED_SECONDS: Final = 0.3
-"""Seconds to wait for what ought to happen, once something is known to be wrong."""
+"""Seconds to wait for expected events, once something is known to be wrong."""
 
 _MAX_SECONDS: Final = 6.0
 """After this long no further example is begun."""
@@ -153,7 +153,7 @@ class _Place:
         return asyncio.run_coroutine_threadsafe(calling(), self._loop).result(30)
 
     def start(self, make: Callable[[], Awaitable[None]]) -> Future[None]:
-        """Await what it makes where the dispatcher lives, and do not wait."""
+        """Await its result where the dispatcher lives, and do not wait."""
 
         async def awaiting() -> None:
             await make()
@@ -173,16 +173,19 @@ class _Place:
         loop.close()
 
 
-def check_against_model(subject: Any, *, examples: int = 30, seed: int = 0) -> None:
+def check_against_model(subject: Any, *, examples: int = 30, seed: int = 0) -> tuple[int, int]:
     """Let a state machine do as it likes with the dispatcher.
 
+    Returns how many runs were judged, and how many events in them.
+
     Raises:
-        AssertionError: what became of an event is otherwise than the model's table; the message has the trace.
-        CouldNotRunError: there is no dispatcher to play with.
+        AssertionError: the end of an event differs from the model's table; the message has the trace.
+        CouldNotRunError: there is no dispatcher to play with, or no event was judged.
     """
     known = Subject.of(subject)
     deadline = time.monotonic() + _MAX_SECONDS
     found: list[str] = []
+    judged: list[int] = []
     usual = planning((*USUAL, *ANY), failing_or_not(known.traits))
     children = st.lists(st.sampled_from(USUAL).map(EventPlan), min_size=1, max_size=3)
 
@@ -264,6 +267,7 @@ def check_against_model(subject: Any, *, examples: int = 30, seed: int = 0) -> N
                 PROBES.end(self.program)
                 self.place.leave()
             trace = self.recorder.trace()
+            judged.append(len(self.model.plans))
             if faults := self.model.faults(trace):
                 found.append("\n".join([*faults, "", str(trace)]))
                 raise AssertionError(found[-1])
@@ -298,20 +302,12 @@ def check_against_model(subject: Any, *, examples: int = 30, seed: int = 0) -> N
                 self.program.closed("closer", left, 0.0)
 
     hypothesis.seed(seed)(Everything)
-    quiet = logging.NullHandler()  # what is provoked need not be on the screen
+    quiet = logging.NullHandler()  # provoked errors need not be on the screen
     logging.getLogger().addHandler(quiet)
     try:
         run_state_machine_as_test(
             Everything,
-            settings=hypothesis.settings(
-                max_examples=examples,
-                stateful_step_count=_MAX_STEPS,
-                database=None,
-                deadline=None,
-                suppress_health_check=list(HealthCheck),
-                phases=[Phase.generate, Phase.shrink],
-                print_blob=False,
-            ),
+            settings=quiet_settings(examples, steps=_MAX_STEPS),
         )
     except (_Enough, AssertionError, HypothesisException):
         if not found and time.monotonic() < deadline:
@@ -320,3 +316,6 @@ def check_against_model(subject: Any, *, examples: int = 30, seed: int = 0) -> N
         logging.getLogger().removeHandler(quiet)
     if found:
         raise AssertionError(min(found, key=len))
+    if not any(judged):
+        raise CouldNotRunError("no event was dispatched")
+    return len(judged), sum(judged)

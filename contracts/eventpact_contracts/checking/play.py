@@ -12,9 +12,10 @@ from typing import Any, Final
 from zlib import crc32
 
 import hypothesis
-from hypothesis import HealthCheck, Phase, given
+from hypothesis import given
 from hypothesis.errors import HypothesisException
 
+from eventpact_contracts.checking.drawing import quiet_settings
 from eventpact_contracts.checking.evidence import Evidence, LawCheck
 from eventpact_contracts.checking.outcomes import Violation
 from eventpact_contracts.checking.shrink import replayed, shrunk
@@ -52,7 +53,7 @@ _MIN_PATIENCE_SECONDS: Final = 0.15
 _MIN_CONFIRMING_SECONDS: Final = 1.0
 _REPEATS: Final = 2
 _MAX_VAIN_RUNS: Final = 4
-"""A family in which so many runs waited in vain has shown what it can."""
+"""A family in which so many runs waited in vain has shown all that it can."""
 
 Progress = Callable[[str, int, int], object]
 
@@ -79,7 +80,7 @@ def play(
     only: Iterable[str] | None = None,
     progress: Progress | None = None,
 ) -> Evidence:
-    """Play what these laws need, or only parts of it, and return the findings.
+    """Play the scenarios of these laws, or only parts of them, and return the findings.
 
     Whatever is opened is closed before it returns. No part is begun after ``seconds``, doubled for a slow engine.
 
@@ -154,7 +155,7 @@ class _Player:
             )
         self._evidence.stopped = said
 
-    # -- what is played -----------------------------------------------------------------------------------------------
+    # -- scenarios ---------------------------------------------------------------------------------------------------
 
     def _play_fixed(self) -> None:
         """Play the fixed scenarios: of each law the first, then the second, so that none is without if time is up."""
@@ -184,15 +185,7 @@ class _Player:
         too_much = started + max(0.3, (self._deadline - started) / remaining)
 
         @hypothesis.seed(self._seed + crc32(family.name.encode()))
-        @hypothesis.settings(
-            max_examples=count,
-            database=None,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate],
-            print_blob=False,
-            verbosity=hypothesis.Verbosity.quiet,
-        )
+        @quiet_settings(count, shrink=False)
         @given(family.scenarios(self._subject.traits))
         def each(scenario: Scenario) -> None:
             nonlocal played
@@ -228,7 +221,7 @@ class _Player:
             self._check(law).seconds = time.monotonic() - started
 
     def _warm_up(self) -> None:
-        """Open a dispatcher some times: what is started for good is started now, and how long it takes is known."""
+        """Open a dispatcher some times: lasting parts are started now, and how long it takes is known."""
         subject = self._subject
         idle = Scenario(callers=(Caller(()),))
         started = time.monotonic()
@@ -248,7 +241,7 @@ class _Player:
             subject.schedulable = not run_scenario(subject, scenario=scheduled, patience=1.0).unfinished
 
     def _open_with_usual_handlers(self, idle: Scenario, error: CouldNotRunError) -> None:
-        """Go on with usual handlers, if these can be had: what cannot be built with unusual ones breaks law R1.
+        """Go on with usual handlers, if these can be had: not to take unusual ones breaks law R1.
 
         Raises:
             CouldNotRunError: it cannot be opened either way.
@@ -300,7 +293,7 @@ class _Player:
         return min(self._subject.settle_timeout, max(_MIN_CONFIRMING_SECONDS, 10 * self._subject.longest))
 
     def _take_down(self, scenario: Scenario, run: Run) -> None:
-        """Note what a run showed besides violations."""
+        """Note the facts that a run showed besides violations."""
         evidence = self._evidence
         evidence.played += 1
         self._vain_runs += bool(run.unfinished) or any(run.trace.of(Kind.OVERDUE))

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,7 @@ from eventpact.domain.events import DomainEvent
 from eventpact_contracts.driver.fingerprints import fingerprint, names_of
 from eventpact_contracts.driver.trace import Entry, Kind
 from eventpact_contracts.scenarios.events import ROLES, Marker, Paid, Placed, Priced, is_async
+from eventpact_contracts.subjects.loading import made
 
 __all__ = ["KINDS", "Journal", "find", "main"]
 
@@ -139,16 +140,6 @@ def find(target: str) -> Any:
     return found
 
 
-@contextmanager
-def _made(factory: Any, handlers: Any, on_failure: Any) -> Generator[Any]:
-    made = factory(handlers, on_failure=on_failure)
-    if isinstance(made, AbstractContextManager) and not hasattr(made, "dispatch"):
-        with made as dispatcher:
-            yield dispatcher
-    else:
-        yield made
-
-
 def _dispatch_all(dispatcher: Any, folder: Path, journal: Journal, name: str) -> None:
     """Dispatch the events that the suite orders, a line of the file ``orders`` each, until it kills this process."""
     with (folder / f"orders-{name}").open() as orders:
@@ -200,7 +191,7 @@ def main(argv: Sequence[str]) -> None:
 
     @contextmanager
     def ready() -> Generator[Any]:
-        with _made(factory, handlers, on_failure) as dispatcher:
+        with made(factory, handlers, on_failure) as dispatcher:
             for several in handlers.values():
                 for handler in several:
                     handler.dispatcher = dispatcher

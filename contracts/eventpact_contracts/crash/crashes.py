@@ -11,9 +11,9 @@ The processes are named by a *target*, ``"module:factory"``, importable in a fre
   starts a broker, say, and tells the processes where by the environment. If it yields something that can be called,
   that kills the engine and starts it again.
 
-Where the dispatcher blocks its caller, an event is accepted only when it is settled, so what can be lost is what its
-handler dispatched in turn; the runs are made like that. A dispatcher that promises at-most-once and gives no target
-could not run either: its loss must be seen.
+Where the dispatcher blocks its caller, an event is accepted only when it is settled, so that only events which its
+handler dispatched in turn can be lost; the runs are made like that. A dispatcher that promises at-most-once and gives
+no target could not run either: its loss must be seen.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class _ProcessGroup:
         name = f"{what}-{self._started}"
         (self._folder / f"orders-{name}").touch()
         with (self._folder / f"output-{name}").open("wb") as output:
-            popen = subprocess.Popen(  # noqa: S603 - this interpreter, and what the test class names
+            popen = subprocess.Popen(  # noqa: S603 - this interpreter, and the test class's target
                 [sys.executable, "-m", "eventpact_contracts.crash.child", what, name, *self._arguments],
                 stdin=subprocess.PIPE,  # which ends when this process does, however that is
                 stdout=output,
@@ -140,7 +140,7 @@ class _ProcessGroup:
         return read_journal(*sorted(self._folder.glob("*.jsonl")))
 
     def until(self, condition: Callable[[], bool], seconds: float | None = None) -> bool:
-        """Wait for a condition on what other processes write down."""
+        """Wait for a condition on the journals of other processes."""
         deadline = time.monotonic() + (self._patience if seconds is None else seconds)
         tick = threading.Event()
         while not condition():
@@ -191,7 +191,7 @@ def _kill_in(plan: _Plan, group: _ProcessGroup, engine: _Engine) -> None:
     # Not drawn from the seed: an engine that outlives the run may still hold an event of the last one under its id.
     events = [(kind, str(uuid4())) for kind in plan.kinds]
     for _, event in events:
-        group.close_gate(event)  # of these alone: what an earlier run left in the engine holds nothing up
+        group.close_gate(event)  # of these alone: events that an earlier run left in the engine hold nothing up
     group.start("dispatch")
     if engine.apart:
         group.start("work")

@@ -59,7 +59,7 @@ class Leaks:
             gc.unfreeze()
 
     def look(self, recorder: Recorder) -> None:
-        """Record what is left."""
+        """Record the leaks."""
         if not self._wanted:
             return
         gc.collect()

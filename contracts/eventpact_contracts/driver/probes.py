@@ -1,7 +1,7 @@
 """Probes: the handlers and the failure sink that every dispatcher is built with.
 
-A probe records what it receives before anything else, so that the record never goes through the dispatcher. Probes are
-as various as the handlers of real programs; a role's name says which kind it is of.
+A probe records an event that it receives before anything else, so that the record never goes through the dispatcher.
+Probes are as various as the handlers of real programs; a role's name says which kind it is of.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class _Unhashable:
     def __eq__(self, other: object) -> bool:
         return self is other
 
-    __hash__ = None  # type: ignore[assignment]  # as that of every class that says what equals it, and no more
+    __hash__ = None  # type: ignore[assignment]  # as in every class that defines its own equality
 
 
 class _EqualsAnything:

@@ -1,4 +1,4 @@
-"""The program of a run's handlers: what each does with an event, and what dispatching one comes to."""
+"""The program of a run's handlers: the behaviour of each with an event, and the result of dispatching one."""
 
 from __future__ import annotations
 

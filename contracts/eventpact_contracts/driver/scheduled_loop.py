@@ -1,6 +1,6 @@
-"""Every schedule: an event loop that runs what is ready in an order of one's choosing (law C3).
+"""Every schedule: an event loop that runs ready callbacks in an order of one's choosing (law C3).
 
-The usual loop runs what is ready in the order in which it became ready, so most races never happen in a test. Here a
+The usual loop runs callbacks in the order in which they became ready, so most races never happen in a test. Here a
 :class:`Schedule` says at which decisions something else goes first, Hypothesis draws it, and the failing one shrinks to
 the fewest and earliest exceptions::
 
@@ -45,13 +45,13 @@ class StuckError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that ran: what, when in virtual time, and the decision that chose it, if there was one to make."""
+    """One callback that ran: its name, its virtual time, and the decision that chose it, if there was one to make."""
 
     what: str
     time: float
     decision: int | None = None
     before: str | None = None
-    """What would have gone first in the usual order, where it was held back."""
+    """The callback that would have gone first in the usual order, where it was held back."""
 
 
 @dataclass(eq=False)
@@ -86,7 +86,7 @@ class _Job:
 
 
 class _Ready(deque[asyncio.Handle]):
-    """The loop's queue of what is ready, whose head is whatever the schedule says."""
+    """The loop's queue of ready callbacks, whose head is chosen by the schedule."""
 
     def __init__(self, loop: ScheduledLoop) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class _Ready(deque[asyncio.Handle]):
         return next((index for index in live if self._held.get(self[index], 0) <= decision), live[0])
 
     def _live(self) -> list[int]:
-        """The places of what may run next: all that is not cancelled, but only the first of the plain callbacks."""
+        """The places of those that may run next: all that are not cancelled, but only the first plain callback."""
         places, plain = [], False
         for index, handle in enumerate(self):
             if handle.cancelled():
@@ -162,7 +162,7 @@ class ScheduledLoop(asyncio.BaseEventLoop):
 
     Attributes:
         schedule: the schedule that it follows.
-        steps: what ran, in order.
+        steps: the callbacks that ran, in order.
         decisions: how many decisions there were.
         strangers: the threads that reached for it, which it has no place for.
         limit: how many steps it makes before it gives up.
@@ -200,7 +200,7 @@ class ScheduledLoop(asyncio.BaseEventLoop):
         return " ".join(parts)
 
     def explain(self, *, around: int = 8) -> str:
-        """The schedule as it went, to be read: which step ran what, and before what."""
+        """The schedule as it went, to be read: which callback each step ran, and before which."""
         chosen = [number for number, step in enumerate(self.steps) if step.before is not None]
         whole = range(4 * around) if len(self.steps) <= 4 * around else range(around)
         shown = {*whole, *(n for c in chosen for n in range(c - around, c + around + 1))}
@@ -266,7 +266,7 @@ class ScheduledLoop(asyncio.BaseEventLoop):
 
 
 def run(main: Callable[[], Coroutine[Any, Any, T]], schedule: Schedule | None = None, *, limit: int = 100_000) -> T:
-    """Run ``main()`` to its end under ``schedule``. What it raises carries the schedule, explained, as a note.
+    """Run ``main()`` to its end under ``schedule``. Its exception carries the schedule, explained, as a note.
 
     Raises:
         StuckError: it can never end.

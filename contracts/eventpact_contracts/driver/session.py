@@ -274,7 +274,7 @@ class _Session:
                 raise CouldNotRunError(f"leaving subject() raised {type(error).__name__}: {text_of(error)}") from error
 
     async def _put_away(self, dispatcher: EventDispatcher) -> None:
-        """Close what a scenario left open; how it closes is for other scenarios to see."""
+        """Close a dispatcher that a scenario left open; how it closes is for other scenarios to see."""
         await _closed(dispatcher, 1.0 if self._recorder.conditions.settled() else 0.0)
 
 
@@ -318,7 +318,7 @@ def _log_watched(recorder: Recorder | None) -> Generator[None]:
 
 
 class _LogWatcher(logging.Handler):
-    """Records that something was logged, and keeps what scenarios provoke from the screen, if nobody else listens."""
+    """Records that something was logged, and keeps provoked records from the screen, if nobody else listens."""
 
     def __init__(self, recorder: Recorder | None) -> None:
         super().__init__(logging.WARNING)

@@ -127,7 +127,7 @@ class Trace:
         guarantees: its declaration.
         virtual: whether times are of a virtual clock, which stands still while code runs.
         schedule: the order in which ready tasks ran, to be read, where the suite chose it.
-        outlives: whether the engine outlives the dispatcher, and may settle later what it has taken over.
+        outlives: whether the engine outlives the dispatcher, and may settle events that it has taken over later.
         hindrance: the reason for which it may have had to refuse, other than closing.
         sink_raises: whether the failure sink raised.
     """

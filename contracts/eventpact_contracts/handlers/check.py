@@ -12,9 +12,10 @@ from random import Random
 from typing import Any, Final
 
 import hypothesis
-from hypothesis import HealthCheck, Phase, given
+from hypothesis import given
 from hypothesis.strategies import SearchStrategy
 
+from eventpact_contracts.checking.drawing import quiet_settings
 from eventpact_contracts.checking.outcomes import LawResult, Outcome, Violation
 from eventpact_contracts.handlers.laws import HandlerLaw
 from eventpact_contracts.handlers.ports import Attempt
@@ -182,16 +183,7 @@ def _for_each_event(checking: _Checking, count: int, seed: int) -> None:
         return
 
     @hypothesis.seed(seed)
-    @hypothesis.settings(
-        max_examples=count,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate, Phase.shrink],
-        report_multiple_bugs=False,
-        print_blob=False,
-        verbosity=hypothesis.Verbosity.quiet,
-    )
+    @quiet_settings(count)
     @given(event)
     def play(drawn: Any) -> None:
         checking.event(drawn)

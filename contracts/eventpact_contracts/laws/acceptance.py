@@ -183,7 +183,7 @@ def _registrations(view: TraceView) -> int:
     rogue="careless",
 )
 def refused_early(view: TraceView) -> Fault | None:
-    """Find an impossible registration that was taken, or refused without a word on what is wrong."""
+    """Find an impossible registration that was taken, or refused without a reason."""
     for entry in view.trace.of(Kind.BUILT):
         return Fault(f"a dispatcher was built with {entry.note}")
     for entry in view.trace.of(Kind.REJECTED):

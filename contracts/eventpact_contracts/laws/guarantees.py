@@ -217,7 +217,7 @@ def _back_in_time(traits: Traits) -> tuple[Scenario, ...]:
     held = replace(backwards[0], handlers={"plain": HandlerPlan(seconds=0.05)})
     scenarios.append(Scenario((held, *backwards[1:4]), (in_turn(4),)))
     if traits.guarantees.retries:
-        # What failed comes again behind what came after it, unless the engine makes the others wait.
+        # A failed event comes again behind later ones, unless the engine makes the others wait.
         fails = EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=1)})
         scenarios.append(Scenario((fails, EventPlan(events.Placed)), (in_turn(2),)))
     return tuple(scenarios)

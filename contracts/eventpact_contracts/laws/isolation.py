@@ -258,7 +258,7 @@ def _must_be_reported(view: TraceView, delivery: tuple[str, str], attempts: list
     if not view.has_failed(delivery):
         return False  # another attempt is owed, which is law G2's, or its event is undelivered, which is law L1's
     last = attempts[-1].ended
-    # What fails while the dispatcher closes may be given up instead.
+    # A delivery that fails while the dispatcher closes may be given up instead.
     return delivery[0] not in view.returned or (last is not None and view.closing is not None and last < view.closing)
 
 

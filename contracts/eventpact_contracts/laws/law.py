@@ -73,10 +73,11 @@ class Law:
         witness: finds the absence in a trace, where that is not a trace that breaks the law. A dispatcher that does
             not promise the law is then judged all the same.
         likeness: counts how often a trace reached a state like the one that it is about, which stands in for that one
-            where the dispatcher could not be brought to it. The law is then upheld with a word on what was tried.
+            where the dispatcher could not be brought to it. The law is then upheld, with a detail on the attempts.
         usual_order: whether it looks only at traces in which ready tasks ran in the usual order; law C3 looks at the
             others on its behalf.
         processes: whether it is about processes that are killed, so that its traces come from elsewhere.
+        needs: the capability without which nothing of it remains to be compared.
         causes: its usual causes.
         rogue: the dispatcher of the known-bad gallery that fails alike, by name.
     """
@@ -93,6 +94,7 @@ class Law:
     likeness: Callable[[TraceView], int] | None = None
     usual_order: bool = False
     processes: bool = False
+    needs: str = ""
     causes: tuple[str, ...] = ()
     rogue: str = ""
 
@@ -130,6 +132,7 @@ def law(
     likeness: Callable[[TraceView], int] | None = None,
     usual_order: bool = False,
     processes: bool = False,
+    needs: str = "",
 ) -> Callable[[J], J]:
     """Register the decorated judge as that of a law; see :class:`Law`."""
     title, promise = contract_words()[law_id]
@@ -148,6 +151,7 @@ def law(
             likeness=likeness,
             usual_order=usual_order,
             processes=processes,
+            needs=needs,
             causes=causes,
             rogue=rogue,
         )

@@ -1,4 +1,4 @@
-"""L1 to L4: the events that closing settles and returns, and what it leaves behind."""
+"""L1 to L4: the events that closing settles and returns, and its leaks."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _each_state(traits: Traits) -> tuple[Scenario, ...]:
     if not traits.needs_loop:
         found.append(_reporting())
     if traits.guarantees.blocks_caller and not traits.needs_loop:
-        # The failure sink has the caller's thread to itself: what was reported is settled, and nothing else is.
+        # The failure sink has the caller's thread to itself: only reported deliveries are settled.
         told = HandlerPlan(fails=ALWAYS, report_held=True)
         found.append(_held_too_long((events.Placed, told), (events.Paid, told)))
         found.append(let_go_late(ROLES[events.Paid][-1], [], inside=False, handler=told))

@@ -1,4 +1,4 @@
-"""R1 to R7: the handlers that receive an accepted event, how often, and what exactly."""
+"""R1 to R7: the handlers that receive an accepted event, how often, and how exactly."""
 
 from __future__ import annotations
 
@@ -201,6 +201,7 @@ def _served(view: TraceView) -> int:
     families=("kinds of handlers", "quiet"),
     fixed=_slow,
     observations=_served,
+    needs="async_handlers",
     causes=(
         "what an async def handle returns is not awaited, or only if inspect.iscoroutinefunction says so",
         "what a plain handle returns is awaited: None",
@@ -260,7 +261,7 @@ def _compared(view: TraceView) -> int:
     rogue="restamping",
 )
 def same_event(view: TraceView) -> Fault | None:
-    """Find a handler that received something other than what was dispatched."""
+    """Find a handler that received another event than the dispatched one."""
     if view.strays:
         stray = view.strays[0]
         return Fault(f"{stray.handler} received an event that nobody dispatched: {stray.token}")

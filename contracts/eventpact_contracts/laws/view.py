@@ -98,7 +98,7 @@ class Closing:
 
 @dataclass(frozen=True)
 class TraceView:
-    """A trace, sorted by what the laws ask."""
+    """A trace, sorted for the laws."""
 
     trace: Trace
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,7 +45,9 @@ def _alike(law_id: str, message: str) -> str:
     alike = [
         rogue
         for rogue in ROGUES
-        if rogue.convicted_by == law_id and len(rogue.message) >= _SHORTEST_MESSAGE and rogue.message in message
+        if rogue.convicted_by == law_id
+        and len(rogue.message) >= _SHORTEST_MESSAGE
+        and re.search(rogue.message, message)
     ]
     longest = max((len(rogue.message) for rogue in alike), default=0)
     best = [rogue for rogue in alike if len(rogue.message) == longest]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from eventpact_contracts.checking.outcomes import LawResult, Verdict
 from eventpact_contracts.reports.run import RunFacts
-from eventpact_contracts.reports.summary import SYMBOLS, columns, figures, guarantee_rows, headline, printable, rows
+from eventpact_contracts.reports.summary import cell, columns, guarantee_rows, headline, printable, rows
 
 __all__ = ["markdown"]
 
@@ -20,7 +20,7 @@ def markdown(verdicts: Sequence[Verdict], run: RunFacts) -> str:
     for label in guarantee_rows(None):
         lines.append(_row(f"*{label}*", *(values[label] for values in declared)))
     for law, title, results in rows(verdicts):
-        lines.append(_row(f"{law} {title}", *map(_cell, results)))
+        lines.append(_row(f"{law} {title}", *map(cell, results)))
     lines.append("")
     for name, verdict in zip(names, verdicts, strict=True):
         for result in verdict.results:
@@ -32,13 +32,6 @@ def markdown(verdicts: Sequence[Verdict], run: RunFacts) -> str:
 
 def _row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _cell(result: LawResult | None) -> str:
-    if result is None:
-        return "not asked"
-    numbers = figures(result)
-    return f"{SYMBOLS[result.outcome]} {result.outcome.value}" + (f" ({numbers})" if numbers else "")
 
 
 def _note(name: str, result: LawResult) -> list[str]:

@@ -16,6 +16,7 @@ __all__ = [
     "EVERYTHING",
     "GROUPS",
     "SYMBOLS",
+    "cell",
     "columns",
     "could_not_run",
     "count",
@@ -149,6 +150,14 @@ def figures(result: LawResult) -> str:
     if not result.examples:
         return ""
     return f"{count(result.observations)} in {count(result.examples)}"
+
+
+def cell(result: LawResult | None) -> str:
+    """An outcome, with its sign and the numbers behind it."""
+    if result is None:
+        return "not asked"
+    numbers = figures(result)
+    return f"{SYMBOLS[result.outcome]} {result.outcome.value}" + (f" ({numbers})" if numbers else "")
 
 
 def count(number: int) -> str:

@@ -13,9 +13,9 @@ from eventpact_contracts.checking.outcomes import LawResult, Outcome, Verdict
 from eventpact_contracts.reports.advice import advice
 from eventpact_contracts.reports.summary import (
     SYMBOLS,
+    cell,
     columns,
     count,
-    figures,
     group_of,
     guarantee_rows,
     printable,
@@ -102,8 +102,8 @@ def _block(verdicts: Sequence[Verdict], names: Sequence[str], style: Style) -> l
     heading = f"eventpact contract {verdicts[0].contract_version}"
     left = max(len(heading), *(len(f"  {law} {title}") for law, title, _ in table)) + 2
     declared = [guarantee_rows(verdict.guarantees) for verdict in verdicts]
-    for cell, room in ((_cell, _ROOM_FOR_NAME), (_short_cell, _ROOM_FOR_NAME), (_short_cell, _SHORT_NAME)):
-        shown = [[cell(result) for result in results] for _, _, results in table]
+    for shown_as, room in ((cell, _ROOM_FOR_NAME), (_short_cell, _ROOM_FOR_NAME), (_short_cell, _SHORT_NAME)):
+        shown = [[shown_as(result) for result in results] for _, _, results in table]
         contents = [*shown, *_transposed(declared)]
         widths = [max(min(len(name), room), *(len(row[n]) for row in contents)) + 2 for n, name in enumerate(names)]
         if left + sum(widths) - 2 <= _width():
@@ -130,7 +130,7 @@ def _block(verdicts: Sequence[Verdict], names: Sequence[str], style: Style) -> l
             for result, text, width in zip(results, row, widths, strict=True)
         )
         lines.append(f"  {law} {title}".ljust(left) + painted.rstrip())
-    if cell is _short_cell:
+    if shown_as is _short_cell:
         used = dict.fromkeys(result.outcome for _, _, results in table for result in results if result)
         legend = "  ".join(f"{SYMBOLS[outcome]} {outcome.value}" for outcome in used)
         lines += [style.faint(line) for line in textwrap.wrap(legend, _width())]
@@ -150,13 +150,6 @@ def _fitting(name: str, width: int) -> str:
     """The name without its middle, if it is longer than that: module and parameters stand at its ends."""
     head = (width - 1) // 2
     return name if len(name) <= width else f"{name[:head]}…{name[len(name) - (width - 1 - head) :]}"
-
-
-def _cell(result: LawResult | None) -> str:
-    if result is None:
-        return "not asked"
-    numbers = figures(result)
-    return f"{SYMBOLS[result.outcome]} {result.outcome.value}" + (f" ({numbers})" if numbers else "")
 
 
 def _short_cell(result: LawResult | None) -> str:
@@ -183,22 +176,23 @@ def reasons(verdicts: Sequence[Verdict], style: Style | None = None) -> str:
         for result in verdict.results:
             if result.outcome is Outcome.COULD_NOT_RUN:
                 why.setdefault(result.detail or "no reason was given", []).append(result.law_id)
-        parts += [_could_not_run(name, reason, laws, style) for reason, laws in why.items()]
-        parts += [said for result in verdict.results if (said := _remark(name, result, style))]
+        remarks = [(Outcome.COULD_NOT_RUN, f"{', '.join(laws)} could not run", reason) for reason, laws in why.items()]
+        remarks += [remark for result in verdict.results if (remark := _remark(result))]
+        for outcome, title, said in remarks:
+            heading = style.outcome(outcome, f"{SYMBOLS[outcome]} {name}: {title}")
+            parts.append(f"{heading}\n{textwrap.indent(printable(said), '  ')}")
     return style.plain("\n\n".join(parts))
 
 
-def _remark(name: str, result: LawResult, style: Style) -> str:
+def _remark(result: LawResult) -> tuple[Outcome, str, str] | None:
+    """The outcome whose look a remark has, its title and its text; None where there is nothing to remark."""
     if result.outcome is Outcome.KNOWN:
-        title = style.outcome(Outcome.KNOWN, f"# {name}: {result.law_id} is violated, which is known")
-        said = f"{result.known}\n{result.detail}"
-        return f"{title}\n{textwrap.indent(printable(said), '  ')}"
+        return Outcome.KNOWN, f"{result.law_id} is violated, which is known", f"{result.known}\n{result.detail}"
     if result.exit_code == 1 and result.outcome is not Outcome.VIOLATED:
-        title = style.outcome(Outcome.VIOLATED, f"✗ {name}: {result.law_id} is {result.outcome.value}")
-        return f"{title}\n{textwrap.indent(printable(result.detail), '  ')}"
+        return Outcome.VIOLATED, f"{result.law_id} is {result.outcome.value}", result.detail
     if result.outcome is Outcome.UPHELD and result.detail:
-        return _with_reservation(name, result, style)
-    return ""
+        return Outcome.UPHELD, f"{result.law_id} is upheld, but", result.detail
+    return None
 
 
 def explain(name: str, result: LawResult, style: Style | None = None) -> str:
@@ -229,16 +223,6 @@ def _how_often(result: LawResult) -> str:
         return ""
     seen, runs = result.replays
     return f" (it showed in {seen} of {runs} repeats)"
-
-
-def _could_not_run(name: str, reason: str, laws: Sequence[str], style: Style) -> str:
-    title = style.outcome(Outcome.COULD_NOT_RUN, f"! {name}: {', '.join(laws)} could not run")
-    return f"{title}\n{textwrap.indent(printable(reason), '  ')}"
-
-
-def _with_reservation(name: str, result: LawResult, style: Style) -> str:
-    title = style.outcome(Outcome.UPHELD, f"✓ {name}: {result.law_id} is upheld, but")
-    return f"{title}\n{textwrap.indent(printable(result.detail), '  ')}"
 
 
 def _width() -> int:

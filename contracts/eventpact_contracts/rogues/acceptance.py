@@ -1,4 +1,4 @@
-"""Rogues that take what they should refuse, or refuse badly."""
+"""Rogues that accept impossible events and registrations, or refuse badly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from eventpact.domain.dispatcher import (
 )
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
-from eventpact_contracts.rogues.pass_through import LoopPassThrough, PassThrough
+from eventpact_contracts.rogues.pass_through import LoopPassThrough, PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
 
 __all__: list[str] = []
@@ -42,7 +42,7 @@ class Omnivorous(PassThrough):
 
 @rogue("A1", "instead of TypeError")
 class DuckTyping(PassThrough):
-    """It relies on what an event ought to have, and fails where that is missing."""
+    """It relies on the attributes of an event, and fails where one is missing."""
 
     def dispatch(self, event: DomainEvent) -> None:
         if not isinstance(event, DomainEvent):
@@ -54,23 +54,17 @@ class DuckTyping(PassThrough):
 class Halfhearted(LoopPassThrough):
     """It starts one handler after the other, and notices in the middle that there is no room."""
 
-    def __init__(self, *given: Any) -> None:
+    def prepare(self) -> None:
         self.started: set[asyncio.Task[None]] = set()
-        super().__init__(*given)
 
     def build(self, handlers: Handlers) -> EventDispatcher:
-        return AsyncioEventDispatcher(handlers, on_failure=self.report, max_pending=500)
+        return AsyncioEventDispatcher(handlers, on_failure=self.reported, max_pending=500)
 
-    def dispatch(self, event: DomainEvent) -> None:
-        try:
-            super().dispatch(event)
-        except DispatcherClosedError:
-            raise
-        except DispatchError as full:
-            if "pending" in str(full):
-                first = next(each for each in self.table.route(event) if each.is_async)
-                self.started.add(asyncio.ensure_future(self.deliver_async(first, event)))
-            raise
+    def refuse(self, event: DomainEvent, error: DispatchError) -> None:
+        if "pending" in str(error):
+            first = next(each for each in self.table.route(event) if each.is_async)
+            self.started.add(asyncio.ensure_future(self.deliver_async(first, event)))
+        raise error
 
 
 @rogue(
@@ -82,36 +76,27 @@ class Halfhearted(LoopPassThrough):
 class RunsAnyway(PassThrough):
     """Handlers are called first; whether the event may be taken is asked afterwards."""
 
-    def dispatch(self, event: DomainEvent) -> None:
-        try:
-            super().dispatch(event)
-        except DispatcherClosedError:
-            for subscription in self.table.route(event):
-                if not subscription.is_async:
-                    self.deliver(subscription, event)
-            raise
+    def refuse_closed(self, event: DomainEvent, error: DispatcherClosedError) -> None:
+        for subscription in self.table.route(event):
+            if not subscription.is_async:
+                self.deliver(subscription, event)
+        raise error
 
 
 @rogue("A3", "was accepted", also=_LOST)
 class Undead(PassThrough):
     """Closed, it takes events, and does nothing with them."""
 
-    def dispatch(self, event: DomainEvent) -> None:
-        try:
-            super().dispatch(event)
-        except DispatcherClosedError:
-            return
+    def refuse_closed(self, event: DomainEvent, error: DispatcherClosedError) -> None:
+        """Say nothing."""
 
 
 @rogue("A3", "instead of DispatcherClosedError")
 class Brusque(PassThrough):
     """Closed, it fails as it happens."""
 
-    def dispatch(self, event: DomainEvent) -> None:
-        try:
-            super().dispatch(event)
-        except DispatcherClosedError as error:
-            raise DispatchError("something is wrong") from error
+    def refuse_closed(self, event: DomainEvent, error: DispatcherClosedError) -> None:
+        raise DispatchError("something is wrong") from error
 
 
 @rogue("A4", "a dispatcher was built with", defect="a misconfigured backend is replaced by a silent no-op")
@@ -140,52 +125,32 @@ class Curt(PassThrough):
 class Patient(LoopPassThrough):
     """It hopes that there will be a loop. Once; so that checking it takes no longer than it must."""
 
-    def __init__(self, *given: Any) -> None:
-        self.hopes = True
-        super().__init__(*given)
+    hopes = True
 
-    def dispatch(self, event: DomainEvent) -> None:
-        try:
-            super().dispatch(event)
-        except DispatcherClosedError:
-            raise
-        except DispatchError as refused:
-            if self.hopes and "loop" in str(refused):
-                self.hopes = False
-                time.sleep(2.2)  # longer than anybody may be kept waiting
-            raise
+    def refuse(self, event: DomainEvent, error: DispatchError) -> None:
+        if self.hopes and "loop" in str(error):
+            self.hopes = False
+            time.sleep(2.2)  # longer than anybody may be kept waiting
+        super().refuse(event, error)
 
 
 @rogue("A5", "never awaited", also={"L4": "an unawaited coroutine is left behind"})
 class Wasteful(LoopPassThrough):
-    """It makes the coroutine, and then looks for a loop that could run it."""
+    """It makes coroutines for a loop that does not run."""
 
-    def dispatch(self, event: DomainEvent) -> None:
-        made: list[Any] = [each.handle(event) for each in self.table.route(event) if each.is_async]
-        closed = True
-        try:
-            super().dispatch(event)
-        except DispatcherClosedError:
-            raise
-        except DispatchError:
-            closed = False
-            raise
-        finally:
-            for coroutine in made if closed else ():
-                coroutine.close()
+    def refuse(self, event: DomainEvent, error: DispatchError) -> None:
+        for each in self.table.route(event):
+            if each.is_async:
+                each.handle(event)
+        super().refuse(event, error)
 
 
 @rogue("A5", "instead of a DispatchError")
 class Unwrapped(LoopPassThrough):
     """The error of the event loop reaches the caller as it is."""
 
-    def dispatch(self, event: DomainEvent) -> None:
-        try:
-            super().dispatch(event)
-        except DispatcherClosedError:
-            raise
-        except DispatchError:
-            raise RuntimeError("no running event loop") from None
+    def refuse(self, event: DomainEvent, error: DispatchError) -> None:
+        raise RuntimeError("no running event loop") from None
 
 
 @rogue("A1", "dispatch accepted it")
@@ -197,18 +162,26 @@ class Nothing(PassThrough):
             super().dispatch(event)
 
 
-@rogue("A2", "as it was in doubt", also={"R3": "what is dispatched twice is handled four times"})
+@rogue(
+    "A2",
+    "as it was in doubt",
+    also={
+        "R3": "what is dispatched twice is handled four times",
+        "C1": "it is handled four times as well where many dispatch",
+        "G2": "handling it again is no retry",
+    },
+)
 class Doubting(PassThrough):
     """It is not sure, and sends everything twice; who dispatches it again has it four times."""
 
     count = 0
 
-    def dispatch(self, event: DomainEvent) -> None:
-        super().dispatch(event)
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        super().accept(event, route)
         self.count += 1
-        if self.table.route(event) and self.count % 3 == 0:
-            super().dispatch(event)
-            super().dispatch(event)
+        if route and self.count % 3 == 1:
+            super().accept(event, route)
+            super().accept(event, route)
             raise DispatchUncertainError("no answer")
 
 
@@ -216,9 +189,9 @@ class Doubting(PassThrough):
 class LateForNobody(PassThrough):
     """The handlers are looked up first, and the closed flag is read afterwards."""
 
-    def dispatch(self, event: DomainEvent) -> None:
-        if self.table.route(event):
-            super().dispatch(event)
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        if route:
+            super().accept(event, route)
 
 
 @rogue("A4", "a dispatcher was built with a handle that is a")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable
+from collections.abc import Generator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
@@ -13,7 +14,7 @@ from uuid import UUID
 from eventpact.domain.dispatcher import DispatchError, FailedDelivery
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
-from eventpact_contracts.rogues.pass_through import AsyncPassedHandler, LoopPassThrough, PassThrough
+from eventpact_contracts.rogues.pass_through import AsyncPassedHandler, LoopPassThrough, PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
 
 __all__: list[str] = []
@@ -53,37 +54,56 @@ class Racy(PassThrough):
 class Homesick(LoopPassThrough):
     """It asks for the running loop, which another thread does not have."""
 
-    def dispatch(self, event: DomainEvent) -> None:
-        self.table.route(event)
+    def accept(self, event: DomainEvent, route: Route) -> None:
         asyncio.get_running_loop()
-        super().dispatch(event)
+        super().accept(event, route)
 
 
-@rogue("C2", "RecursionError")
-class Recursive(PassThrough):
+class _Nesting(PassThrough):
+    """Tells whether a plain handler is running on this thread."""
+
+    def prepare(self) -> None:
+        self.local = threading.local()
+
+    @property
+    def inside(self) -> bool:
+        return getattr(self.local, "inside", False)
+
+    @contextmanager
+    def around(self, subscription: Subscription, event: DomainEvent) -> Generator[None]:
+        before = self.inside
+        self.local.inside = before or not subscription.is_async
+        try:
+            yield
+        finally:
+            self.local.inside = before
+
+
+@rogue("C2", "RecursionError", also={"A5": "deep in a cascade it raises that, where a DispatchError is owed"})
+class Recursive(_Nesting):
     """Events that a handler dispatches are handled on the handler's stack."""
 
-    def __init__(self, *given: Any) -> None:
-        self.inside = threading.local()
-        super().__init__(*given)
-
-    def dispatch(self, event: DomainEvent) -> None:
-        route = self.table.route(event)
-        if not getattr(self.inside, "handler", False) or any(each.is_async for each in route):
-            super().dispatch(event)
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        if not self.inside or any(each.is_async for each in route):
+            super().accept(event, route)
             return
         for each in route:
             try:
                 self.deliver(each, event)
+            except RecursionError:  # there is no room to report it in
+                raise
             except Exception as exception:  # noqa: BLE001 - reported
                 self.on_failure(FailedDelivery(event, each.handler, exception, attempts=1))
 
-    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
-        before, self.inside.handler = getattr(self.inside, "handler", False), True
-        try:
-            return super().deliver(subscription, event)
-        finally:
-            self.inside.handler = before
+
+@rogue("C2", "though little was pending")
+class NotReentrant(_Nesting):
+    """A handler cannot dispatch, it says, and that would be accepted of a full queue."""
+
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        if route and self.inside:
+            raise DispatchError("a handler is running")
+        super().accept(event, route)
 
 
 _next: ContextVar[list[DomainEvent] | None] = ContextVar("overwriting_next", default=None)
@@ -98,18 +118,15 @@ _next: ContextVar[list[DomainEvent] | None] = ContextVar("overwriting_next", def
 class Overwriting(PassThrough):
     """A nested dispatch sets the queue instead of adding to it."""
 
-    def dispatch(self, event: DomainEvent) -> None:
-        self.table.route(event)
-        queue = _next.get()
-        if queue is not None:
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        if (queue := _next.get()) is not None:
             queue[:] = [event]
             return
-        queue = []
-        token = _next.set(queue)
+        token = _next.set(queue := [])
         try:
-            super().dispatch(event)
+            super().accept(event, route)
             while queue:
-                super().dispatch(queue.pop())
+                super().accept(queue.pop(), route)
         finally:
             _next.reset(token)
 
@@ -121,17 +138,15 @@ class Lucky(LoopPassThrough):
     On the usual event loop tasks start in the order in which they were made, so this never happens.
     """
 
-    def __init__(self, *given: Any) -> None:
+    def prepare(self) -> None:
         self.home = threading.get_ident()
         self.numbers: dict[UUID, int] = {}
         self.latest: dict[str, int] = {}
-        super().__init__(*given)
 
-    def dispatch(self, event: DomainEvent) -> None:
-        self.table.route(event)
+    def accept(self, event: DomainEvent, route: Route) -> None:
         if threading.get_ident() == self.home:
             self.numbers[event.event_id] = len(self.numbers)
-        super().dispatch(event)
+        super().accept(event, route)
 
     async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
         handler = f"{subscription.event_type.__name__} {subscription.key}"
@@ -149,11 +164,10 @@ class Hurried(LoopPassThrough):
     On the usual event loop one turn is enough.
     """
 
-    def __init__(self, *given: Any) -> None:
+    def prepare(self) -> None:
         self.home = threading.get_ident()
         self.here: set[UUID] = set()
         self.started: set[asyncio.Task[Any] | None] = set()
-        super().__init__(*given)
 
     def dispatch(self, event: DomainEvent) -> None:
         super().dispatch(event)
@@ -174,24 +188,3 @@ class Hurried(LoopPassThrough):
             if coroutine.cr_frame.f_locals["event"].event_id in self.here:
                 task.cancel()
         return await closing
-
-
-@rogue("C2", "though little was pending")
-class NotReentrant(PassThrough):
-    """A handler cannot dispatch, it says, and that would be accepted of a full queue."""
-
-    def __init__(self, *given: Any) -> None:
-        self.inside = threading.local()
-        super().__init__(*given)
-
-    def dispatch(self, event: DomainEvent) -> None:
-        if self.table.route(event) and getattr(self.inside, "handler", False):
-            raise DispatchError("a handler is running")
-        super().dispatch(event)
-
-    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
-        before, self.inside.handler = getattr(self.inside, "handler", False), True
-        try:
-            return super().deliver(subscription, event)
-        finally:
-            self.inside.handler = before

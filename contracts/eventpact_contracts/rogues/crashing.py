@@ -1,4 +1,4 @@
-"""Rogues whose process is killed: what they had accepted is gone, or comes back although they deny it."""
+"""Rogues whose process is killed: accepted events are gone, or come back although they deny it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Awaitable, Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from eventpact.domain.dispatcher import Delivery, FailedDelivery
+from eventpact.domain.dispatcher import Delivery, FailedDelivery, FailureSink, Handlers
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
-from eventpact_contracts.rogues.pass_through import LoopPassThrough, PassedHandler
+from eventpact_contracts.rogues.pass_through import LoopPassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
 
 __all__ = ["Journaling"]
@@ -30,8 +30,8 @@ class Journaling(LoopPassThrough):
 
     guarantees = dataclasses.replace(LoopPassThrough.guarantees, delivery=Delivery.AT_LEAST_ONCE)
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
+    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
+        super().__init__(handlers, on_failure)
         self.folder = Path(os.environ[_FOLDER]) if _FOLDER in os.environ else None
         for event in self._left():
             super().dispatch(event)
@@ -47,30 +47,26 @@ class Journaling(LoopPassThrough):
             finally:
                 del os.environ[_FOLDER]
 
-    def dispatch(self, event: DomainEvent) -> None:
-        for subscription in self.table.route(event):
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        for subscription in route:
             if (file := self._file(subscription, event)) is not None:
                 half = file.with_suffix(".half")
                 half.write_text(json.dumps(event.to_dict()), encoding="utf-8")
                 half.rename(file)
-        super().dispatch(event)
+        super().accept(event, route)
 
-    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
-        if self._settled(subscription, event):
-            return None
-        result = super().deliver(subscription, event)
+    def received(self, subscription: Subscription, event: DomainEvent) -> Sequence[DomainEvent]:
+        settled = (file := self._file(subscription, event)) is not None and not file.exists()
+        return () if settled else (event,)
+
+    @contextmanager
+    def around(self, subscription: Subscription, event: DomainEvent) -> Generator[None]:
+        yield
         self.settle(subscription, event)
-        return result
 
-    async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
-        if not self._settled(subscription, event):
-            await super().deliver_async(subscription, event)
-            self.settle(subscription, event)
-
-    def report(self, failed: FailedDelivery) -> None:
-        super().report(failed)
-        assert isinstance(failed.handler, PassedHandler)
-        self.settle(failed.handler.subscription, failed.event)
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        super().report(subscription, failed)
+        self.settle(subscription, failed.event)
 
     def settle(self, subscription: Subscription, event: DomainEvent) -> None:
         """Nothing more is to be done."""
@@ -82,9 +78,6 @@ class Journaling(LoopPassThrough):
             return None
         kind = type(event)
         return self.folder / f"{kind.__name__} {event.event_id} {self.table[kind].index(subscription)}.json"
-
-    def _settled(self, subscription: Subscription, event: DomainEvent) -> bool:
-        return (file := self._file(subscription, event)) is not None and not file.exists()
 
     def _left(self) -> list[DomainEvent]:
         """Events that a process before this one had accepted, and not settled."""
@@ -105,21 +98,15 @@ class Journaling(LoopPassThrough):
 class AcknowledgesEarly(Journaling):
     """It takes a message from the queue when it has it, not when it has handled it."""
 
-    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
-        if not self._settled(subscription, event):
-            self.settle(subscription, event)
-            return LoopPassThrough.deliver(self, subscription, event)
-        return None
-
-    async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
-        if not self._settled(subscription, event):
-            self.settle(subscription, event)
-            await LoopPassThrough.deliver_async(self, subscription, event)
+    @contextmanager
+    def around(self, subscription: Subscription, event: DomainEvent) -> Generator[None]:
+        self.settle(subscription, event)
+        yield
 
 
 @rogue("G3", "was accepted, and lost", target=f"{__name__}:ForgetsOnCrash")
 class ForgetsOnCrash(LoopPassThrough):
-    """It keeps in memory what it declares to keep for good."""
+    """It keeps events in memory, and declares that they survive a crash."""
 
     guarantees = Journaling.guarantees
 

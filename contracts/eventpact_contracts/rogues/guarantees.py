@@ -7,16 +7,18 @@ import dataclasses
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from functools import partial
 from inspect import isawaitable
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 from uuid import UUID
 
 from eventpact.domain.dispatcher import FailedDelivery, Ordering, PermanentFailureError
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact_contracts.checking.outcomes import Outcome
-from eventpact_contracts.rogues.pass_through import LoopPassThrough, PassedHandler, PassThrough
+from eventpact_contracts.rogues.pass_through import LoopPassThrough, PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
 
 __all__ = ["Retrying"]
@@ -32,9 +34,8 @@ class Retrying(PassThrough):
     deadline = float("inf")
     """Past it, a plain handler, which nobody can cancel, is not tried again."""
 
-    def __init__(self, *given: Any) -> None:
+    def prepare(self) -> None:
         self.attempts: dict[tuple[UUID, Subscription], int] = {}
-        super().__init__(*given)
 
     def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
         waits = self.waits_of(subscription)
@@ -46,63 +47,51 @@ class Retrying(PassThrough):
             except Exception:  # noqa: BLE001 - tried again
                 time.sleep(wait)  # the back-off, in the caller's time
             else:
-                return self._finish(subscription, event, result, waits[number:]) if isawaitable(result) else None
+                attempt = partial(self.attempt, subscription, event)
+                return _retried(waits[number:], attempt, result) if isawaitable(result) else None
             if time.monotonic() > self.deadline:
                 raise asyncio.CancelledError("closing gives it up")
         return self.attempt(subscription, event)
 
-    async def _finish(
-        self, subscription: Subscription, event: DomainEvent, result: Awaitable[None] | None, waits: tuple[float, ...]
-    ) -> None:
-        """Await what a plain handler returned, and call the handler again where that fails."""
-        for wait in waits:
-            try:
-                await _done(result)
-            except PermanentFailureError:
-                raise
-            except Exception:  # noqa: BLE001 - tried again
-                await asyncio.sleep(wait)
-            else:
-                return
-            result = self.attempt(subscription, event)
-        await _done(result)
-
     async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
-        for wait in self.waits_of(subscription):
-            try:
-                await self.attempt_async(subscription, event)
-            except PermanentFailureError:
-                raise
-            except Exception:  # noqa: BLE001 - tried again
-                await asyncio.sleep(wait)
-            else:
-                return
-        await self.attempt_async(subscription, event)
+        await _retried(self.waits_of(subscription), partial(self.attempt_async, subscription, event))
 
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
         self.deadline = min(self.deadline, time.monotonic() + timeout)
         return await super().aclose(timeout)
 
-    def waits_of(self, subscription: Subscription) -> tuple[float, ...]:  # noqa: ARG002 - for those who differ
+    def waits_of(self, subscription: Subscription) -> tuple[float, ...]:
         """Return how long to wait before each time that it tries again."""
         return self.waits
 
-    def attempt(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
-        self._count(subscription, event)
-        return super().deliver(subscription, event)
-
-    async def attempt_async(self, subscription: Subscription, event: DomainEvent) -> None:
-        self._count(subscription, event)
-        await super().deliver_async(subscription, event)
-
-    def _count(self, subscription: Subscription, event: DomainEvent) -> None:
+    @contextmanager
+    def around(self, subscription: Subscription, event: DomainEvent) -> Generator[None]:
         delivery = event.event_id, subscription
         self.attempts[delivery] = self.attempts.get(delivery, 0) + 1
+        yield
 
-    def report(self, failed: FailedDelivery) -> None:
-        assert isinstance(failed.handler, PassedHandler)
-        attempts = self.attempts.get((failed.event.event_id, failed.handler.subscription), failed.attempts)
-        super().report(dataclasses.replace(failed, attempts=attempts))
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        attempts = self.attempts.get((failed.event.event_id, subscription), failed.attempts)
+        super().report(subscription, dataclasses.replace(failed, attempts=attempts))
+
+
+async def _retried(
+    waits: tuple[float, ...],
+    attempt: Callable[[], Awaitable[None] | None],
+    begun: Awaitable[None] | None = None,
+) -> None:
+    """Await the attempt that has begun, or a first one, and after each wait another one, until one succeeds."""
+    for wait in waits:
+        try:
+            await _done(attempt() if begun is None else begun)
+        except PermanentFailureError:
+            raise
+        except Exception:  # noqa: BLE001 - tried again
+            await asyncio.sleep(wait)
+        else:
+            return
+        begun = None
+    await _done(attempt())
 
 
 async def _done(result: Awaitable[None] | None) -> None:
@@ -135,31 +124,29 @@ class Impatient(Retrying):
 class Thorough(Retrying):
     """It tries the whole event again, with the handlers that had succeeded."""
 
-    def __init__(self, *given: Any) -> None:
-        self.succeeded: dict[UUID, list[Callable[[], object]]] = {}
-        super().__init__(*given)
+    def prepare(self) -> None:
+        super().prepare()
+        self.succeeded: dict[UUID, list[Subscription]] = {}
+
+    @contextmanager
+    def around(self, subscription: Subscription, event: DomainEvent) -> Generator[None]:
+        had = self.succeeded.setdefault(event.event_id, [])
+        for each in had if self.attempts.get((event.event_id, subscription)) else ():
+            with super().around(each, event):
+                each.handle(event)
+        with super().around(subscription, event):
+            yield
 
     def attempt(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
-        again = self._again(subscription, event)
         result = super().attempt(subscription, event)
-        again.append(lambda: super(Thorough, self).attempt(subscription, event))
+        if result is None:
+            self.succeeded[event.event_id].append(subscription)
         return result
-
-    async def attempt_async(self, subscription: Subscription, event: DomainEvent) -> None:
-        self._again(subscription, event)
-        await super().attempt_async(subscription, event)
-
-    def _again(self, subscription: Subscription, event: DomainEvent) -> list[Callable[[], object]]:
-        had = self.succeeded.setdefault(event.event_id, [])
-        if self.attempts.get((event.event_id, subscription)):
-            for handle in had:
-                handle()
-        return had
 
 
 @rogue(
     "G2",
-    "attempt(s) that failed",
+    r"attempt\(s\) that failed",
     also={
         "I2": "what failed once, and was not tried again, is missing",
         "L1": "what failed before its last attempt has not settled",
@@ -167,12 +154,12 @@ class Thorough(Retrying):
     defect="a failed event is acknowledged in a `finally`",
 )
 class AcknowledgesAnyway(Retrying):
-    """It acknowledges in a finally, so what failed is not tried again."""
+    """It acknowledges in a finally, so that a failed delivery is not tried again."""
 
     waits: ClassVar[tuple[float, ...]] = ()
 
 
-@rogue("G2", "attempt(s) that failed", defect="retry behaves differently in the in-process engine")
+@rogue("G2", r"attempt\(s\) that failed", defect="retry behaves differently in the in-process engine")
 class Uneven(Retrying):
     """It tries ``async def`` handlers again, and plain ones not, which no caller can know."""
 
@@ -209,14 +196,13 @@ class Orderly(PassThrough):
 class SharingBacklog(PassThrough):
     """One queue for all threads: who finds another at work leaves the event to it, and returns."""
 
-    def __init__(self, *given: Any) -> None:
+    busy = False
+
+    def prepare(self) -> None:
         self.backlog: deque[DomainEvent] = deque()
         self.lock = threading.Lock()
-        self.busy = False
-        super().__init__(*given)
 
-    def dispatch(self, event: DomainEvent) -> None:
-        self.table.route(event)
+    def accept(self, event: DomainEvent, route: Route) -> None:
         with self.lock:
             self.backlog.append(event)
             if self.busy:
@@ -224,7 +210,7 @@ class SharingBacklog(PassThrough):
             self.busy = True
         try:
             while self.backlog:
-                super().dispatch(self.backlog.popleft())
+                super().accept(self.backlog.popleft(), route)
         finally:
             self.busy = False
 
@@ -233,25 +219,20 @@ class SharingBacklog(PassThrough):
 class OnlyExactlyPermanent(Retrying):
     """Of permanent failures it knows the class, and not its subclasses."""
 
-    def attempt(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
-        try:
-            return super().attempt(subscription, event)
-        except PermanentFailureError as error:
-            raise self._known(error) from error
+    @contextmanager
+    def around(self, subscription: Subscription, event: DomainEvent) -> Generator[None]:
+        with super().around(subscription, event):
+            try:
+                yield
+            except PermanentFailureError as error:
+                if type(error) is not PermanentFailureError:
+                    raise _AnotherError(error) from error
+                raise
 
-    async def attempt_async(self, subscription: Subscription, event: DomainEvent) -> None:
-        try:
-            await super().attempt_async(subscription, event)
-        except PermanentFailureError as error:
-            raise self._known(error) from error
-
-    def _known(self, error: PermanentFailureError) -> Exception:
-        return error if type(error) is PermanentFailureError else _AnotherError(error)
-
-    def report(self, failed: FailedDelivery) -> None:
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
         exception = failed.exception
         original = exception.args[0] if isinstance(exception, _AnotherError) else exception
-        super().report(dataclasses.replace(failed, exception=original))
+        super().report(subscription, dataclasses.replace(failed, exception=original))
 
 
 class _AnotherError(Exception):

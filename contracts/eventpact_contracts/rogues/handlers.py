@@ -11,12 +11,12 @@ from typing import Any
 from eventpact.domain.dispatcher import FailureSink, Handlers
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
-from eventpact_contracts.rogues.pass_through import PassedHandler, PassThrough
+from eventpact_contracts.rogues.pass_through import PassedHandler, PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
 
-__all__: list[str] = []
+__all__ = ["NEVER_HANDLED"]
 
-_NEVER_HANDLED = {
+NEVER_HANDLED = {
     "I2": "a lost delivery may have a neighbour that failed",
     "I4": "a lost delivery may have a neighbour whose report failed",
     "I5": "a lost delivery may have a neighbour that was interrupted",
@@ -29,11 +29,11 @@ _NEVER_HANDLED = {
 }
 
 
-@rogue("R1", "never received it", also=_NEVER_HANDLED, settle_timeout=0.2)
+@rogue("R1", "never received it", also=NEVER_HANDLED, settle_timeout=0.2)
 class Deduplicating(PassThrough):
     """Handlers that are equal are the same, it thinks."""
 
-    def route_of(self, event_type: type[DomainEvent]) -> tuple[Subscription, ...]:
+    def route_of(self, event_type: type[DomainEvent]) -> Route:
         kept: list[Subscription] = []
         for each in super().route_of(event_type):
             if not any(each.handler == other.handler for other in kept):
@@ -41,11 +41,11 @@ class Deduplicating(PassThrough):
         return tuple(kept)
 
 
-@rogue("R1", "never received it", also=_NEVER_HANDLED, settle_timeout=0.2)
+@rogue("R1", "never received it", also=NEVER_HANDLED, settle_timeout=0.2)
 class TruthTesting(PassThrough):
     """A handler that is false is none."""
 
-    def route_of(self, event_type: type[DomainEvent]) -> tuple[Subscription, ...]:
+    def route_of(self, event_type: type[DomainEvent]) -> Route:
         return tuple(each for each in super().route_of(event_type) if each.handler)
 
 
@@ -58,7 +58,7 @@ class Hashing(PassThrough):
         self.attempts = {each.handler: 0 for route in self.table.values() for each in route}
 
 
-@rogue("R1", "never received it", also=_NEVER_HANDLED, settle_timeout=0.2)
+@rogue("R1", "never received it", also=NEVER_HANDLED, settle_timeout=0.2)
 class Calling(PassThrough):
     """A handler that can be called is called, whatever its ``handle`` does."""
 
@@ -70,11 +70,11 @@ class Calling(PassThrough):
         return super().deliver(subscription, event)
 
 
-@rogue("R1", "never received it", also=_NEVER_HANDLED, settle_timeout=0.2)
+@rogue("R1", "never received it", also=NEVER_HANDLED, settle_timeout=0.2)
 class OneTypeAHandler(PassThrough):
     """It remembers one event type for each handler: the last."""
 
-    def route_of(self, event_type: type[DomainEvent]) -> tuple[Subscription, ...]:
+    def route_of(self, event_type: type[DomainEvent]) -> Route:
         last = {id(each.handler): kind for kind, route in self.table.items() for each in route}
         return tuple(each for each in super().route_of(event_type) if last[id(each.handler)] is event_type)
 
@@ -93,7 +93,7 @@ class _Weak:
         return None if self.handler is None else self.handler.handle(event)
 
 
-@rogue("R1", "never received it", also=_NEVER_HANDLED, settle_timeout=0.2)
+@rogue("R1", "never received it", also=NEVER_HANDLED, settle_timeout=0.2)
 class Forgetting(PassThrough):
     """It holds its handlers by weak references, and most programs hold them by no other."""
 
@@ -101,24 +101,18 @@ class Forgetting(PassThrough):
         self.passed: list[PassedHandler] = []
         super().__init__(handlers, on_failure)
         for each in self.passed:
-            each.subscription = _Weak(each.subscription)  # type: ignore[assignment]  # it has what is needed of one
+            each.subscription = _Weak(each.subscription)  # type: ignore[assignment]  # it has the same members
         del self.table
 
     def passed_handler(self, subscription: Subscription) -> PassedHandler:
         self.passed.append(super().passed_handler(subscription))
         return self.passed[-1]
 
-    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
-        result: Awaitable[None] | None = subscription.handle(event)
-        return result
-
-    async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
-        result = subscription.handle(event)
-        if result is not None:
-            await result
+    def dispatch(self, event: DomainEvent) -> None:
+        self.inner.dispatch(event)
 
 
-@rogue("R5", "a plain handle that returns an awaitable", also=_NEVER_HANDLED, settle_timeout=0.2)
+@rogue("R5", "a plain handle that returns an awaitable", also=NEVER_HANDLED, settle_timeout=0.2)
 class OnlyCoroutineFunctions(PassThrough):
     """It awaits handlers that are coroutine functions; a decorated one is none."""
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable
-from contextlib import suppress
-from typing import Any
+from collections.abc import Awaitable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from uuid import UUID
 
 from eventpact.domain.dispatcher import DispatchError, FailedDelivery
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
-from eventpact_contracts.rogues.pass_through import PassedHandler, PassThrough
+from eventpact_contracts.rogues.pass_through import PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
 
 __all__: list[str] = []
@@ -26,23 +25,29 @@ _RAISED = {
 }
 
 
-@rogue("I1", "the caller of dispatch got", also=_RAISED)
-class Leaky(PassThrough):
-    """Everything is delivered and reported, and then the first failure is raised in the caller."""
+class _RaisingLater(PassThrough):
+    """Raises an exception in the caller, after everything is delivered and reported."""
 
-    def __init__(self, *given: Any) -> None:
-        self.failures: dict[UUID, Exception] = {}
-        super().__init__(*given)
+    def prepare(self) -> None:
+        self.later: dict[UUID, BaseException] = {}
 
     def dispatch(self, event: DomainEvent) -> None:
         super().dispatch(event)
-        if event.event_id in self.failures:
-            raise self.failures.pop(event.event_id)
+        if event.event_id in self.later:
+            raise self.later.pop(event.event_id)
 
-    def report(self, failed: FailedDelivery) -> None:
-        super().report(failed)
-        if isinstance(failed.exception, Exception):
-            self.failures.setdefault(failed.event.event_id, failed.exception)
+
+@rogue("I1", "the caller of dispatch got", also=_RAISED)
+class Leaky(_RaisingLater):
+    """Everything is delivered and reported, and then the first failure is raised in the caller."""
+
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        super().report(subscription, failed)
+        if isinstance(failed.exception, Exception) and self.leaks(subscription, failed):
+            self.later.setdefault(failed.event.event_id, failed.exception)
+
+    def leaks(self, subscription: Subscription, failed: FailedDelivery) -> bool:
+        return True
 
 
 @rogue(
@@ -54,12 +59,16 @@ class Leaky(PassThrough):
 class LeakyWhenPlain(Leaky):
     """An ``async def`` handler is isolated, a plain one is not."""
 
-    def report(self, failed: FailedDelivery) -> None:
-        assert isinstance(failed.handler, PassedHandler)
-        if failed.handler.subscription.is_async:
-            PassThrough.report(self, failed)
-        else:
-            super().report(failed)
+    def leaks(self, subscription: Subscription, failed: FailedDelivery) -> bool:
+        return not subscription.is_async
+
+
+@rogue("I1", "the caller of dispatch got", also={**_RAISED, **_C3, "A3": "closed, it may raise another's error"})
+class LettingThrough(Leaky):
+    """An error that looks like its own is its own, it thinks."""
+
+    def leaks(self, subscription: Subscription, failed: FailedDelivery) -> bool:
+        return isinstance(failed.exception, DispatchError)
 
 
 @rogue(
@@ -76,54 +85,28 @@ class LeakyWhenPlain(Leaky):
 class Contagious(PassThrough):
     """One try around the loop over the handlers, instead of one in it."""
 
-    def __init__(self, *given: Any) -> None:
-        self.failing: set[UUID] = set()
-        super().__init__(*given)
+    breaks_off: tuple[type[BaseException], ...] = (Exception,)
 
-    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
-        if event.event_id in self.failing:
-            return None
-        try:
-            return super().deliver(subscription, event)
-        except Exception:
-            self.failing.add(event.event_id)
-            raise
+    def prepare(self) -> None:
+        self.broken_off: set[UUID] = set()
 
-    async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
-        if event.event_id in self.failing:
-            return
+    def received(self, subscription: Subscription, event: DomainEvent) -> Sequence[DomainEvent]:
+        return () if event.event_id in self.broken_off else (event,)
+
+    @contextmanager
+    def around(self, subscription: Subscription, event: DomainEvent) -> Generator[None]:
         try:
-            await super().deliver_async(subscription, event)
-        except Exception:
-            self.failing.add(event.event_id)
+            yield
+        except self.breaks_off:
+            self.broken_off.add(event.event_id)
             raise
 
 
 @rogue("I5", "never received")
-class BreakingOff(PassThrough):
+class BreakingOff(Contagious):
     """Whoever interrupts one handler has interrupted the loop over all of them."""
 
-    def __init__(self, *given: Any) -> None:
-        self.broken_off: set[UUID] = set()
-        super().__init__(*given)
-
-    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
-        if event.event_id in self.broken_off:
-            return None
-        try:
-            return super().deliver(subscription, event)
-        except (KeyboardInterrupt, SystemExit):
-            self.broken_off.add(event.event_id)
-            raise
-
-    async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
-        if event.event_id in self.broken_off:
-            return
-        try:
-            await super().deliver_async(subscription, event)
-        except (KeyboardInterrupt, SystemExit):
-            self.broken_off.add(event.event_id)
-            raise
+    breaks_off = (KeyboardInterrupt, SystemExit)
 
 
 @rogue(
@@ -135,7 +118,7 @@ class BreakingOff(PassThrough):
 class Secretive(PassThrough):
     """A failure is nobody's business."""
 
-    def report(self, failed: FailedDelivery) -> None:
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
         """Tell nobody."""
 
 
@@ -143,65 +126,54 @@ class Secretive(PassThrough):
 class Stoppable(PassThrough):
     """Handlers are steps of a generator, to which StopIteration is an end like any other."""
 
-    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
-        with suppress(StopIteration):
-            return super().deliver(subscription, event)
-        return None
+    def around(self, subscription: Subscription, event: DomainEvent) -> AbstractContextManager[object]:
+        return suppress(StopIteration)
 
 
 @rogue("I3", "was reported 2 times", also=_C3)
 class Repeating(PassThrough):
     """A failure is reported where it happened, and again where it was noticed."""
 
-    def report(self, failed: FailedDelivery) -> None:
-        super().report(failed)
-        super().report(failed)
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        super().report(subscription, failed)
+        super().report(subscription, failed)
 
 
 @rogue("I3", "was reported 2 times")
 class Insistent(PassThrough):
     """An interrupted delivery is reported by the clean-up, and again by whoever sees the interruption."""
 
-    def report(self, failed: FailedDelivery) -> None:
-        super().report(failed)
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        super().report(subscription, failed)
         if not isinstance(failed.exception, Exception):
-            super().report(failed)
+            super().report(subscription, failed)
 
 
-@rogue("I3", "attempt(s) instead of", also=_C3)
+@rogue("I3", r"attempt\(s\) instead of", also=_C3)
 class Miscounting(PassThrough):
     """It counts attempts from zero."""
 
-    def report(self, failed: FailedDelivery) -> None:
-        super().report(dataclasses.replace(failed, attempts=failed.attempts - 1))
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        super().report(subscription, dataclasses.replace(failed, attempts=failed.attempts - 1))
 
 
 @rogue("I3", "with RuntimeError", also=_C3)
 class Rewording(PassThrough):
     """It reports the engine's exception instead of the handler's."""
 
-    def report(self, failed: FailedDelivery) -> None:
-        super().report(dataclasses.replace(failed, exception=RuntimeError("a handler failed")))
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        super().report(subscription, dataclasses.replace(failed, exception=RuntimeError("a handler failed")))
 
 
 @rogue("I4", "the failure sink raised, and dispatching")
-class Trusting(PassThrough):
+class Trusting(_RaisingLater):
     """An exception of the failure sink reaches the caller."""
 
-    def __init__(self, *given: Any) -> None:
-        self.raised: dict[UUID, Exception] = {}
-        super().__init__(*given)
-
-    def dispatch(self, event: DomainEvent) -> None:
-        super().dispatch(event)
-        if event.event_id in self.raised:
-            raise self.raised.pop(event.event_id)
-
-    def report(self, failed: FailedDelivery) -> None:
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
         try:
-            super().report(failed)
+            super().report(subscription, failed)
         except Exception as exception:
-            self.raised[failed.event.event_id] = exception
+            self.later[failed.event.event_id] = exception
             raise
 
 
@@ -209,9 +181,9 @@ class Trusting(PassThrough):
 class Hushing(PassThrough):
     """An exception of the failure sink is suppressed, and nobody ever knows."""
 
-    def report(self, failed: FailedDelivery) -> None:
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
         with suppress(Exception):
-            super().report(failed)
+            super().report(subscription, failed)
 
 
 @rogue(
@@ -222,14 +194,8 @@ class Hushing(PassThrough):
 class Oblivious(PassThrough):
     """A handler that was cancelled has ended, and that is good enough."""
 
-    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
-        with suppress(asyncio.CancelledError):
-            return super().deliver(subscription, event)
-        return None
-
-    async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
-        with suppress(asyncio.CancelledError):
-            await super().deliver_async(subscription, event)
+    def around(self, subscription: Subscription, event: DomainEvent) -> AbstractContextManager[object]:
+        return suppress(asyncio.CancelledError)
 
 
 @rogue("I5", "who waits, never saw it")
@@ -239,17 +205,6 @@ class Unstoppable(PassThrough):
     def dispatch(self, event: DomainEvent) -> None:
         with suppress(KeyboardInterrupt, SystemExit):
             super().dispatch(event)
-
-
-@rogue("I1", "the caller of dispatch got", also={**_RAISED, **_C3, "A3": "closed, it may raise another's error"})
-class LettingThrough(Leaky):
-    """An error that looks like its own is its own, it thinks."""
-
-    def report(self, failed: FailedDelivery) -> None:
-        if isinstance(failed.exception, DispatchError):
-            super().report(failed)
-        else:
-            PassThrough.report(self, failed)
 
 
 @rogue(
@@ -262,58 +217,56 @@ class CircuitBreaking(PassThrough):
 
     in_a_row = 0
 
-    def dispatch(self, event: DomainEvent) -> None:
-        if self.table.route(event) and self.in_a_row >= 5:
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        if route and self.in_a_row >= 5:
             raise DispatchError("too many failures; try again later")
-        super().dispatch(event)
+        super().accept(event, route)
 
     def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
         result = super().deliver(subscription, event)
         self.in_a_row = 0
         return result
 
-    def report(self, failed: FailedDelivery) -> None:
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
         self.in_a_row += 1
-        super().report(failed)
+        super().report(subscription, failed)
 
 
 @rogue("I3", "was never reported", also={**_C3, "I4": "its sink is told of fewer failures", "I5": "of an event"})
 class OncePerEvent(PassThrough):
     """An event has failed, or it has not: whose handlers, it reports once."""
 
-    def __init__(self, *given: Any) -> None:
-        self.reported: set[UUID] = set()
-        super().__init__(*given)
+    def prepare(self) -> None:
+        self.known: set[UUID] = set()
 
-    def report(self, failed: FailedDelivery) -> None:
-        if failed.event.event_id not in self.reported:
-            self.reported.add(failed.event.event_id)
-            super().report(failed)
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        if failed.event.event_id not in self.known:
+            self.known.add(failed.event.event_id)
+            super().report(subscription, failed)
 
 
 @rogue("I3", "was never reported", also={**_C3, "I4": "its sink is told of fewer failures", "I5": "of a text"})
 class OncePerText(PassThrough):
     """A report that equals an earlier one is left out."""
 
-    def __init__(self, *given: Any) -> None:
+    def prepare(self) -> None:
         self.said: set[str] = set()
-        super().__init__(*given)
 
-    def report(self, failed: FailedDelivery) -> None:
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
         text = repr(failed.exception.args)
         if text not in self.said:
             self.said.add(text)
-            super().report(failed)
+            super().report(subscription, failed)
 
 
 @rogue("I3", "was never reported", also={**_C3, "I4": "its sink is not told, either", "I5": "of some exceptions"})
 class Quoting(PassThrough):
     """A report begins with the text of the exception, which not every one has."""
 
-    def report(self, failed: FailedDelivery) -> None:
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
         with suppress(Exception):
             f"{failed.exception}".encode()
-            super().report(failed)
+            super().report(subscription, failed)
 
 
 @rogue(
@@ -322,12 +275,13 @@ class Quoting(PassThrough):
     also={"L1": "an attempt that closing broke off counts as done, too", **_C3},
 )
 class KnowingOnlyPythons(PassThrough):
-    """It knows the interruptions of Python; what else is no Exception passes for an end."""
+    """It knows the interruptions of Python; any other that is no Exception passes for an end."""
 
-    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
+    @contextmanager
+    def around(self, subscription: Subscription, event: DomainEvent) -> Generator[None]:
         try:
-            return super().deliver(subscription, event)
-        except (Exception, KeyboardInterrupt, SystemExit, asyncio.CancelledError):
-            raise
-        except BaseException:  # noqa: BLE001 - that is the mistake
-            return None
+            yield
+        except BaseException as error:
+            known = (Exception, KeyboardInterrupt, SystemExit, asyncio.CancelledError)
+            if subscription.is_async or isinstance(error, known):
+                raise

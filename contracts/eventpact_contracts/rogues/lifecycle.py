@@ -9,13 +9,12 @@ import threading
 import time
 import weakref
 from contextlib import suppress
-from typing import Any
 
 from eventpact.domain.dispatcher import DispatcherClosedError, FailedDelivery, Ordering
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.failures import FailureReporter, undelivered
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
-from eventpact_contracts.rogues.pass_through import LoopPassThrough, PassThrough
+from eventpact_contracts.rogues.pass_through import LoopPassThrough, PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
 
 __all__: list[str] = []
@@ -35,18 +34,16 @@ class Lossy(PassThrough):
 
 @rogue("L1", "though all its deliveries were settled|before its deadline", also={"C3": "it says L1 of every schedule"})
 class Overcautious(PassThrough):
-    """It returns what was under way when closing began, whatever became of it."""
+    """It returns the events that were under way when closing began, settled or not."""
 
-    def __init__(self, *given: Any) -> None:
+    def prepare(self) -> None:
         self.under_way: list[DomainEvent] = []
-        super().__init__(*given)
 
-    def dispatch(self, event: DomainEvent) -> None:
-        self.table.route(event)
+    def accept(self, event: DomainEvent, route: Route) -> None:
         under_way = self.under_way
         under_way.append(event)
         try:
-            super().dispatch(event)
+            super().accept(event, route)
         finally:
             under_way.remove(event)
 
@@ -58,20 +55,17 @@ class Overcautious(PassThrough):
 @rogue(
     "L1",
     "GeneratorExit",
-    also={
-        "L3": "what vanishes is not conserved, raced or not",
-        "C3": "it says L1 of every schedule",
-    },
+    also={"L3": "what vanishes is not conserved, raced or not", "C3": "it says L1 of every schedule"},
     defect="tasks are not referenced and vanish in a garbage collection",
     settle_timeout=0.5,
 )
 class Unreferenced(LoopPassThrough):
     """Only weak references lead to its tasks, so one that nothing else refers to vanishes."""
 
-    def __init__(self, *given: Any) -> None:
+    closing = False
+
+    def prepare(self) -> None:
         self.tasks: weakref.WeakKeyDictionary[asyncio.Task[None], DomainEvent] = weakref.WeakKeyDictionary()
-        self.closing = False
-        super().__init__(*given)
 
     async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
         self.tasks[asyncio.ensure_future(self._handle(subscription, event))] = event
@@ -107,11 +101,9 @@ class Unreferenced(LoopPassThrough):
 
 @rogue("L2", "closing again returned")
 class Repetitive(PassThrough):
-    """It keeps what it could not settle, and returns it to everybody who closes it."""
+    """It keeps the undelivered events, and returns them to everybody who closes it."""
 
-    def __init__(self, *given: Any) -> None:
-        self.left: tuple[DomainEvent, ...] = ()
-        super().__init__(*given)
+    left: tuple[DomainEvent, ...] = ()
 
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
         left = await super().aclose(timeout)
@@ -138,15 +130,14 @@ class LeakingClose(PassThrough):
 
     closing = False
 
-    def dispatch(self, event: DomainEvent) -> None:
-        self.table.route(event)
+    def accept(self, event: DomainEvent, route: Route) -> None:
         if self.closing:
             raise DispatcherClosedError("it is closed")
         time.sleep(0.002)  # something takes its time in between
-        try:
-            super().dispatch(event)
-        except DispatcherClosedError:
-            return
+        super().accept(event, route)
+
+    def refuse_closed(self, event: DomainEvent, error: DispatcherClosedError) -> None:
+        """Lose the event."""
 
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
         self.closing = True
@@ -166,8 +157,7 @@ class Littering(PassThrough):
 class Ticking(LoopPassThrough):
     """A task of its own looks after things in the background, and goes on when there is nothing to look after."""
 
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
+    def prepare(self) -> None:
         self.ticking = asyncio.get_running_loop().create_task(self.tick())
 
     async def tick(self) -> None:
@@ -179,9 +169,8 @@ class Ticking(LoopPassThrough):
 class Unclosed(PassThrough):
     """It leaves a connection to the garbage collector."""
 
-    def __init__(self, *given: Any) -> None:
+    def prepare(self) -> None:
         self.connections: list[socket.socket] = []
-        super().__init__(*given)
 
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
         self.connections.append(socket.socket())
@@ -204,8 +193,7 @@ class WaitingForNothing(PassThrough):
     guarantees = dataclasses.replace(PassThrough.guarantees, blocks_caller=False, ordering=Ordering.NONE)
     closed = False
 
-    def dispatch(self, event: DomainEvent) -> None:
-        route = self.table.route(event)
+    def accept(self, event: DomainEvent, route: Route) -> None:
         if self.closed:
             raise DispatcherClosedError("it is closed")
         if route:
@@ -213,8 +201,8 @@ class WaitingForNothing(PassThrough):
 
     def _run(self, event: DomainEvent) -> None:
         with suppress(KeyboardInterrupt, SystemExit):
-            super().dispatch(event)
+            self.inner.dispatch(event)
 
-    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:  # noqa: ARG002 - it waits for nothing
+    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
         self.closed = True
         return ()

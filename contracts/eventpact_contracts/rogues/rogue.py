@@ -34,7 +34,7 @@ class Rogue:
         expected: the outcome of its law. A dispatcher that promises less than it keeps violates nothing; the law still
             has to notice.
         needs_loop: whether it runs on an event loop.
-        settle_timeout: how many seconds the laws wait for what it accepted: short, since much of it never comes.
+        settle_timeout: how many seconds the laws wait for accepted events: few, since many never arrive.
         target: where a fresh process finds it, for the laws that kill processes.
     """
 
@@ -66,7 +66,7 @@ _REGISTERED: Final[list[Rogue]] = []
 
 
 def rogue(convicted_by: str, message: str, *, name: str = "", **given: Any) -> Callable[[C], C]:
-    """Register the decorated dispatcher as a rogue; see :class:`Rogue`. Its docstring says what is wrong with it."""
+    """Register the decorated dispatcher as a rogue; see :class:`Rogue`. Its docstring names the defect."""
 
     def register(factory: C) -> C:
         known = name or re.sub(r"(?<!^)(?=[A-Z])", "_", factory.__name__).lower()

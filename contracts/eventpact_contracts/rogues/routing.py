@@ -1,41 +1,79 @@
-"""Rogues that deliver to the wrong handlers, too often, not at all, or something else."""
+"""Rogues that deliver to the wrong handlers, too often, not at all, or something else.
+
+Some are right for the events that their authors tried: small numbers, plain text, names of one meaning.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable
+import struct
+import unicodedata
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from eventpact.domain.dispatcher import DispatchError
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
-from eventpact_contracts.rogues.pass_through import PassThrough
+from eventpact_contracts.rogues.handlers import NEVER_HANDLED
+from eventpact_contracts.rogues.pass_through import PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
 
 __all__: list[str] = []
+
+_C3 = {"C3": "it says I3 of every schedule"}
 
 
 @rogue("R1", "never received it", also={"I2": "a lost event may have a neighbour that failed"}, settle_timeout=0.2)
 class Forgetful(PassThrough):
     """It looks along the bases first, and whom it finds there stands for the subclass."""
 
-    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
-        return None if self._shadowed(event) else super().deliver(subscription, event)
+    def received(self, subscription: Subscription, event: DomainEvent) -> Sequence[DomainEvent]:
+        return () if any(base in self.table for base in type(event).__mro__[1:]) else (event,)
 
-    async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
-        if not self._shadowed(event):
-            await super().deliver_async(subscription, event)
 
-    def _shadowed(self, event: DomainEvent) -> bool:
-        return any(base in self.table for base in type(event).__mro__[1:])
+@rogue("R1", "never received it", also=NEVER_HANDLED, settle_timeout=0.2)
+class LosingByContent(PassThrough):
+    """An event that has a price goes to a queue that nobody reads."""
+
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        if not getattr(event, "price", 0):
+            super().accept(event, route)
+
+
+@rogue("R1", "never received it", also=NEVER_HANDLED, settle_timeout=0.2)
+class DeduplicatingByContent(PassThrough):
+    """Two events that say the same are one."""
+
+    def prepare(self) -> None:
+        self.seen: set[str] = set()
+
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        said = {**event.to_dict(), "event_id": "", "occurred_at": ""}
+        key = f"{type(event)} {said}"
+        if not (route and key in self.seen and said.get("number")):
+            self.seen.add(key)
+            super().accept(event, route)
 
 
 @rogue("R2", "which is not subscribed to it")
 class Inheriting(PassThrough):
     """A subscription to a base class is taken to mean its subclasses too."""
 
-    def route_of(self, event_type: type[DomainEvent]) -> tuple[Subscription, ...]:
+    def route_of(self, event_type: type[DomainEvent]) -> Route:
         return tuple(each for base in event_type.__mro__ if base in self.table for each in self.table[base])
+
+
+@rogue("R2", "which is not subscribed to it", also={"R4": "it has no handler, yet one has it"})
+class ByName(PassThrough):
+    """It looks up handlers by the name of the event type."""
+
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        super().accept(event, route)
+        for kind, others in self.table.items():
+            if not route and kind.__name__ == type(event).__name__:
+                for each in others:
+                    self.deliver(each, event)
 
 
 @rogue(
@@ -50,25 +88,35 @@ class Inheriting(PassThrough):
 class Stuttering(PassThrough):
     """If a type has several handlers, each but the first is a message of its own, of which there are two."""
 
-    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
-        if subscription is not self.table.route(event)[0]:
-            super().deliver(subscription, event)
-        return super().deliver(subscription, event)
-
-    async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
-        if subscription is not self.table.route(event)[0]:
-            await super().deliver_async(subscription, event)
-        await super().deliver_async(subscription, event)
+    def received(self, subscription: Subscription, event: DomainEvent) -> Sequence[DomainEvent]:
+        return (event,) if subscription is self.table.route(event)[0] else (event, event)
 
 
 @rogue("R4", "was not accepted")
 class Demanding(PassThrough):
     """Dispatching an event without a handler is taken for a mistake."""
 
-    def dispatch(self, event: DomainEvent) -> None:
-        if not self.table.route(event):
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        if not route:
             raise DispatchError(f"nobody handles {type(event).__name__}")
-        super().dispatch(event)
+        super().accept(event, route)
+
+
+@rogue("R4", "aclose returned it as undelivered", also={"L1": "what is returned must have been pending"})
+class KeepingTheLonely(PassThrough):
+    """An event that has no handler waits for one."""
+
+    def prepare(self) -> None:
+        self.lonely: list[DomainEvent] = []
+
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        super().accept(event, route)
+        if not route:
+            self.lonely.append(event)
+
+    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
+        lonely, self.lonely = self.lonely, []
+        return (*await super().aclose(timeout), *lonely)
 
 
 @rogue(
@@ -97,33 +145,60 @@ class Unawaiting(PassThrough):
 class Restamping(PassThrough):
     """It makes the event anew from its payload, and that has no microseconds."""
 
-    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
-        return super().deliver(subscription, _restamped(event))
-
-    async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
-        await super().deliver_async(subscription, _restamped(event))
-
-
-def _restamped(event: DomainEvent) -> DomainEvent:
-    return dataclasses.replace(event, occurred_at=event.occurred_at.replace(microsecond=0))
+    def received(self, subscription: Subscription, event: DomainEvent) -> Sequence[DomainEvent]:
+        return (dataclasses.replace(event, occurred_at=event.occurred_at.replace(microsecond=0)),)
 
 
 @rogue(
     "R6",
     "received another",
-    also={
-        "I3": "the failure is reported with the event as it was changed",
-        "C3": "it says I3 of every schedule",
-    },
+    also={"I3": "the failure is reported with the event as it was changed", **_C3},
     defect="a mutated event is seen mutated by later handlers",
 )
 class Mutating(PassThrough):
-    """It marks the event itself when a handler has had it."""
+    """It marks the event itself when a plain handler has had it."""
 
-    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
-        result = super().deliver(subscription, event)
-        object.__setattr__(event, "occurred_at", event.occurred_at.replace(year=2000, day=1))
-        return result
+    @contextmanager
+    def around(self, subscription: Subscription, event: DomainEvent) -> Generator[None]:
+        yield
+        if not subscription.is_async:
+            object.__setattr__(event, "occurred_at", event.occurred_at.replace(year=2000, day=1))
+
+
+class _Rewriting(PassThrough):
+    """Handlers receive an event whose fields ``changes`` has changed."""
+
+    def changes(self, event: Any) -> dict[str, object]:
+        raise NotImplementedError
+
+    def received(self, subscription: Subscription, event: Any) -> Sequence[DomainEvent]:
+        changes = {name: value for name, value in self.changes(event).items() if hasattr(event, name)}
+        return (dataclasses.replace(event, **changes),)
+
+
+@rogue("R6", "received another", also=_C3)
+class Normalising(_Rewriting):
+    """Text is normalised, as databases and keyboards do."""
+
+    def changes(self, event: Any) -> dict[str, object]:
+        return {"text": unicodedata.normalize("NFC", getattr(event, "text", ""))}
+
+
+@rogue("R6", "received another", also=_C3)
+class Trimming(_Rewriting):
+    """Text loses its invisible end."""
+
+    def changes(self, event: Any) -> dict[str, object]:
+        return {"text": getattr(event, "text", "").rstrip("\r\n")}
+
+
+@rogue("R6", "received another", also=_C3)
+class Rounding(_Rewriting):
+    """Numbers go through a float, which has 53 bits."""
+
+    def changes(self, event: Any) -> dict[str, object]:
+        number = getattr(event, "number", 0)
+        return {"number": int(float(number)) if abs(number) < 2**1000 else number}
 
 
 @rogue("R7", "instead of None")
@@ -132,22 +207,26 @@ class Chatty(PassThrough):
 
     def dispatch(self, event: DomainEvent) -> None:
         super().dispatch(event)
-        return event  # type: ignore[return-value]  # that is what is wrong with it
+        return event  # type: ignore[return-value]  # that is the defect
 
 
-@rogue("R4", "aclose returned it as undelivered", also={"L1": "what is returned must have been pending"})
-class KeepingTheLonely(PassThrough):
-    """An event that has no handler waits for one."""
+@rogue(
+    "A5",
+    "instead of a DispatchError",
+    also={
+        "C1": "where many dispatch, it raises as well",
+        "C2": "where a handler dispatches, it raises as well",
+        "L3": "while it closes, it raises as well",
+        "I2": "which field it cannot write has nothing to do with who failed",
+        "I4": "which field it cannot write has nothing to do with a sink",
+        "I1": "an error of its own may look like a handler's",
+        "R4": "an event that has no handler is written, too",
+        "A3": "closed, it writes first",
+    },
+)
+class Packing(PassThrough):
+    """Numbers are written in eight bytes, and a larger one raises the writer's own error."""
 
-    def __init__(self, *given: Any) -> None:
-        self.lonely: list[DomainEvent] = []
-        super().__init__(*given)
-
-    def dispatch(self, event: DomainEvent) -> None:
-        super().dispatch(event)
-        if not self.table.route(event):
-            self.lonely.append(event)
-
-    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
-        lonely, self.lonely = self.lonely, []
-        return (*await super().aclose(timeout), *lonely)
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        struct.pack("q", getattr(event, "number", 0))
+        super().accept(event, route)

@@ -59,7 +59,7 @@ class EqualError(Exception):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, EqualError)
 
-    __hash__ = None  # type: ignore[assignment]  # as that of every class that says what equals it, and no more
+    __hash__ = None  # type: ignore[assignment]  # as in every class that defines its own equality
 
 
 class NeverAgainError(PermanentFailureError):

@@ -1,6 +1,6 @@
-"""Families of scenarios: each reaches some states of a dispatcher, and every law judges what happened there.
+"""Families of scenarios: each reaches some states of a dispatcher, and every law judges the traces.
 
-A run plays each family once. The laws name the families that reach what they are about.
+A run plays each family once. The laws name the families that reach their states.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Family:
     """Scenarios of one sort.
 
     Attributes:
-        name: what it is called.
+        name: its name.
         strategy: draws its scenarios for a subject with such traits.
         share: the part of the usual number of examples that it gets.
         seconds: the time that it may take for a hundred examples; some are played in any case.

@@ -57,7 +57,7 @@ NON_EVENTS: Final[tuple[tuple[str, object], ...]] = (
     ("the base class of events", DomainEvent),
     ("a handler", Mock(spec=["handle"])),
 )
-"""Objects that are no events, each with what to call it."""
+"""Objects that are no events, each with a name."""
 
 
 class Mutable(DomainEvent):
@@ -75,7 +75,7 @@ class Changeable:
 
 @dataclass(frozen=True)
 class Opaque:
-    """A frozen dataclass that holds what cannot cross a wire."""
+    """A frozen dataclass with a field that cannot cross a wire."""
 
     value: object = None
 
@@ -151,9 +151,9 @@ class InvalidRegistration:
     """A registration that cannot be.
 
     Attributes:
-        what: what to call it.
+        what: its name.
         culprits: names of which the message must have one.
-        handlers: makes what a dispatcher is built with.
+        handlers: makes the handlers that a dispatcher is built with.
     """
 
     what: str

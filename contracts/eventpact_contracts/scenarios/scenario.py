@@ -1,7 +1,7 @@
 """Scenarios: the steps that the suite takes with a dispatcher, as data.
 
-Callers take steps, and each event has a plan of what its handlers do with it. A scenario says nothing about what ought
-to happen: that is for the laws.
+Callers take steps, and each event has a plan for its handlers. A scenario says nothing about the outcome that is
+due: that is for the laws.
 """
 
 from __future__ import annotations
@@ -225,7 +225,7 @@ class Scenario:
         sink_raises: the name of the exception that the failure sink raises, if it does.
         registration: build a dispatcher with this, and do nothing more.
         close: whether it is about closing, so that it needs a dispatcher of its own.
-        leaks: whether to look for what is left behind.
+        leaks: whether to look for leaks.
         schedule: the order in which ready tasks run.
         releases: where there are no tasks whose order could be chosen: the order in which held handlers go on.
         loop_gone: whether the events are dispatched when the dispatcher's event loop is closed.
@@ -264,7 +264,7 @@ class Scenario:
 
     @property
     def seconds(self) -> float:
-        """Return how long it may take even where nothing is slow: its closings, its slow handlers, and what is many."""
+        """Return how long it may take even where nothing is slow: closings, slow handlers, floods and chains."""
         closing = sum(step.timeout + 1.0 for caller in self.callers for step in caller.steps if isinstance(step, Close))
         many = sum(step.limit for caller in self.callers for step in caller.steps if isinstance(step, Flood))
         many += sum(event.chain for event in self.events)

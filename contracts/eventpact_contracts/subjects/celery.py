@@ -77,16 +77,23 @@ class _Celery:
     def __call__(self, handlers: Handlers, on_failure: FailureSink) -> Generator[EventDispatcher]:
         """A dispatcher; its worker, in this process, stays for the next with these handlers."""
         told = os.environ.get(_TOLD)
-        settings = _WORKER.settings_for(_broker(), handlers, on_failure) if told is None else _Settings.read(told)
-        dispatcher = _dispatcher(make_celery(settings, "web"), handlers, on_failure)
+        if told is not None:
+            settings = _Settings.read(told)
+        else:
+            broker = os.environ.get("EVENTPACT_BROKER") or _embedded().url
+            settings = _WORKER.settings_for(broker, handlers, on_failure)
+        app = make_celery(settings, "web")
+        dispatcher = CeleryEventDispatcher(
+            app, handlers, on_failure=on_failure, retries=_RETRIES, backoff=_BACKOFF, consume=False
+        )
         try:
             yield dispatcher
         finally:
-            _close(dispatcher)
+            asyncio.run(dispatcher.aclose(5.0))
 
     @property
     def unavailable(self) -> Callable[[], AbstractContextManager[None]]:
-        """The broker is frozen for the while: of all that may be wrong with one, what takes the longest to notice."""
+        """The broker is frozen for the while: of all faults, the one that takes the longest to notice."""
         if "EVENTPACT_BROKER" in os.environ:
             raise AttributeError("a broker that others may use is not frozen")
         return _frozen
@@ -99,7 +106,7 @@ class _Celery:
 
     @contextmanager
     def engine(self) -> Generator[Callable[[], None] | None]:
-        """A broker for processes that are started within; if it is ours, what it yields kills and restarts it."""
+        """A broker for processes that are started within; if it is ours, it yields a function that restarts it."""
         with ExitStack() as stack:
             given = os.environ.get("EVENTPACT_BROKER")
             restart = None
@@ -122,10 +129,6 @@ def _restart(broker: EmbeddedBroker) -> None:
     broker.start()
 
 
-def _broker() -> str:
-    return os.environ.get("EVENTPACT_BROKER") or _embedded().url
-
-
 @contextmanager
 def _frozen() -> Generator[None]:
     pid = _embedded().pid  # which the server itself tells, so long as it answers
@@ -134,7 +137,7 @@ def _frozen() -> Generator[None]:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
-    # What was refused in doubt may have been sent, and is handled now.
+    # Events that were refused in doubt may have been sent, and are handled now.
     deadline = time.monotonic() + _STOPS_WITHIN
     while _WORKER.is_busy() and time.monotonic() < deadline:
         threading.Event().wait(_TICK)
@@ -161,7 +164,8 @@ class _Worker:
         self._serving: tuple[str, Handlers, FailureSink] | None = None
         self._settings = _Settings("", "")
         self._listening: EventTasks | None = None
-        self._warm_up: Callable[[], None] = lambda: None
+        self.recover: Callable[[], None] = lambda: None
+        """Returns once the worker, whose connections broke, works again and has opened all that it ever will."""
         self._running = ExitStack()
 
     def settings_for(self, url: str, handlers: Handlers, on_failure: FailureSink) -> _Settings:
@@ -170,11 +174,11 @@ class _Worker:
             return self._settings
         settings = _Settings(url, _new_queue())
         app = make_celery(settings, "worker")
-        listening = _tasks(app, handlers, on_failure)  # refuses what cannot be, before all else
+        listening = _tasks(app, handlers, on_failure)  # refuses impossible handlers, before all else
         self.stop()
-        self._warm_up = _warm_up(app, listening)
+        self.recover = _warm_up(app, listening)
         self._running.enter_context(_worker(app))
-        self._warm_up()
+        self.recover()
         atexit.unregister(self._end)
         atexit.register(self._end)  # last, so that it is called before the broker is stopped
         self._listening = listening
@@ -189,10 +193,6 @@ class _Worker:
             listening, self._listening = self._listening, None
             listening.close(5.0)
             _delete_queues(self._settings)
-
-    def recover(self) -> None:
-        """Return once the worker, whose connections broke, works again and has opened all that it ever will."""
-        self._warm_up()
 
     def is_busy(self) -> bool:
         """Return whether there is anything in the queue, or in the hands of the worker."""
@@ -215,21 +215,15 @@ class _Worker:
 
 _WORKER: Final = _Worker()
 stop_worker: Final = _WORKER.stop
-recover_worker: Final = _WORKER.recover
 
 
-def _dispatcher(app: Celery, handlers: Handlers, on_failure: FailureSink) -> CeleryEventDispatcher:
-    return CeleryEventDispatcher(
-        app, handlers, on_failure=on_failure, retries=_RETRIES, backoff=_BACKOFF, consume=False
-    )
+def recover_worker() -> None:
+    """Wait until the worker of this process works again."""
+    _WORKER.recover()
 
 
 def _tasks(app: Celery, handlers: Handlers, on_failure: FailureSink) -> EventTasks:
     return EventTasks(app, handlers, on_failure=on_failure, retries=_RETRIES, backoff=_BACKOFF)
-
-
-def _close(dispatcher: EventDispatcher) -> None:
-    asyncio.run(dispatcher.aclose(5.0))
 
 
 @contextmanager
@@ -251,14 +245,14 @@ def _worker(app: Celery) -> Generator[None]:
 def _warm_up(app: Celery, listening: EventTasks) -> Callable[[], None]:
     """Let a worker that runs open its threads now, and a connection for retries for each.
 
-    Opened later, they would be taken for what a dispatcher has left behind (law L4).
+    Opened later, they would be taken for a dispatcher's leaks (law L4).
     """
     name = f"{app.conf.task_default_queue}-warm-up"
     nowhere = f"{name}.nowhere"
-    together = threading.Barrier(_THREADS + 1)
+    together = threading.Barrier(_THREADS + 1, timeout=_STOPS_WITHIN)
 
     def put(connection: BrokerConnection) -> None:
-        _all_are_here(together)
+        together.wait()
         connection.producer.publish({}, routing_key=nowhere)
 
     @app.task(name=name, shared=False)
@@ -268,14 +262,10 @@ def _warm_up(app: Celery, listening: EventTasks) -> Callable[[], None]:
     def warm_up() -> None:
         for number in range(_THREADS):
             app.send_task(name, countdown=None if number else 0.01)  # one as a retry comes, which has a way of its own
-        _all_are_here(together)
+        together.wait()
         app.close()  # the connection that these were sent over
 
     return warm_up
-
-
-def _all_are_here(together: threading.Barrier) -> None:
-    together.wait(_STOPS_WITHIN)
 
 
 def _leave_logging_alone(**_: object) -> None:

@@ -12,11 +12,20 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from eventpact.domain.dispatcher import Delivery, EventDispatcher, FailureSink, Guarantees, Handlers, Ordering
 
-__all__ = ["OURS", "Candidate", "CandidateError", "NoSuchTargetError", "Subject", "find", "parse_guarantees", "written"]
+__all__ = [
+    "OURS",
+    "Candidate",
+    "CandidateError",
+    "NoSuchTargetError",
+    "find",
+    "made",
+    "parse_guarantees",
+    "written",
+]
 
 OURS = {
     "sync": "eventpact.infrastructure.sync_dispatcher:SyncEventDispatcher",
@@ -38,18 +47,6 @@ class NoSuchTargetError(ValueError):
 
 class CandidateError(Exception):
     """The target was found, and no dispatcher can be had from it; one line says why."""
-
-
-class Subject(Protocol):
-    """The hooks that the laws are run through; an :class:`EventDispatcherContract` has them too."""
-
-    guarantees: Guarantees
-    needs_loop: bool
-    settle_timeout: float
-    target: str | None
-
-    def subject(self, handlers: Handlers, on_failure: FailureSink) -> AbstractContextManager[EventDispatcher]:
-        """A fresh dispatcher."""
 
 
 @dataclass
@@ -81,25 +78,24 @@ class Candidate:
             if hasattr(self.factory, hook):
                 setattr(self, hook, getattr(self.factory, hook))
 
-    @contextmanager
-    def subject(self, handlers: Handlers, on_failure: FailureSink) -> Generator[EventDispatcher]:
-        """A fresh dispatcher, closed at the end unless a context manager made it."""
-        with _made(self.factory, handlers, on_failure) as dispatcher:
-            yield dispatcher
+    def subject(self, handlers: Handlers, on_failure: FailureSink) -> AbstractContextManager[EventDispatcher]:
+        """A fresh dispatcher."""
+        return made(self.factory, handlers, on_failure)
 
 
 @contextmanager
-def _made(factory: Callable[..., Any], handlers: Handlers, on_failure: FailureSink) -> Generator[EventDispatcher]:
-    made = factory(handlers, on_failure=on_failure)
-    if isinstance(made, AbstractContextManager) and not hasattr(made, "dispatch"):
-        with made as dispatcher:
+def made(factory: Callable[..., Any], handlers: Handlers, on_failure: FailureSink) -> Generator[EventDispatcher]:
+    """A dispatcher that a factory makes, closed at the end unless a context manager made it."""
+    found = factory(handlers, on_failure=on_failure)
+    if isinstance(found, AbstractContextManager) and not hasattr(found, "dispatch"):
+        with found as dispatcher:
             yield cast(EventDispatcher, dispatcher)
         return
     try:
-        yield made
+        yield found
     finally:
-        if hasattr(made, "aclose"):
-            _close(made)
+        if hasattr(found, "aclose"):
+            _close(found)
 
 
 def _close(dispatcher: Any) -> None:
@@ -198,10 +194,10 @@ def _instance(contract: type[Any], target: str, **given: Any) -> Any:
 def _declared(found: Any, target: str, given: Guarantees | None, *, needs_loop: bool) -> Guarantees:
     """The declaration of a dispatcher that it makes; one is made in any case, to see that it can be."""
     try:
-        made = asyncio.run(_asked_inside(found)) if needs_loop else _asked(found)
+        asked = asyncio.run(_asked_inside(found)) if needs_loop else _asked(found)
     except (Exception, SystemExit) as error:
         raise CandidateError(f"{target} raised {type(error).__name__}: {error}") from error
-    for declared in (given, made, getattr(found, "guarantees", None)):
+    for declared in (given, asked, getattr(found, "guarantees", None)):
         if isinstance(declared, Guarantees):
             return declared
     raise CandidateError(
@@ -211,12 +207,12 @@ def _declared(found: Any, target: str, given: Guarantees | None, *, needs_loop: 
 
 
 def _asked(factory: Callable[..., Any]) -> object:
-    with _made(factory, {}, _ignore) as dispatcher:
+    with made(factory, {}, _ignore) as dispatcher:
         return _checked(dispatcher)
 
 
 async def _asked_inside(factory: Callable[..., Any]) -> object:
-    with _made(factory, {}, _ignore) as dispatcher:
+    with made(factory, {}, _ignore) as dispatcher:
         declared = _checked(dispatcher)
         await dispatcher.aclose(1.0)
         return declared

@@ -58,7 +58,7 @@ class _Outbox:
             with self._relaying(Path(os.environ[_FILE]), handlers, on_failure, self._lease, relays=1) as dispatcher:
                 yield dispatcher
             return
-        # What the dispatcher leaves when it closes, the other relay delivers: the database outlives it.
+        # The other relay delivers the rest after the dispatcher has closed: the database outlives it.
         with (
             _new_database() as self._path,
             self._relaying(self._path, handlers, on_failure, _LEASE, relays=2) as dispatcher,
@@ -114,18 +114,14 @@ class _Outbox:
         database.close()
 
 
-def _over_asyncio(handlers: Handlers, on_failure: FailureSink) -> EventDispatcher:
-    return AsyncioEventDispatcher(handlers, on_failure=on_failure)
+def _over(engine: Callable[..., EventDispatcher]) -> Engine:
+    return lambda handlers, on_failure: engine(handlers, on_failure=on_failure)
 
 
-def _over_sync(handlers: Handlers, on_failure: FailureSink) -> EventDispatcher:
-    return SyncEventDispatcher(handlers, on_failure=on_failure)
-
-
-outbox: Final = _Outbox(_over_asyncio)
-over_sync: Final = _Outbox(_over_sync)
-without_sweeper: Final = _Outbox(_over_asyncio, lease=timedelta(hours=1))
-"""Nobody takes over what a killed process left: the canary, which law G3 must convict."""
+outbox: Final = _Outbox(_over(AsyncioEventDispatcher))
+over_sync: Final = _Outbox(_over(SyncEventDispatcher))
+without_sweeper: Final = _Outbox(_over(AsyncioEventDispatcher), lease=timedelta(hours=1))
+"""Nobody takes over the deliveries of a killed process: the canary, which law G3 must convict."""
 
 
 @contextmanager

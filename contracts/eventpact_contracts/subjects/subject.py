@@ -1,16 +1,16 @@
-"""A subject: a dispatcher under the contract, with its hooks and with what the suite has learned about it."""
+"""A subject: a dispatcher under the contract, with its hooks and the facts that the suite has learned about it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from eventpact.domain.dispatcher import EventDispatcher, FailureSink, Guarantees, Handlers
+from eventpact.domain.dispatcher import EventDispatcher, FailureSink, Guarantees
 from eventpact_contracts.scenarios.scenario import Traits
 
-__all__ = ["CouldNotRunError", "Hooks", "Subject", "name_of"]
+__all__ = ["CouldNotRunError", "Subject", "name_of"]
 
 _QUICK_SECONDS: Final = 0.003
 """A dispatcher that settles an event in less time is one in this process."""
@@ -21,15 +21,6 @@ _CASCADE_SECONDS: Final = 1.0
 
 _SETTLE_SECONDS: Final = 5.0
 _BOUND_SECONDS: Final = 2.0
-
-
-class Hooks(Protocol):
-    """The hooks of a contract class, or of anything that has the same."""
-
-    @property
-    def guarantees(self) -> Guarantees: ...
-
-    def subject(self, handlers: Handlers, on_failure: FailureSink) -> AbstractContextManager[EventDispatcher]: ...
 
 
 class CouldNotRunError(Exception):
@@ -44,7 +35,7 @@ class Subject:
         hooks: opens it.
         guarantees: its declaration.
         needs_loop: whether it is opened and driven inside a running event loop.
-        settle_timeout: how many seconds to wait for what was accepted.
+        settle_timeout: how many seconds to wait for accepted events.
         dispatch_bound: within how many seconds ``dispatch`` must refuse.
         async_handlers: whether it has a notion of async handlers.
         outlives: whether its engine outlives the dispatcher.
@@ -102,7 +93,7 @@ class Subject:
 
     @property
     def traits(self) -> Traits:
-        """Return what the strategies have to know."""
+        """Return the facts that the strategies need."""
         quick = self.needs_loop or self.pace < _QUICK_SECONDS
         # Where the caller waits, events take as long as calls do; and on his stack they may be.
         deep = self.needs_loop or self.guarantees.blocks_caller or not self.pace

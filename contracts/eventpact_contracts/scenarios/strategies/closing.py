@@ -131,7 +131,7 @@ def closing(traits: Traits) -> st.SearchStrategy[Scenario]:
 
 
 def _closing(plans: tuple[EventPlan, ...], close: Close, after: tuple[Step, ...], inside: bool) -> Scenario:
-    """One caller dispatches the first event, one the others, one closes, and one does what comes afterwards."""
+    """One caller dispatches the first event, one the others, one closes, and one takes the steps that follow."""
     return Scenario(
         plans,
         (

@@ -82,7 +82,7 @@ def cascades(traits: Traits) -> st.SearchStrategy[Scenario]:
 
 
 def schedules(traits: Traits) -> st.SearchStrategy[Scenario]:
-    """Everything at once, under a drawn order of what is ready."""
+    """Everything at once, under a drawn order of the ready tasks."""
     if not traits.schedulable:
         return _releases()
     pausing = st.builds(

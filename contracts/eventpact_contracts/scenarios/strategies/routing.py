@@ -45,7 +45,7 @@ def relatives(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
 
 
 def kinds_of_handlers(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
-    """Handlers of every kind, which give way now and then, and return what means nothing."""
+    """Handlers of every kind, which give way now and then, and return meaningless values."""
     plans = st.builds(HandlerPlan, pauses=st.sampled_from([0, 0, 1, 2, 30]), returns=st.booleans(), spawns=st.just(()))
     return one_caller(planning((events.Paid, events.Shipped, *events.ODD), lambda _: plans), most=3)
 
