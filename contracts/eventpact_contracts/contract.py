@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 
 from eventpact.domain.dispatcher import EventDispatcher, FailureSink, Guarantees, Handlers
 from eventpact_contracts.checking.check import CouldNotRunError, check_laws
-from eventpact_contracts.checking.columns import conclude, judge
-from eventpact_contracts.checking.known import unknown_law
+from eventpact_contracts.checking.columns import ContractTests, conclude, each_law, judge
 from eventpact_contracts.checking.model import check_against_model
 from eventpact_contracts.checking.outcomes import LawResult, Outcome
 from eventpact_contracts.laws import LAWS, Law
@@ -23,7 +20,7 @@ from eventpact_contracts.reports.summary import EVERYTHING, could_not_run
 __all__ = ["EventDispatcherContract"]
 
 
-class EventDispatcherContract(ABC):
+class EventDispatcherContract(ContractTests):
     """The contract of every event dispatcher, as tests: one a law (``pytest -k R1``), and one of everything.
 
     ::
@@ -36,8 +33,6 @@ class EventDispatcherContract(ABC):
             @contextmanager
             def subject(self, handlers, on_failure):
                 yield MyDispatcher(handlers, on_failure=on_failure)
-
-    A law's test cannot be passed by leaving it out: where it is overridden or skipped, its law *could not run*.
 
     Attributes:
         guarantees: the declaration of the dispatcher.
@@ -56,15 +51,12 @@ class EventDispatcherContract(ABC):
     """
 
     guarantees: ClassVar[Guarantees]
-    needs_loop: ClassVar[bool] = False
-    settle_timeout: ClassVar[float] = 5.0
     target: ClassVar[str | None] = None
     dispatch_bound: ClassVar[float] = 2.0
     async_handlers: ClassVar[bool] = True
     engine_outlives_dispatcher: ClassVar[bool] = False
-    known_violations: ClassVar[Mapping[str, str]] = {}
-    contract_class: ClassVar[type[Any]]
-    contract_of: ClassVar[str] = "dispatcher"
+    contract_of = "dispatcher"
+    laws = LAWS
 
     def subject(
         self,
@@ -94,29 +86,11 @@ class EventDispatcherContract(ABC):
             result = replace(result, outcome=Outcome.VIOLATED, detail=str(error))
         conclude(self, request, result)
 
-    @pytest.mark.parametrize("law", LAWS, ids=lambda law: f"{law.id}-{law.title.replace(' ', '_')}")
+    @each_law(LAWS)
     def test_law(self, law: Law, request: pytest.FixtureRequest) -> None:
         """A law of CONTRACT.md holds. The first test of a class plays the scenarios of all that were selected."""
         judge(self, request, law.id, _check)
 
-    def __init_subclass__(cls, **given: Any) -> None:
-        super().__init_subclass__(**given)
-        cls.contract_class = cls
-        for law_id in cls.known_violations:
-            if wrong := unknown_law(law_id):
-                raise TypeError(f"{cls.__qualname__}.known_violations: {wrong}")
-        if cls.test_law is not EventDispatcherContract.test_law:
-            cls.test_law = _overridden  # type: ignore[method-assign]
-
 
 def _check(subject: EventDispatcherContract, law_ids: list[str], examples: int, seed: int) -> list[LawResult]:
     return check_laws([law for law in LAWS if law.id in law_ids], subject, examples=examples, seed=seed)
-
-
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: f"{law.id}-{law.title.replace(' ', '_')}")
-def _overridden(self: EventDispatcherContract, law: Law, request: pytest.FixtureRequest) -> None:
-    reason = (
-        f"{type(self).__qualname__} overrides test_law. Take that away: a law is not checked by another test. The"
-        " guarantees say what a dispatcher does not promise."
-    )
-    conclude(self, request, could_not_run(law.id, law.title, reason))

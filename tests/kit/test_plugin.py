@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import sys
+import textwrap
 from collections import Counter
 
 import pytest
@@ -141,6 +142,19 @@ def test_what_was_not_checked_could_not_run(run: Run, more: str, arguments: list
         assert "✓ upheld" in row(text, "R7")
         assert "! could not run" in row(text, "R7")
         assert reason.format(test=test) in text
+
+
+def test_a_law_of_handlers_that_is_overridden_could_not_run(run: Run) -> None:
+    source = """
+    from eventpact_contracts.handlers.rogues import CheckThenAct
+
+    class TestHandler(CheckThenAct):
+        def test_law(self): pass
+    """
+    code, text = run(textwrap.dedent(source))
+    assert code == 1
+    assert "! could not run" in row(text, "H2")
+    assert "TestHandler overrides test_law" in text
 
 
 def test_a_deselected_law_is_not_selected(run: Run) -> None:

@@ -11,22 +11,24 @@ import os
 import shlex
 import sqlite3
 import zlib
+from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import pytest
 
 from eventpact.domain.dispatcher import Guarantees
-from eventpact_contracts.checking.known import read_known
+from eventpact_contracts.checking.known import read_known, unknown_law
 from eventpact_contracts.checking.outcomes import LawResult, Outcome, with_known
 from eventpact_contracts.checking.place import place_of
 from eventpact_contracts.plugin import LEFT, RUN, Left
 from eventpact_contracts.reports.document import result_as_json, result_from_json
+from eventpact_contracts.reports.summary import could_not_run
 from eventpact_contracts.reports.terminal import explain
 
-__all__ = ["Check", "conclude", "judge"]
+__all__ = ["Check", "ContractTests", "conclude", "each_law", "judge"]
 
 Check = Callable[[Any, list[str], int, int], Sequence[LawResult]]
 """Takes a contract class's instance, the IDs of laws, a number of examples and a seed."""
@@ -34,6 +36,46 @@ Check = Callable[[Any, list[str], int, int], Sequence[LawResult]]
 _RESULTS: Final[pytest.StashKey[dict[str, Mapping[str, LawResult]]]] = pytest.StashKey()
 _PATIENCE_SECONDS: Final = 3600.0
 """The time for which a process waits for another that computes the results of a column."""
+
+
+def each_law(laws: Sequence[Any]) -> pytest.MarkDecorator:
+    """Parametrise a test by these laws, so that ``-k L1`` selects one."""
+    return pytest.mark.parametrize("law", laws, ids=lambda law: f"{law.id}-{law.title.replace(' ', '_')}")
+
+
+class ContractTests(ABC):
+    """The hooks of every contract class, and the guard of its one test.
+
+    A law's test cannot be passed by leaving it out: where it is overridden or skipped, its law *could not run*.
+    """
+
+    needs_loop: ClassVar[bool] = False
+    settle_timeout: ClassVar[float] = 5.0
+    known_violations: ClassVar[Mapping[str, str]] = {}
+    contract_of: ClassVar[str]
+    laws: ClassVar[Sequence[Any]]
+    _law_test: ClassVar[Any]
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__(**given)
+        if ContractTests in cls.__bases__:
+            cls._law_test = cls.__dict__["test_law"]
+        for law_id in cls.known_violations:
+            if wrong := unknown_law(law_id):
+                raise TypeError(f"{cls.__qualname__}.known_violations: {wrong}")
+        if getattr(cls, "test_law", None) is not cls._law_test:
+            cls.test_law = _overridden(cls.laws)  # type: ignore[attr-defined]  # its subclasses have one
+
+
+def _overridden(laws: Sequence[Any]) -> Any:
+    @each_law(laws)
+    def test_law(self: ContractTests, law: Any, request: pytest.FixtureRequest) -> None:
+        reason = f"{type(self).__qualname__} overrides test_law. Take that away: a law is not checked by another test."
+        if self.contract_of == "dispatcher":
+            reason += " The guarantees say what a dispatcher does not promise."
+        conclude(self, request, could_not_run(law.id, law.title, reason))
+
+    return test_law
 
 
 def judge(test: Any, request: pytest.FixtureRequest, law_id: str, check: Check) -> None:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from abc import abstractmethod
+from typing import Any
 
 import pytest
 
-from eventpact_contracts.checking.columns import judge
-from eventpact_contracts.checking.known import unknown_law
+from eventpact_contracts.checking.columns import ContractTests, each_law, judge
 from eventpact_contracts.handlers.check import check_handler
 from eventpact_contracts.handlers.laws import HANDLER_LAWS, HandlerLaw
 
 __all__ = ["HandlerContract"]
 
 
-class HandlerContract(ABC):
+class HandlerContract(ContractTests):
     """The contract of a handler that is delivered to at least once: handling an event again changes nothing.
 
     ::
@@ -44,10 +42,8 @@ class HandlerContract(ABC):
         known_violations: the IDs of laws that are violated for now, each with the reason.
     """
 
-    needs_loop: ClassVar[bool] = False
-    settle_timeout: ClassVar[float] = 5.0
-    known_violations: ClassVar[Mapping[str, str]] = {}
-    contract_of: ClassVar[str] = "handler"
+    contract_of = "handler"
+    laws = HANDLER_LAWS
 
     @abstractmethod
     def handler(self) -> Any:
@@ -64,16 +60,10 @@ class HandlerContract(ABC):
         It leaves out times and identifiers that differ between two fresh states.
         """
 
-    @pytest.mark.parametrize("law", HANDLER_LAWS, ids=lambda law: f"{law.id}-{law.title.replace(' ', '_')}")
+    @each_law(HANDLER_LAWS)
     def test_law(self, law: HandlerLaw, request: pytest.FixtureRequest) -> None:
         """Handling an event again leaves the state that handling it once leaves."""
         judge(self, request, law.id, _check)
-
-    def __init_subclass__(cls, **given: Any) -> None:
-        super().__init_subclass__(**given)
-        for law_id in cls.known_violations:
-            if wrong := unknown_law(law_id):
-                raise TypeError(f"{cls.__qualname__}.known_violations: {wrong}")
 
 
 def _check(subject: HandlerContract, law_ids: list[str], examples: int, seed: int) -> list[Any]:
