@@ -19,23 +19,10 @@ from eventpact_contracts.driver.gates import Obstacle, run_awaiting, run_blockin
 from eventpact_contracts.driver.program import Program
 from eventpact_contracts.driver.threads import giving_way, in_thread
 from eventpact_contracts.driver.trace import Kind
+from eventpact_contracts.scenarios import steps
 from eventpact_contracts.scenarios.failures import text_of
 from eventpact_contracts.scenarios.invalid import NON_EVENTS
-from eventpact_contracts.scenarios.scenario import (
-    AwaitBegun,
-    AwaitClosed,
-    AwaitEnded,
-    AwaitReturned,
-    AwaitStarted,
-    Caller,
-    Close,
-    CollectGarbage,
-    Dispatch,
-    DispatchNonEvent,
-    Flood,
-    Release,
-    Scenario,
-)
+from eventpact_contracts.scenarios.scenario import Caller, Scenario
 
 __all__ = ["Driver"]
 
@@ -144,28 +131,28 @@ class Driver:
         conditions, program = self._conditions, self._program
         for step in caller.steps:
             match step:
-                case Dispatch(event):
+                case steps.Dispatch(event):
                     self._dispatch(event, name)
-                case DispatchNonEvent(number):
+                case steps.DispatchNonEvent(number):
                     program.dispatch_non_event(*NON_EVENTS[number], name)
-                case Flood(event, limit):
+                case steps.Flood(event, limit):
                     self._flood(event, limit, name)
-                case AwaitStarted(event):
+                case steps.AwaitStarted(event):
                     yield self._until(partial(self._is_held, event))
-                case AwaitEnded(event):
+                case steps.AwaitEnded(event):
                     yield self._until(partial(self._has_ended, event))
-                case AwaitReturned(event, seconds):
+                case steps.AwaitReturned(event, seconds):
                     yield self._until(partial(self._has_returned, event), seconds)
-                case AwaitBegun():
+                case steps.AwaitBegun():
                     yield self._until(conditions.has_begun)
-                case AwaitClosed():
+                case steps.AwaitClosed():
                     yield self._until(conditions.has_closed, 2 * self.patience + self._scenario.seconds)
-                case CollectGarbage():
+                case steps.CollectGarbage():
                     gc.collect(1)  # the younger generations, where everything of this scenario is
-                case Release(event):
+                case steps.Release(event):
                     if event in self._ids:
                         program.release(self._ids[event])
-                case Close(timeout):
+                case steps.Close(timeout):
                     yield _Closing(program, name, timeout)
 
     def _dispatch(self, event: int, name: str) -> None:

@@ -5,19 +5,9 @@ from __future__ import annotations
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.laws.law import Fault, law
 from eventpact_contracts.laws.view import Call, TraceView
-from eventpact_contracts.scenarios import events
+from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import ROLES
-from eventpact_contracts.scenarios.scenario import (
-    AwaitReturned,
-    AwaitStarted,
-    Caller,
-    EventPlan,
-    Flood,
-    HandlerPlan,
-    Release,
-    Scenario,
-    Traits,
-)
+from eventpact_contracts.scenarios.scenario import Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.parts import in_turn
 from eventpact_contracts.scenarios.strategies.routing import every_content, every_invalid, every_non_event
 
@@ -75,8 +65,8 @@ def _cannot_accept(traits: Traits) -> tuple[Scenario, ...]:
     found = []
     if traits.quick and not traits.guarantees.blocks_caller:
         # Should it block its caller all the same, the caller gets free, and the flood ends: law G1 has its say.
-        rescuer = Caller((AwaitStarted(0), AwaitReturned(0, 1.0), Release(0)), thread=True)
-        found.append(Scenario((held_up,), (Caller((Flood(0, _FLOOD),)), rescuer), inside_loop=True, close=True))
+        rescuer = Caller((steps.AwaitStarted(0), steps.AwaitReturned(0, 1.0), steps.Release(0)), thread=True)
+        found.append(Scenario((held_up,), (Caller((steps.Flood(0, _FLOOD),)), rescuer), inside_loop=True, close=True))
     if traits.needs_loop:
         gone = tuple(EventPlan(kind) for kind in (events.Priced, events.Placed, events.Paid, *events.ODD))
         found.append(Scenario(gone, (in_turn(len(gone)),), loop_gone=True, close=True))

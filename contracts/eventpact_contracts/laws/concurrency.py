@@ -10,8 +10,8 @@ from eventpact_contracts.laws.law import Fault, law
 from eventpact_contracts.laws.lifecycle import again, conserved, racing
 from eventpact_contracts.laws.routing import delivered, nowhere_else, once
 from eventpact_contracts.laws.view import Call, TraceView
-from eventpact_contracts.scenarios import events
-from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, Dispatch, EventPlan, HandlerPlan, Scenario, Traits
+from eventpact_contracts.scenarios import events, steps
+from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.parts import in_turn
 
 __all__: list[str] = []
@@ -31,7 +31,7 @@ def _from_many(view: TraceView) -> int:
 def _first_together(traits: Traits) -> tuple[Scenario, ...]:
     """Threads dispatch the first events that a dispatcher ever has, again and again."""
     kinds = (events.Placed, events.Priced, events.Paid)
-    callers = tuple(Caller((Dispatch(number), Dispatch(number)), thread=True) for number in range(6))
+    callers = tuple(Caller((steps.Dispatch(number), steps.Dispatch(number)), thread=True) for number in range(6))
     return tuple(
         Scenario(
             tuple(EventPlan(kinds[(number + again) % 3], values={"number": again}) for number in range(6)),

@@ -7,19 +7,10 @@ from collections.abc import Iterator
 from eventpact_contracts.driver.trace import Entry, Kind
 from eventpact_contracts.laws.law import Fault, law
 from eventpact_contracts.laws.view import Attempt, TraceView
-from eventpact_contracts.scenarios import events
+from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import ROLES, is_async, is_awaitable
 from eventpact_contracts.scenarios.failures import FAILURES, INTERRUPTIONS, LOOK_ALIKES
-from eventpact_contracts.scenarios.scenario import (
-    ALWAYS,
-    AwaitEnded,
-    Caller,
-    Dispatch,
-    EventPlan,
-    HandlerPlan,
-    Scenario,
-    Traits,
-)
+from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.parts import in_turn
 
 __all__ = ["caller_spared", "neighbours_spared", "reported"]
@@ -64,7 +55,7 @@ def _long_run(traits: Traits) -> tuple[Scenario, ...]:
     count = _CIRCUIT if not traits.guarantees.retries else 3
     failing = [EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS)})] * count
     plans = (*failing, EventPlan(events.Placed), EventPlan(events.Paid))
-    one_by_one = tuple(step for n in range(len(plans)) for step in (Dispatch(n), AwaitEnded(n)))
+    one_by_one = tuple(step for n in range(len(plans)) for step in (steps.Dispatch(n), steps.AwaitEnded(n)))
     return (Scenario(plans, (Caller(one_by_one, thread=True),)),)
 
 

@@ -9,25 +9,9 @@ from eventpact.domain.events import DomainEvent
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.laws.law import Fault, law
 from eventpact_contracts.laws.view import Attempt, Closing, TraceView
-from eventpact_contracts.scenarios import events
+from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import ROLES
-from eventpact_contracts.scenarios.scenario import (
-    ALWAYS,
-    AwaitBegun,
-    AwaitClosed,
-    AwaitEnded,
-    AwaitReturned,
-    AwaitStarted,
-    Caller,
-    Close,
-    Dispatch,
-    EventPlan,
-    HandlerPlan,
-    Release,
-    Scenario,
-    Step,
-    Traits,
-)
+from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.closing import let_go_late
 from eventpact_contracts.scenarios.strategies.parts import in_turn
 
@@ -75,9 +59,15 @@ def _held_too_long(*given: tuple[type[DomainEvent], HandlerPlan]) -> Scenario:
     """Plain handlers, or the reports of their failures, are held until closing has ended."""
     plans = tuple(EventPlan(kind, handlers={"plain": handler}) for kind, handler in given)
     # An engine with one thread holds one of them only.
-    steps: tuple[Step, ...] = (AwaitStarted(0), AwaitReturned(1, 0.05), Close(0.02), Release(0), Release(1))
-    callers = tuple(Caller((Dispatch(number),), thread=True) for number in range(len(plans)))
-    return Scenario(plans, (*callers, Caller(steps)), close=True)
+    closer: tuple[steps.Step, ...] = (
+        steps.AwaitStarted(0),
+        steps.AwaitReturned(1, 0.05),
+        steps.Close(0.02),
+        steps.Release(0),
+        steps.Release(1),
+    )
+    callers = tuple(Caller((steps.Dispatch(number),), thread=True) for number in range(len(plans)))
+    return Scenario(plans, (*callers, Caller(closer)), close=True)
 
 
 def _slow(kind: type[DomainEvent], role: str) -> Scenario:
@@ -86,7 +76,10 @@ def _slow(kind: type[DomainEvent], role: str) -> Scenario:
     plans.append(EventPlan(kind))
     return Scenario(
         tuple(plans),
-        (Caller((Dispatch(0), Dispatch(1)), thread=True), Caller((AwaitStarted(0), Close(5.0)))),
+        (
+            Caller((steps.Dispatch(0), steps.Dispatch(1)), thread=True),
+            Caller((steps.AwaitStarted(0), steps.Close(5.0))),
+        ),
         close=True,
     )
 
@@ -94,7 +87,7 @@ def _slow(kind: type[DomainEvent], role: str) -> Scenario:
 def _between_attempts(kind: type[DomainEvent], timeout: float) -> Scenario:
     """An attempt has failed when closing begins, and the next may not have come."""
     plan = EventPlan(kind, handlers={ROLES[kind][0]: HandlerPlan(fails=ALWAYS)})
-    callers = (Caller((Dispatch(0),), thread=True), Caller((AwaitEnded(0), Close(timeout))))
+    callers = (Caller((steps.Dispatch(0),), thread=True), Caller((steps.AwaitEnded(0), steps.Close(timeout))))
     return Scenario((plan,), callers, close=True)
 
 
@@ -103,17 +96,19 @@ def _backlog(timeout: float) -> Scenario:
     first = EventPlan(events.Priced, handlers={"coroutine": HandlerPlan(held=True)})
     kinds = (events.Priced, events.Placed, events.Paid)
     plans = (first, *(EventPlan(kinds[number % 3]) for number in range(_BACKLOG)))
-    opening: tuple[Step, ...] = (AwaitBegun(), Release(0)) if timeout else (AwaitClosed(), Release(0))
-    return Scenario(plans, (Caller((*in_turn(len(plans)).steps, Close(timeout))), Caller(opening)), close=True)
+    opening: tuple[steps.Step, ...] = (
+        (steps.AwaitBegun(), steps.Release(0)) if timeout else (steps.AwaitClosed(), steps.Release(0))
+    )
+    return Scenario(plans, (Caller((*in_turn(len(plans)).steps, steps.Close(timeout))), Caller(opening)), close=True)
 
 
 def _reporting() -> Scenario:
     """A failure is being reported when closing begins, and closing waits for that."""
     plan = EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS, report_held=True)})
     callers = (
-        Caller((Dispatch(0),), thread=True),
-        Caller((AwaitStarted(0), Close(5.0))),
-        Caller((AwaitBegun(), Release(0))),
+        Caller((steps.Dispatch(0),), thread=True),
+        Caller((steps.AwaitStarted(0), steps.Close(5.0))),
+        Caller((steps.AwaitBegun(), steps.Release(0))),
     )
     return Scenario((plan,), callers, close=True)
 
@@ -258,13 +253,13 @@ def _closed_again(view: TraceView) -> int:
 
 def _again_and_again(traits: Traits) -> tuple[Scenario, ...]:  # noqa: ARG001
     """Closing several times, one after the other, with and without something to settle."""
-    closes = tuple(Close(timeout) for timeout in (5.0, 0.0, 1.0, 5.0, 0.0, 0.02))
+    closes = tuple(steps.Close(timeout) for timeout in (5.0, 0.0, 1.0, 5.0, 0.0, 0.02))
     plans = (EventPlan(events.Placed), EventPlan(events.Paid, handlers={"plain": HandlerPlan(fails=ALWAYS)}))
     held = EventPlan(events.Priced, handlers={"coroutine": HandlerPlan(held=True)})
     together = (
-        Caller((Dispatch(0),), thread=True),
-        Caller((AwaitStarted(0), Close(5.0))),
-        Caller((AwaitBegun(), Close(0.0), Release(0))),
+        Caller((steps.Dispatch(0),), thread=True),
+        Caller((steps.AwaitStarted(0), steps.Close(5.0))),
+        Caller((steps.AwaitBegun(), steps.Close(0.0), steps.Release(0))),
     )
     return (
         *(

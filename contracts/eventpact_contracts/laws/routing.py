@@ -7,17 +7,9 @@ from collections.abc import Iterator
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.laws.law import Fault, law
 from eventpact_contracts.laws.view import Attempt, TraceView
-from eventpact_contracts.scenarios import events
+from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import FAMILY, UNSUBSCRIBED, is_async, is_awaitable, label_of
-from eventpact_contracts.scenarios.scenario import (
-    Caller,
-    Close,
-    Dispatch,
-    EventPlan,
-    HandlerPlan,
-    Scenario,
-    Traits,
-)
+from eventpact_contracts.scenarios.scenario import Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.parts import SUBSCRIBED, in_turn
 from eventpact_contracts.scenarios.strategies.routing import every_content
 from eventpact_contracts.scenarios.values import ROUND_NUMBERS
@@ -112,7 +104,7 @@ def _slow(traits: Traits) -> tuple[Scenario, ...]:  # noqa: ARG001
         EventPlan(events.Priced, handlers={"coroutine": HandlerPlan(seconds=1.1)}),
         EventPlan(events.Signed, handlers={"awaitable": HandlerPlan(seconds=0.6, pauses=50)}),
     )
-    callers = tuple(Caller((Dispatch(number),), thread=True) for number in range(len(plans)))
+    callers = tuple(Caller((steps.Dispatch(number),), thread=True) for number in range(len(plans)))
     return (Scenario(plans, callers),)
 
 
@@ -148,11 +140,15 @@ def _unsubscribed(view: TraceView) -> int:
 def _without_handler(traits: Traits) -> tuple[Scenario, ...]:  # noqa: ARG001
     """Events without a handler only; the dispatcher closes at once, and has nothing to return."""
     plans = tuple(EventPlan(kind) for kind in UNSUBSCRIBED)
-    steps = in_turn(len(plans)).steps
+    dispatching = in_turn(len(plans)).steps
     return (
         Scenario(plans, (in_turn(len(plans)),)),
-        Scenario(plans, (Caller((*steps, Close(0.0))),), close=True),
-        Scenario((*plans, EventPlan(events.Placed)), (Caller((*steps, Dispatch(len(plans)), Close(5.0))),), close=True),
+        Scenario(plans, (Caller((*dispatching, steps.Close(0.0))),), close=True),
+        Scenario(
+            (*plans, EventPlan(events.Placed)),
+            (Caller((*dispatching, steps.Dispatch(len(plans)), steps.Close(5.0))),),
+            close=True,
+        ),
     )
 
 

@@ -12,27 +12,16 @@ from typing import Any, Final
 
 from eventpact.domain.dispatcher import Guarantees
 from eventpact.domain.events import DomainEvent
+from eventpact_contracts.scenarios import steps
 from eventpact_contracts.scenarios.invalid import InvalidRegistration
 from eventpact_contracts.scenarios.schedule import Schedule
 
 __all__ = [
     "ALWAYS",
-    "AwaitBegun",
-    "AwaitClosed",
-    "AwaitEnded",
-    "AwaitReturned",
-    "AwaitStarted",
     "Caller",
-    "Close",
-    "CollectGarbage",
-    "Dispatch",
-    "DispatchNonEvent",
     "EventPlan",
-    "Flood",
     "HandlerPlan",
-    "Release",
     "Scenario",
-    "Step",
     "Traits",
 ]
 
@@ -114,94 +103,6 @@ class EventPlan:
 
 
 @dataclass(frozen=True)
-class Dispatch:
-    """Dispatch event number ``event`` of the scenario."""
-
-    event: int
-
-
-@dataclass(frozen=True)
-class DispatchNonEvent:
-    """Dispatch an object that is no event: one of :data:`eventpact_contracts.scenarios.invalid.NON_EVENTS`."""
-
-    number: int
-
-
-@dataclass(frozen=True)
-class Flood:
-    """Dispatch copies of event number ``event`` until some are refused, ``limit`` at most."""
-
-    event: int
-    limit: int
-
-
-@dataclass(frozen=True)
-class AwaitStarted:
-    """Wait until a held handler, or a held failure sink, has received event number ``event``."""
-
-    event: int
-
-
-@dataclass(frozen=True)
-class AwaitEnded:
-    """Wait until an attempt with event number ``event`` has ended."""
-
-    event: int
-
-
-@dataclass(frozen=True)
-class AwaitReturned:
-    """Wait until dispatching event number ``event`` has returned, ``seconds`` at most; either is fine."""
-
-    event: int
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class AwaitBegun:
-    """Wait until closing has begun."""
-
-
-@dataclass(frozen=True)
-class AwaitClosed:
-    """Wait until closing has ended."""
-
-
-@dataclass(frozen=True)
-class Release:
-    """Let the held handlers, and the held failure sink, of event number ``event`` go on."""
-
-    event: int
-
-
-@dataclass(frozen=True)
-class CollectGarbage:
-    """Let the interpreter free whatever nothing refers to."""
-
-
-@dataclass(frozen=True)
-class Close:
-    """``aclose(timeout)``."""
-
-    timeout: float
-
-
-Step = (
-    Dispatch
-    | DispatchNonEvent
-    | Flood
-    | AwaitStarted
-    | AwaitEnded
-    | AwaitReturned
-    | AwaitBegun
-    | AwaitClosed
-    | CollectGarbage
-    | Release
-    | Close
-)
-
-
-@dataclass(frozen=True)
 class Caller:
     """A caller, who takes steps one after the other.
 
@@ -210,7 +111,7 @@ class Caller:
         thread: whether it is a thread of its own, also where the others are tasks of an event loop.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[steps.Step, ...]
     thread: bool = False
 
 
@@ -255,7 +156,7 @@ class Scenario:
             return "a loop that is closed"
         if self.unavailable:
             return "an engine that is unavailable"
-        limits = [step.limit for caller in self.callers for step in caller.steps if isinstance(step, Flood)]
+        limits = [step.limit for caller in self.callers for step in caller.steps if isinstance(step, steps.Flood)]
         return f"a flood of {max(limits):,} events" if max(limits, default=0) >= _FLOOD else ""
 
     @property
@@ -265,8 +166,10 @@ class Scenario:
     @property
     def seconds(self) -> float:
         """Return how long it may take even where nothing is slow: closings, slow handlers, floods and chains."""
-        closing = sum(step.timeout + 1.0 for caller in self.callers for step in caller.steps if isinstance(step, Close))
-        many = sum(step.limit for caller in self.callers for step in caller.steps if isinstance(step, Flood))
+        closing = sum(
+            step.timeout + 1.0 for caller in self.callers for step in caller.steps if isinstance(step, steps.Close)
+        )
+        many = sum(step.limit for caller in self.callers for step in caller.steps if isinstance(step, steps.Flood))
         many += sum(event.chain for event in self.events)
         slow = sum(plan.seconds for event in self.events for plan in event.handlers.values())
         away = _RECOVERY_SECONDS if self.unavailable else 0.0

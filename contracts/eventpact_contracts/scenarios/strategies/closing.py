@@ -9,26 +9,9 @@ from typing import Final
 from hypothesis import strategies as st
 
 from eventpact.domain.events import DomainEvent
-from eventpact_contracts.scenarios import events
+from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import ROLES
-from eventpact_contracts.scenarios.scenario import (
-    ALWAYS,
-    AwaitBegun,
-    AwaitClosed,
-    AwaitEnded,
-    AwaitReturned,
-    AwaitStarted,
-    Caller,
-    Close,
-    CollectGarbage,
-    Dispatch,
-    EventPlan,
-    HandlerPlan,
-    Release,
-    Scenario,
-    Step,
-    Traits,
-)
+from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.parts import (
     ANY,
     USUAL,
@@ -59,16 +42,20 @@ def closed(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
     def scenario(kind: type[DomainEvent], during: list[EventPlan], after: list[EventPlan], inside: bool) -> Scenario:
         # A held handler keeps closing from ending before the second caller had its turn.
         first = EventPlan(kind, handlers={ROLES[kind][0]: _HELD})
-        late: tuple[Step, ...] = (
-            AwaitBegun(),
-            *(Dispatch(1 + number) for number in range(len(during))),
-            Release(0),
-            AwaitClosed(),
-            *(Dispatch(1 + len(during) + number) for number in range(len(after))),
+        late: tuple[steps.Step, ...] = (
+            steps.AwaitBegun(),
+            *(steps.Dispatch(1 + number) for number in range(len(during))),
+            steps.Release(0),
+            steps.AwaitClosed(),
+            *(steps.Dispatch(1 + len(during) + number) for number in range(len(after))),
         )
         return Scenario(
             (first, *during, *after),
-            (Caller((Dispatch(0),), thread=True), Caller((AwaitStarted(0), Close(5.0))), Caller(late)),
+            (
+                Caller((steps.Dispatch(0),), thread=True),
+                Caller((steps.AwaitStarted(0), steps.Close(5.0))),
+                Caller(late),
+            ),
             inside_loop=inside,
             close=True,
         )
@@ -93,27 +80,29 @@ def closing(traits: Traits) -> st.SearchStrategy[Scenario]:
     def let_go(plans: list[EventPlan], inside: bool) -> Scenario:
         """One handler is held, and let go on in time."""
         first = EventPlan(events.Paid, handlers={"coroutine": _HELD})
-        return _closing((first, *plans), Close(5.0), (AwaitBegun(), CollectGarbage(), Release(0)), inside)
+        return _closing(
+            (first, *plans), steps.Close(5.0), (steps.AwaitBegun(), steps.CollectGarbage(), steps.Release(0)), inside
+        )
 
     def held_too_long(plans: list[EventPlan], timeout: float, inside: bool) -> Scenario:
         """One handler is held until closing has ended."""
         first = EventPlan(events.Priced, handlers={"coroutine": _HELD})
-        return _closing((first, *plans), Close(timeout), (AwaitClosed(), Release(0)), inside)
+        return _closing((first, *plans), steps.Close(timeout), (steps.AwaitClosed(), steps.Release(0)), inside)
 
     def at_once(plans: list[EventPlan], timeout: float, inside: bool) -> Scenario:
         """Whatever is pending is closed upon."""
-        steps = (*in_turn(len(plans)).steps, Close(timeout))
-        return Scenario(tuple(plans), (Caller(steps),), inside_loop=inside, close=True)
+        taken = (*in_turn(len(plans)).steps, steps.Close(timeout))
+        return Scenario(tuple(plans), (Caller(taken),), inside_loop=inside, close=True)
 
     def between_attempts(kind: type[DomainEvent], fails: int, timeout: float, inside: bool) -> Scenario:
         """An attempt has failed when closing begins, and the next may not have come."""
         plan = EventPlan(kind, handlers={ROLES[kind][0]: HandlerPlan(fails=fails)})
-        callers = (Caller((Dispatch(0),), thread=True), Caller((AwaitEnded(0), Close(timeout))))
+        callers = (Caller((steps.Dispatch(0),), thread=True), Caller((steps.AwaitEnded(0), steps.Close(timeout))))
         return Scenario((plan,), callers, inside_loop=inside, close=True)
 
     def cascading(kind: type[DomainEvent], timeout: float, inside: bool) -> Scenario:
         """A cascade is under way when closing begins."""
-        callers = (Caller((Dispatch(0),), thread=True), Caller((AwaitEnded(0), Close(timeout))))
+        callers = (Caller((steps.Dispatch(0),), thread=True), Caller((steps.AwaitEnded(0), steps.Close(timeout))))
         plan = EventPlan(kind, chain=min(20, traits.depth))
         return Scenario((plan,), callers, inside_loop=inside, close=True)
 
@@ -130,14 +119,14 @@ def closing(traits: Traits) -> st.SearchStrategy[Scenario]:
     )
 
 
-def _closing(plans: tuple[EventPlan, ...], close: Close, after: tuple[Step, ...], inside: bool) -> Scenario:
+def _closing(plans: tuple[EventPlan, ...], close: steps.Close, after: tuple[steps.Step, ...], inside: bool) -> Scenario:
     """One caller dispatches the first event, one the others, one closes, and one takes the steps that follow."""
     return Scenario(
         plans,
         (
-            Caller(tuple(Dispatch(n) for n in range(1, len(plans)))),
-            Caller((Dispatch(0),), thread=True),
-            Caller((AwaitStarted(0), close)),
+            Caller(tuple(steps.Dispatch(n) for n in range(1, len(plans)))),
+            Caller((steps.Dispatch(0),), thread=True),
+            Caller((steps.AwaitStarted(0), close)),
             Caller(after),
         ),
         inside_loop=inside,
@@ -148,15 +137,17 @@ def _closing(plans: tuple[EventPlan, ...], close: Close, after: tuple[Step, ...]
 def let_go_late(role: str, plans: list[EventPlan], inside: bool, handler: HandlerPlan = _HELD) -> Scenario:
     """One handler is held past the deadline, and let go on before closing has to end."""
     first = EventPlan(events.Paid, handlers={role: handler})
-    return _closing((first, *plans), Close(0.0), (AwaitBegun(), AwaitReturned(0, 0.1), Release(0)), inside)
+    return _closing(
+        (first, *plans), steps.Close(0.0), (steps.AwaitBegun(), steps.AwaitReturned(0, 0.1), steps.Release(0)), inside
+    )
 
 
 def closing_twice(traits: Traits) -> st.SearchStrategy[Scenario]:
     """The same, and once more, at once or afterwards."""
 
     def twice(scenario: Scenario, at_once: bool, timeout: float) -> Scenario:
-        after: tuple[Step, ...] = (AwaitBegun(),) if at_once else (AwaitClosed(),)
-        return replace(scenario, callers=(*scenario.callers, Caller((*after, Close(timeout)))))
+        after: tuple[steps.Step, ...] = (steps.AwaitBegun(),) if at_once else (steps.AwaitClosed(),)
+        return replace(scenario, callers=(*scenario.callers, Caller((*after, steps.Close(timeout)))))
 
     return st.builds(twice, closing(traits), st.booleans(), st.sampled_from([0.0, 1.0]))
 
@@ -167,20 +158,20 @@ def racing(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
     def scenario(drawn: list[list[EventPlan]], hold: bool, inside: bool) -> Scenario:
         plans, callers = many_callers(drawn)
         if not hold:
-            closer = Caller((Close(5.0),))
+            closer = Caller((steps.Close(5.0),))
             return Scenario(plans, (*callers, closer), inside_loop=inside, close=True, interleaved=True)
         # Held, the first event keeps closing from ending before the others are dispatched.
         plans = (*plans, EventPlan(events.Priced, handlers={"coroutine": _HELD}))
         last = len(plans) - 1
-        rest = tuple(Caller((AwaitBegun(), *caller.steps), thread=True) for caller in callers[1:])
+        rest = tuple(Caller((steps.AwaitBegun(), *caller.steps), thread=True) for caller in callers[1:])
         return Scenario(
             plans,
             (
-                Caller((Dispatch(last),), thread=True),
-                Caller((AwaitStarted(last), Close(5.0))),
-                Caller((AwaitStarted(last), *callers[0].steps), thread=True),
+                Caller((steps.Dispatch(last),), thread=True),
+                Caller((steps.AwaitStarted(last), steps.Close(5.0))),
+                Caller((steps.AwaitStarted(last), *callers[0].steps), thread=True),
                 *rest,
-                Caller((AwaitBegun(), *(AwaitReturned(n, 1.0) for n in range(last)), Release(last))),
+                Caller((steps.AwaitBegun(), *(steps.AwaitReturned(n, 1.0) for n in range(last)), steps.Release(last))),
             ),
             inside_loop=inside,
             close=True,
@@ -198,8 +189,8 @@ def leaks(traits: Traits) -> st.SearchStrategy[Scenario]:
     """A dispatcher that had something to do, and closes."""
 
     def scenario(plans: list[EventPlan], inside: bool) -> Scenario:
-        steps = (*in_turn(len(plans)).steps, Close(5.0))
-        return Scenario(tuple(plans), (Caller(steps),), inside_loop=inside, close=True, leaks=True)
+        taken = (*in_turn(len(plans)).steps, steps.Close(5.0))
+        return Scenario(tuple(plans), (Caller(taken),), inside_loop=inside, close=True, leaks=True)
 
     def given_up(plans: list[EventPlan], timeout: float, inside: bool) -> Scenario:
         """Closing has to give up one event, of whose handlers the first is held and the second has no turn."""
@@ -208,9 +199,12 @@ def leaks(traits: Traits) -> st.SearchStrategy[Scenario]:
         return Scenario(
             every,
             (
-                Caller((Dispatch(0),), thread=True),
-                *(Caller((AwaitStarted(0), Dispatch(number)), thread=True) for number in range(1, len(every))),
-                Caller((AwaitStarted(0), Close(timeout))),
+                Caller((steps.Dispatch(0),), thread=True),
+                *(
+                    Caller((steps.AwaitStarted(0), steps.Dispatch(number)), thread=True)
+                    for number in range(1, len(every))
+                ),
+                Caller((steps.AwaitStarted(0), steps.Close(timeout))),
             ),
             inside_loop=inside,
             close=True,

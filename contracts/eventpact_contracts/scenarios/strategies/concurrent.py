@@ -7,22 +7,9 @@ from collections.abc import Sequence
 from hypothesis import strategies as st
 
 from eventpact.domain.events import DomainEvent
-from eventpact_contracts.scenarios import events
+from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import ROLES
-from eventpact_contracts.scenarios.scenario import (
-    ALWAYS,
-    AwaitReturned,
-    AwaitStarted,
-    Caller,
-    Close,
-    Dispatch,
-    EventPlan,
-    Flood,
-    HandlerPlan,
-    Release,
-    Scenario,
-    Traits,
-)
+from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.schedule import Schedule
 from eventpact_contracts.scenarios.schedule import schedules as orders
 from eventpact_contracts.scenarios.strategies.parts import (
@@ -96,7 +83,7 @@ def schedules(traits: Traits) -> st.SearchStrategy[Scenario]:
     def scenario(drawn: list[list[EventPlan]], threads: list[bool], timeout: float | None, order: Schedule) -> Scenario:
         plans, callers = many_callers(drawn, threads=threads)
         if timeout is not None:
-            callers.append(Caller((Close(timeout),)))
+            callers.append(Caller((steps.Close(timeout),)))
         return Scenario(plans, tuple(callers), inside_loop=True, close=timeout is not None, schedule=order)
 
     return st.builds(
@@ -116,7 +103,7 @@ def _releases() -> st.SearchStrategy[Scenario]:
             EventPlan(kind, handlers={ROLES[kind][-1]: HandlerPlan(held=True, fails=ALWAYS if fail else 0)})
             for kind, fail in zip(kinds, fails, strict=False)
         )
-        callers = tuple(Caller((Dispatch(number),), thread=True) for number in range(len(plans)))
+        callers = tuple(Caller((steps.Dispatch(number),), thread=True) for number in range(len(plans)))
         return Scenario(plans, callers, releases=tuple(number for number in order if number < len(plans)))
 
     return st.builds(
@@ -148,7 +135,7 @@ def ordered(traits: Traits) -> st.SearchStrategy[Scenario]:
     )
     # Where the operating system chooses who runs next, it takes many events until two are seen to change places.
     many = st.builds(
-        lambda kind, count: Scenario((EventPlan(kind),), (Caller((Flood(0, count),)),)),
+        lambda kind, count: Scenario((EventPlan(kind),), (Caller((steps.Flood(0, count),)),)),
         st.sampled_from([*USUAL, events.Recorded]),
         st.integers(2, min(60, traits.depth)),
     )
@@ -165,8 +152,8 @@ def held(traits: Traits) -> st.SearchStrategy[Scenario]:
         return Scenario(
             (_held(kind, role),),
             (
-                Caller((Dispatch(0),), thread=apart),
-                Caller((AwaitStarted(0), AwaitReturned(0, patience), Release(0))),
+                Caller((steps.Dispatch(0),), thread=apart),
+                Caller((steps.AwaitStarted(0), steps.AwaitReturned(0, patience), steps.Release(0))),
             ),
         )
 
@@ -176,9 +163,15 @@ def held(traits: Traits) -> st.SearchStrategy[Scenario]:
         return Scenario(
             (_held(kind, role), *others),
             (
-                Caller((Dispatch(0),), thread=apart),
-                *(Caller((AwaitStarted(0), Dispatch(number)), thread=apart) for number in numbers),
-                Caller((AwaitStarted(0), *(AwaitReturned(n, _BLOCKED_SECONDS) for n in numbers), Release(0))),
+                Caller((steps.Dispatch(0),), thread=apart),
+                *(Caller((steps.AwaitStarted(0), steps.Dispatch(number)), thread=apart) for number in numbers),
+                Caller(
+                    (
+                        steps.AwaitStarted(0),
+                        *(steps.AwaitReturned(n, _BLOCKED_SECONDS) for n in numbers),
+                        steps.Release(0),
+                    )
+                ),
             ),
         )
 

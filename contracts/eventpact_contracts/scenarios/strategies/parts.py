@@ -10,18 +10,10 @@ from typing import Any, Final
 from hypothesis import strategies as st
 
 from eventpact.domain.events import DomainEvent
-from eventpact_contracts.scenarios import events
+from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import ROLES, is_async, is_awaitable
 from eventpact_contracts.scenarios.failures import FAILURES, INTERRUPTIONS, LOOK_ALIKES, PERMANENT
-from eventpact_contracts.scenarios.scenario import (
-    ALWAYS,
-    Caller,
-    Dispatch,
-    EventPlan,
-    HandlerPlan,
-    Scenario,
-    Traits,
-)
+from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.values import CONTENTS, ROUND_NUMBERS
 
 __all__ = [
@@ -89,7 +81,7 @@ def one_caller(
 
 
 def in_turn(count: int, first: int = 0) -> Caller:
-    return Caller(tuple(Dispatch(number) for number in range(first, first + count)))
+    return Caller(tuple(steps.Dispatch(number) for number in range(first, first + count)))
 
 
 def many_callers(

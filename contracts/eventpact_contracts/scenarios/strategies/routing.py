@@ -6,18 +6,10 @@ from datetime import datetime, timedelta, timezone
 
 from hypothesis import strategies as st
 
-from eventpact_contracts.scenarios import events
+from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import FAMILY, UNSUBSCRIBED
 from eventpact_contracts.scenarios.invalid import ASYNC_REGISTRATION, INVALID_REGISTRATIONS, NON_EVENTS
-from eventpact_contracts.scenarios.scenario import (
-    Caller,
-    Dispatch,
-    DispatchNonEvent,
-    EventPlan,
-    HandlerPlan,
-    Scenario,
-    Traits,
-)
+from eventpact_contracts.scenarios.scenario import Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.parts import ANY, SUBSCRIBED, in_turn, of, one_caller, planning
 from eventpact_contracts.scenarios.values import CONTENTS, TEXTS
 
@@ -95,7 +87,7 @@ def non_events(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
     return st.builds(
         lambda kind, wrong, inside: Scenario(
             (EventPlan(kind),),
-            (Caller((Dispatch(0), *(DispatchNonEvent(number) for number in wrong), Dispatch(0))),),
+            (Caller((steps.Dispatch(0), *(steps.DispatchNonEvent(number) for number in wrong), steps.Dispatch(0))),),
             inside_loop=inside,
         ),
         st.sampled_from(ANY),
@@ -127,6 +119,6 @@ def every_non_event(traits: Traits) -> tuple[Scenario, ...]:  # noqa: ARG001
     """Each object that is no event, before the dispatcher has seen any event."""
     numbers = range(len(NON_EVENTS))
     return (
-        Scenario((EventPlan(events.Placed),), (Caller((*map(DispatchNonEvent, numbers), *in_turn(1).steps)),)),
-        Scenario((), (Caller(tuple(map(DispatchNonEvent, numbers))),), inside_loop=True),
+        Scenario((EventPlan(events.Placed),), (Caller((*map(steps.DispatchNonEvent, numbers), *in_turn(1).steps)),)),
+        Scenario((), (Caller(tuple(map(steps.DispatchNonEvent, numbers))),), inside_loop=True),
     )

@@ -1,0 +1,108 @@
+"""Steps: the things that a caller of a scenario does, one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = [
+    "AwaitBegun",
+    "AwaitClosed",
+    "AwaitEnded",
+    "AwaitReturned",
+    "AwaitStarted",
+    "Close",
+    "CollectGarbage",
+    "Dispatch",
+    "DispatchNonEvent",
+    "Flood",
+    "Release",
+    "Step",
+]
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """Dispatch event number ``event`` of the scenario."""
+
+    event: int
+
+
+@dataclass(frozen=True)
+class DispatchNonEvent:
+    """Dispatch an object that is no event: one of :data:`eventpact_contracts.scenarios.invalid.NON_EVENTS`."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Flood:
+    """Dispatch copies of event number ``event`` until some are refused, ``limit`` at most."""
+
+    event: int
+    limit: int
+
+
+@dataclass(frozen=True)
+class AwaitStarted:
+    """Wait until a held handler, or a held failure sink, has received event number ``event``."""
+
+    event: int
+
+
+@dataclass(frozen=True)
+class AwaitEnded:
+    """Wait until an attempt with event number ``event`` has ended."""
+
+    event: int
+
+
+@dataclass(frozen=True)
+class AwaitReturned:
+    """Wait until dispatching event number ``event`` has returned, ``seconds`` at most; either is fine."""
+
+    event: int
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class AwaitBegun:
+    """Wait until closing has begun."""
+
+
+@dataclass(frozen=True)
+class AwaitClosed:
+    """Wait until closing has ended."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """Let the held handlers, and the held failure sink, of event number ``event`` go on."""
+
+    event: int
+
+
+@dataclass(frozen=True)
+class CollectGarbage:
+    """Let the interpreter free whatever nothing refers to."""
+
+
+@dataclass(frozen=True)
+class Close:
+    """``aclose(timeout)``."""
+
+    timeout: float
+
+
+Step = (
+    Dispatch
+    | DispatchNonEvent
+    | Flood
+    | AwaitStarted
+    | AwaitEnded
+    | AwaitReturned
+    | AwaitBegun
+    | AwaitClosed
+    | CollectGarbage
+    | Release
+    | Close
+)
