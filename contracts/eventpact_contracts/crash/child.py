@@ -108,10 +108,10 @@ class _AsyncHandler(_Handler):
         self.succeed(event)
 
 
-def _handlers(folder: Path, journal: Journal) -> dict[type[DomainEvent], Any]:
+def _handlers(folder: Path, journal: Journal, *, async_handlers: bool) -> dict[type[DomainEvent], Any]:
     return {
         kind: [
-            (_AsyncHandler if is_async(name) else _Handler)(name, folder, journal)
+            (_AsyncHandler if async_handlers and is_async(name) else _Handler)(name, folder, journal)
             for name in (f"{kind.__name__}.{role}" for role in roles)
         ]
         for kind, roles in ((kind, ROLES[kind]) for kind in KINDS.values())
@@ -182,12 +182,12 @@ def _end_with_the_suite() -> None:
 
 def main(argv: Sequence[str]) -> None:
     """Run a process of the suite: ``dispatch`` or ``work``."""
-    what, name, place, target, where = argv
+    what, name, place, target, where, kinds = argv
     threading.Thread(target=_end_with_the_suite, daemon=True).start()
     folder = Path(place)
     journal = Journal(folder, name)
     factory = find(target)
-    handlers, on_failure = _handlers(folder, journal), _sink(journal)
+    handlers, on_failure = _handlers(folder, journal, async_handlers=kinds != "plain"), _sink(journal)
 
     @contextmanager
     def ready() -> Generator[Any]:
