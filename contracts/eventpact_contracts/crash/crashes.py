@@ -341,7 +341,8 @@ _MIN_RUNS: Final = 3
 
 def _run(plan: _Plan, target: str, subject: Subject, engine: _Engine) -> Trace:
     with tempfile.TemporaryDirectory(prefix="eventpact-crash-") as place:
-        where = "loop" if subject.needs_loop else "outside"
+        # A call that waits for handlers would hold up the loop that they may need.
+        where = "outside" if not subject.needs_loop else "beside the loop" if engine.blocks else "on the loop"
         kinds = "all kinds" if subject.async_handlers else "plain"
         group = _ProcessGroup(Path(place), target, where, kinds, max(subject.settle_timeout, 5.0))
         try:
