@@ -257,6 +257,31 @@ def abxbus_R7() -> None:
     asyncio.run(main())
 
 
+def abxbus_I5() -> None:
+    """the first of two handlers was cancelled, and the other was not called"""
+    import abxbus
+
+    async def main() -> None:
+        bus, called = abxbus.EventBus(), []
+        event = type("Placed", (abxbus.BaseEvent,), {"__module__": __name__})
+
+        async def first(event: Any) -> None:
+            called.append(1)
+            raise asyncio.CancelledError
+
+        async def second(event: Any) -> None:
+            called.append(2)
+
+        bus.on(event, first)
+        bus.on(event, second)
+        bus.emit(event())
+        await asyncio.sleep(0.3)
+        assert called == [1]
+        await bus.destroy()
+
+    asyncio.run(main())
+
+
 def abxbus_C1() -> None:
     """emit in another thread than the loop's raised RuntimeError"""
     import abxbus

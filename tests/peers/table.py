@@ -31,7 +31,7 @@ no fault: it is a behaviour to know before one relies on the contrary. Each is d
 [adapter](adapters) of at most 30 lines, which adds nothing to what the library does.
 
 ✓ does, ✗ does not, ○ does not claim to, and was seen not to, ~ does not claim to, and always did, · has no such notion,
-? was not reached in the time of the run.
+? is open: it was not reached, or what was seen is not the library's alone.
 """
 
 _NOTES: Final = """\
@@ -57,7 +57,7 @@ def markdown(facts: Mapping[str, Any], said: Mapping[str, Any]) -> str:
     lines += [_row("library", "version", *laws, "seconds"), _row("---", "---", *(":-:" for _ in laws), "--:")]
     for each in libraries:
         link = f"[{each['library']}](#{_anchor(each['library'])})"
-        cells = (_SYMBOLS[each["laws"][law]["outcome"]] for law in laws)
+        cells = (_SYMBOLS[_outcome(each, said, law)] for law in laws)
         lines.append(_row(link, _versions(each), *cells, f"{each['seconds']:.0f}"))
     lines += ["", ", ".join(f"**{law}** {title}" for law, title in facts["titles"].items()) + ".", ""]
     lines += [
@@ -81,12 +81,22 @@ def markdown(facts: Mapping[str, Any], said: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _outcome(facts: Mapping[str, Any], said: Mapping[str, Any], law: str) -> str:
+    if "doubted" in said[facts["library"]].get(law, {}):
+        return "not seen"
+    return str(facts["laws"][law]["outcome"])
+
+
 def _library(facts: Mapping[str, Any], said: Mapping[str, Any]) -> list[str]:
     lines = [f"## {facts['library']}", "", f"{facts['adapter']} ([adapter](adapters/{facts['module']}.py))", ""]
     for law, row in facts["laws"].items():
+        note = said.get(law, {})
+        if row["outcome"] == "not seen" or "doubted" in note:
+            why = note.get("doubted") or row["message"].splitlines()[0]
+            lines += [f"**{law}: open.** {_plain(why)}", ""]
+            continue
         if row["outcome"] != "does not":
             continue
-        note = said[law]
         unsaid = f"Not documented. {note.get('says', '')}".strip()
         source = f"[{note['says']}]({note['url']})" if "url" in note else unsaid
         lines += [
@@ -129,8 +139,8 @@ def page(facts: Mapping[str, Any], said: Mapping[str, Any]) -> str:
     """The table as one HTML page; a cell's title says what was seen."""
     laws = list(facts["libraries"][0]["laws"])
     head = "".join(f'<th title="{html.escape(facts["titles"][law])}">{law}</th>' for law in laws)
-    body = "".join(_html_row(each, said[each["library"]]) for each in facts["libraries"])
-    legend = ", ".join(f"{symbol} {words}" for words, symbol in _SYMBOLS.items() if words != "not seen")
+    body = "".join(_html_row(each, said) for each in facts["libraries"])
+    legend = ", ".join(f"{symbol} {words}" for words, symbol in _SYMBOLS.items())
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Known libraries under the laws</title>'
         "<style>body{font:16px system-ui;margin:2rem}td,th{padding:.3rem .6rem;border-bottom:1px solid #ccc}"
@@ -145,8 +155,8 @@ def page(facts: Mapping[str, Any], said: Mapping[str, Any]) -> str:
 
 def _html_row(facts: Mapping[str, Any], said: Mapping[str, Any]) -> str:
     cells = "".join(
-        f'<td title="{html.escape(row["message"] or row["outcome"])}">{_SYMBOLS[row["outcome"]]}</td>'
-        for row in facts["laws"].values()
+        f'<td title="{html.escape(row["message"] or row["outcome"])}">{_SYMBOLS[_outcome(facts, said, law)]}</td>'
+        for law, row in facts["laws"].items()
     )
     return f"<tr><td>{html.escape(facts['library'])} {html.escape(_versions(facts))}</td>{cells}</tr>"
 
@@ -154,7 +164,7 @@ def _html_row(facts: Mapping[str, Any], said: Mapping[str, Any]) -> str:
 def _html_details(facts: Mapping[str, Any], said: Mapping[str, Any]) -> str:
     parts = [f"<h2>{html.escape(facts['library'])}</h2>"]
     for law, row in facts["laws"].items():
-        if row["outcome"] == "does not":
+        if row["outcome"] == "does not" and "doubted" not in said[law]:
             url = html.escape(said[law].get("url", ""))
             source = f'<a href="{url}">{html.escape(said[law]["says"])}</a>' if url else "not documented"
             trace = html.escape("\n".join(row["trace"]))

@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -127,8 +127,14 @@ class ThreadLoop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run)
         self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            with suppress(KeyboardInterrupt, SystemExit):  # a task's, after which a library starts its worker again
+                self._loop.run_forever()
 
     def submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
@@ -145,6 +151,7 @@ class ThreadLoop:
 
         if not self._loop.is_closed():
             self.submit(end()).result()
+            self._stopping = True
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
