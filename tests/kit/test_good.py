@@ -77,3 +77,11 @@ def test_no_law_convicts_a_good_dispatcher(name: str, seed: int) -> None:
         assert {each.law_id for each in results if each.outcome is Outcome.NOT_APPLICABLE} == {"R5"}
     bad = [result for result in results if result.outcome in (Outcome.VIOLATED, Outcome.COULD_NOT_RUN)]
     assert [f"{each.law_id}: {each.detail}\n{each.violation and each.violation.trace}" for each in bad] == []
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_gets_no_handlers_that_are_declared_absent() -> None:
+    good = Good("PluggyDispatcher")
+    good.target = "kit.good.pluggy_hooks:PluggyDispatcher"
+    [result] = check_laws([law for law in LAWS if law.processes], good, examples=10, seed=1)
+    assert result.outcome is Outcome.ABSENT, result.detail

@@ -360,6 +360,8 @@ UPHELD: list[tuple[str, Trace]] = [
     ),
     ("G2", trace(EVENT, broken("a", *BOTH))),
     ("G2", trace(EVENT, broken("a", *BOTH), guarantees=None)),
+    # Its caller took a handler's exception for doubt, and dispatched it again at once: no retry that has to wait.
+    ("G2", trace((dispatched("a"), refused("a", exception="DispatchUncertainError")) * 3, tried(1, 1))),
     ("G3", trace(EVENT, started("a", "Paid.plain"), CRASHED, RESTARTED, handled("a", *BOTH), guarantees=RETRYING)),
     ("G3", trace(EVENT, started("a", "Paid.plain"), CRASHED, RESTARTED, IDLE)),
     # One was settled before the crash, two were not, and one came after it.

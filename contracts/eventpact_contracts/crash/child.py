@@ -108,10 +108,10 @@ class _AsyncHandler(_Handler):
         self.succeed(event)
 
 
-def _handlers(folder: Path, journal: Journal) -> dict[type[DomainEvent], Any]:
+def _handlers(folder: Path, journal: Journal, *, async_handlers: bool) -> dict[type[DomainEvent], Any]:
     return {
         kind: [
-            (_AsyncHandler if is_async(name) else _Handler)(name, folder, journal)
+            (_AsyncHandler if async_handlers and is_async(name) else _Handler)(name, folder, journal)
             for name in (f"{kind.__name__}.{role}" for role in roles)
         ]
         for kind, roles in ((kind, ROLES[kind]) for kind in KINDS.values())
@@ -140,7 +140,13 @@ def find(target: str) -> Any:
     return found
 
 
-def _dispatch_all(dispatcher: Any, folder: Path, journal: Journal, name: str) -> None:
+def _in_thread(call: Callable[..., object], *arguments: Any) -> None:
+    threading.Thread(target=call, args=arguments, daemon=True).start()
+
+
+def _dispatch_all(
+    dispatcher: Any, folder: Path, journal: Journal, name: str, start: Callable[..., object] = _in_thread
+) -> None:
     """Dispatch the events that the suite orders, a line of the file ``orders`` each, until it kills this process."""
     with (folder / f"orders-{name}").open() as orders:
         while True:
@@ -149,7 +155,7 @@ def _dispatch_all(dispatcher: Any, folder: Path, journal: Journal, name: str) ->
                 time.sleep(_TICK_SECONDS)  # between two looks; the suite kills this process in the end
                 continue
             order = json.loads(line)
-            threading.Thread(target=_dispatch, args=(dispatcher, _event(order), journal), daemon=True).start()
+            start(_dispatch, dispatcher, _event(order), journal)
 
 
 def _event(order: dict[str, str]) -> DomainEvent:
@@ -182,12 +188,12 @@ def _end_with_the_suite() -> None:
 
 def main(argv: Sequence[str]) -> None:
     """Run a process of the suite: ``dispatch`` or ``work``."""
-    what, name, place, target, where = argv
+    what, name, place, target, where, kinds = argv
     threading.Thread(target=_end_with_the_suite, daemon=True).start()
     folder = Path(place)
     journal = Journal(folder, name)
     factory = find(target)
-    handlers, on_failure = _handlers(folder, journal), _sink(journal)
+    handlers, on_failure = _handlers(folder, journal, async_handlers=kinds != "plain"), _sink(journal)
 
     @contextmanager
     def ready() -> Generator[Any]:
@@ -200,12 +206,13 @@ def main(argv: Sequence[str]) -> None:
 
     async def serve_in_loop() -> None:
         with ready() as dispatcher:
-            await asyncio.to_thread(_dispatch_all, dispatcher, folder, journal, name)
+            start = asyncio.get_running_loop().call_soon_threadsafe if where == "on the loop" else _in_thread
+            await asyncio.to_thread(_dispatch_all, dispatcher, folder, journal, name, start)
 
     if what == "work":
         (folder / f"ready-{name}").touch()
         factory.worker(handlers, on_failure=on_failure)
-    elif where == "loop":
+    elif where != "outside":
         asyncio.run(serve_in_loop())
     else:
         with ready() as dispatcher:

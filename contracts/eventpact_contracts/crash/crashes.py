@@ -68,9 +68,9 @@ class _Process:
 class _ProcessGroup:
     """Starts, watches and kills the processes of one run."""
 
-    def __init__(self, folder: Path, target: str, where: str, patience: float) -> None:
+    def __init__(self, folder: Path, target: str, where: str, kinds: str, patience: float) -> None:
         self._folder = folder
-        self._arguments = str(folder), target, where
+        self._arguments = str(folder), target, where, kinds
         self._patience = patience
         self._own = Journal(folder, "suite")
         self._started = 0
@@ -302,7 +302,8 @@ def _checked(law: Law, subject: Subject, target: str, count: int, seed: int) -> 
         victims = [*(["work"] if apart else []), "dispatch", *(["engine"] if callable(restart) else [])]
         deadline = time.monotonic() + _MAX_SECONDS
         for plan in _plans(random.Random(seed), count, victims):  # noqa: S311 - not for secrets
-            if runs >= len(victims) and time.monotonic() > deadline:
+            enough = runs >= len(victims) and (check.observations or runs >= _MIN_RUNS)
+            if enough and time.monotonic() > deadline:
                 break
             trace = _run(plan, target, subject, engine)
             runs += 1
@@ -334,11 +335,16 @@ def _not_restarted(factory: object, restart: object) -> str:
 _MAX_SECONDS: Final = 5.0
 """After this long, no further run is begun, once everyone was killed once."""
 
+_MIN_RUNS: Final = 3
+"""Runs that are tried where nothing was in danger: the first may have drawn handlers that run in the call."""
+
 
 def _run(plan: _Plan, target: str, subject: Subject, engine: _Engine) -> Trace:
     with tempfile.TemporaryDirectory(prefix="eventpact-crash-") as place:
-        where = "loop" if subject.needs_loop else "outside"
-        group = _ProcessGroup(Path(place), target, where, max(subject.settle_timeout, 5.0))
+        # A call that waits for handlers would hold up the loop that they may need.
+        where = "outside" if not subject.needs_loop else "beside the loop" if engine.blocks else "on the loop"
+        kinds = "all kinds" if subject.async_handlers else "plain"
+        group = _ProcessGroup(Path(place), target, where, kinds, max(subject.settle_timeout, 5.0))
         try:
             _kill_in(plan, group, engine)
         finally:

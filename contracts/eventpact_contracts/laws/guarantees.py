@@ -124,7 +124,9 @@ def retries(view: TraceView) -> Fault | None:
 
 def _waits_grow(view: TraceView) -> Fault | None:
     waits: dict[int, list[float]] = {}
-    for attempts in view.attempts.values():
+    for (event, _), attempts in view.attempts.items():
+        if view.due(event) > 1:
+            continue  # its caller dispatched it again, and did not wait
         if not any(attempt.interrupted or view.was_cut_off(attempt) for attempt in attempts):
             for place, wait in enumerate(_waits(attempts)):
                 waits.setdefault(place, []).append(wait)

@@ -1,0 +1,1 @@
+"""How well-known Python libraries behave under the laws of behaviour of CONTRACT.md: ``tox -e peers``."""
