@@ -69,13 +69,16 @@ class AwaitableProbe(_Base):
 
 
 class _Later:
-    """An awaitable that is no coroutine."""
+    """An awaitable that is no coroutine, and is empty, as a group of nothing is."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         self._coroutine = coroutine
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return self._coroutine.__await__()
+
+    def __len__(self) -> int:
+        return 0
 
 
 class _AwaitableObjectProbe(AwaitableProbe):

@@ -10,8 +10,9 @@ from typing import Final
 from eventpact.domain.dispatcher import Delivery, Ordering
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.laws.law import Fault, law
-from eventpact_contracts.laws.view import Attempt, TraceView
+from eventpact_contracts.laws.view import Attempt, Call, TraceView
 from eventpact_contracts.scenarios import events
+from eventpact_contracts.scenarios.events import ROLES
 from eventpact_contracts.scenarios.failures import PERMANENT
 from eventpact_contracts.scenarios.scenario import ALWAYS, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.parts import in_turn
@@ -198,17 +199,24 @@ def _attempted_after_crash(view: TraceView) -> Fault | None:
     return None
 
 
+def _caller(call: Call) -> tuple[str, str]:
+    """Return who dispatched: a handler is another caller with each event that it handles."""
+    return call.start.caller, call.start.cause
+
+
 def _ordered_pairs(view: TraceView) -> int:
-    seen: dict[tuple[str, str], set[str]] = {}
+    seen: dict[tuple[tuple[str, str], str], set[str]] = {}
     for call in view.calls:
         for handler in view.handlers_of(call.event):
-            if not call.start.cause and (call.event, handler) in view.attempts:
-                seen.setdefault((call.start.caller, handler), set()).add(call.event)
+            if (call.event, handler) in view.attempts:
+                seen.setdefault((_caller(call), handler), set()).add(call.event)
     return sum(len(several) - 1 for several in seen.values())
 
 
 def _back_in_time(traits: Traits) -> tuple[Scenario, ...]:
-    """Events that happened one before the other, and are dispatched the other way round; and one that fails once."""
+    """Events that happened one before the other, and are dispatched the other way round; some that a handler
+    dispatches; and one that fails once.
+    """
     now = datetime(2024, 5, 1, tzinfo=UTC)
     backwards = tuple(
         EventPlan(kind, values={"occurred_at": now - timedelta(days=number), "number": -number})
@@ -218,6 +226,9 @@ def _back_in_time(traits: Traits) -> tuple[Scenario, ...]:
     scenarios = [Scenario(backwards, (in_turn(len(backwards)),), inside_loop=inside) for inside in (False, True)]
     held = replace(backwards[0], handlers={"plain": HandlerPlan(seconds=0.05)})
     scenarios.append(Scenario((held, *backwards[1:4]), (in_turn(4),)))
+    several = HandlerPlan(spawns=tuple(EventPlan(kind) for kind in (events.Paid, events.Priced) for _ in range(3)))
+    spawning = tuple(EventPlan(events.Signed, handlers={role: several}) for role in ROLES[events.Signed])
+    scenarios.append(Scenario((EventPlan(events.Placed, handlers={"plain": several}), *spawning), (in_turn(2),)))
     if traits.guarantees.retries:
         # A failed event comes again behind later ones, unless the engine makes the others wait.
         fails = EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=1)})
@@ -241,11 +252,11 @@ def _back_in_time(traits: Traits) -> tuple[Scenario, ...]:
 )
 def ordering(view: TraceView) -> Fault | None:
     """Find a handler that saw events in another order than their caller dispatched them."""
-    places: dict[str, tuple[str, int]] = {}
+    places: dict[str, tuple[tuple[str, str], int]] = {}
     for number, call in enumerate(view.calls):
-        if not call.start.cause and call.start.event_type and len(view.calls_of[call.event]) == 1:
-            places.setdefault(call.event, (call.start.caller, number))
-    latest: dict[tuple[str, str], tuple[int, str]] = {}
+        if call.start.event_type and len(view.calls_of[call.event]) == 1:
+            places.setdefault(call.event, (_caller(call), number))
+    latest: dict[tuple[tuple[str, str], str], tuple[int, str]] = {}
     for entry in view.trace.of(Kind.STARTED):
         if entry.event not in places:
             continue
@@ -253,7 +264,7 @@ def ordering(view: TraceView) -> Fault | None:
         before, other = latest.get((caller, entry.handler), (-1, ""))
         if number < before:
             return Fault(
-                f"{entry.handler} received {view.name(other)} before {view.name(entry.event)}, which {caller}"
+                f"{entry.handler} received {view.name(other)} before {view.name(entry.event)}, which {caller[0]}"
                 " dispatched first"
             )
         latest[caller, entry.handler] = number, entry.event

@@ -317,7 +317,9 @@ def _interrupted_attempts(view: TraceView) -> int:
 
 
 def _beside_an_interruption(traits: Traits) -> tuple[Scenario, ...]:
-    """One handler is interrupted, in each way, beside those that are not, and before another event."""
+    """One handler is interrupted, in each way, beside those that are not, and before another event; and one within a
+    cascade.
+    """
     plans = []
     for role in ROLES[events.Paid][:2]:
         for name, failure in INTERRUPTIONS.items():
@@ -325,6 +327,9 @@ def _beside_an_interruption(traits: Traits) -> tuple[Scenario, ...]:
             if awaited and not failure.everywhere and (traits.needs_loop or name == "Halt"):
                 continue
             plans.append(EventPlan(events.Paid, handlers={role: HandlerPlan(fails=ALWAYS, how=name)}))
+    # What a handler dispatches is somebody's to wait for, too.
+    within = EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS, how="KeyboardInterrupt")})
+    plans.append(EventPlan(events.Placed, handlers={"plain": HandlerPlan(spawns=(within,))}))
     last = EventPlan(events.Placed)
     if traits.quick:
         return tuple(Scenario((plan, last), (in_turn(2),)) for plan in plans)

@@ -14,9 +14,11 @@ from inspect import isawaitable
 from typing import ClassVar, Final
 from uuid import UUID
 
-from eventpact.domain.dispatcher import FailedDelivery, Ordering, PermanentFailureError
+from eventpact.domain.dispatcher import EventDispatcher, FailedDelivery, Handlers, Ordering, PermanentFailureError
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.dispatching.cascades import Cascade
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
+from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 from eventpact_contracts.checking.outcomes import Outcome
 from eventpact_contracts.rogues.pass_through import LoopPassThrough, PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
@@ -179,6 +181,21 @@ class Shuffling(LoopPassThrough):
     """It declares an order, and has threads and tasks that know none."""
 
     guarantees = dataclasses.replace(LoopPassThrough.guarantees, ordering=Ordering.FIFO)
+
+
+class _CascadesFirst(SyncEventDispatcher):
+    def _enqueue(self, cascade: Cascade | None, event: DomainEvent) -> None:
+        super()._enqueue(cascade, event)
+        if cascade is not None:
+            cascade.queue.rotate(1)
+
+
+@rogue("G4", "dispatched first")
+class JumpingTheQueue(PassThrough):
+    """What a handler dispatches goes to the head of the queue: of two, the second comes first."""
+
+    def build(self, handlers: Handlers) -> EventDispatcher:
+        return _CascadesFirst(handlers, on_failure=self.reported)
 
 
 @rogue("G4", "never seen to fail", expected=Outcome.UNCLAIMED)

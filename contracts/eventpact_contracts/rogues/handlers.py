@@ -123,6 +123,19 @@ class OnlyCoroutineFunctions(PassThrough):
         return None
 
 
+@rogue(
+    "R5",
+    "a plain handle that returns an awaitable",
+    also={**NEVER_HANDLED, "L4": "an unawaited coroutine is left behind"},
+    settle_timeout=0.2,
+)
+class TruthTestingResults(PassThrough):
+    """It awaits a result that is true; an awaitable with a length of 0 is not."""
+
+    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
+        return super().deliver(subscription, event) or None
+
+
 @rogue("R5", "was broken off after", also={"R3": "it says so of how long an attempt may take"})
 class TimingOut(PassThrough):
     """Nobody takes longer than half a second, it thinks."""

@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from uuid import UUID
 
-from eventpact.domain.dispatcher import DispatchError, FailedDelivery
+from eventpact.domain.dispatcher import DispatchError, EventDispatcher, FailedDelivery, Handlers
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.dispatching.cascades import Cascade
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
+from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 from eventpact_contracts.rogues.pass_through import PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
 
@@ -205,6 +207,21 @@ class Unstoppable(PassThrough):
     def dispatch(self, event: DomainEvent) -> None:
         with suppress(KeyboardInterrupt, SystemExit):
             super().dispatch(event)
+
+
+class _SwallowingWithin(SyncEventDispatcher):
+    def _deliver(self, cascade: Cascade, event: DomainEvent) -> None:
+        before = cascade.interruption
+        super()._deliver(cascade, event)
+        cascade.interruption = before
+
+
+@rogue("I5", "who waits, never saw it")
+class UnstoppableWithin(PassThrough):
+    """It raises the interruption of a handler, but not that of one whose event a handler dispatched."""
+
+    def build(self, handlers: Handlers) -> EventDispatcher:
+        return _SwallowingWithin(handlers, on_failure=self.reported)
 
 
 @rogue(
