@@ -6,6 +6,7 @@ from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
+from functools import cache
 from hashlib import sha256
 from typing import Any, Final
 
@@ -30,11 +31,17 @@ def fingerprint(event: object) -> str:
 
 
 def _values(record: Any) -> str:
-    return ", ".join(f"{each.name}={_value(getattr(record, each.name))}" for each in fields(record))
+    kind: Any = type(record)
+    return ", ".join(f"{name}={_value(getattr(record, name))}" for name in _field_names(kind))
+
+
+@cache
+def _field_names(kind: Any) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(kind))
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, bool | str | None):
+    if value is None or isinstance(value, (bool, str)):
         return ascii(value)
     if isinstance(value, int):
         return hex(value) if abs(value) >= 1 << 64 else str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -19,12 +20,12 @@ def version_of(module: str) -> str | None:
     package = module.partition(".")[0]
     if not package:
         return None
-    # An editable installation lists no packages; most distributions are named like theirs.
-    for distribution in packages_distributions().get(package, [package]):
-        try:
+    # Most distributions are named like their package; to find another one reads the file lists of all.
+    with suppress(PackageNotFoundError):
+        return version(package)
+    for distribution in packages_distributions().get(package, ()):
+        with suppress(PackageNotFoundError):
             return version(distribution)
-        except PackageNotFoundError:
-            continue
     return None
 
 
