@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 Engine = Callable[[Handlers, FailureSink], EventDispatcher]
 
-
 CONTEXT: Final = VariableCarrier({"request_id": REQUEST_ID})
 """Takes the id of a request to the handlers of its events, so that the records of a worker show it."""
 
@@ -189,7 +188,9 @@ def bootstrap(settings: Settings) -> Application:
     unit_of_work: UnitOfWork = database.transaction if settings.uses_outbox else nullcontext
     checks: dict[str, Callable[[], object]] = {"database": partial(check_database, database)}
     if celery is not None:
-        checks["broker"] = partial(_ping_broker, celery)
+        from eventpact.infrastructure.celery.app import ping
+
+        checks["broker"] = partial(ping, celery)
     counts = {"failed": parts.failures.count}
     if settings.uses_outbox:
         counts["outbox"] = parts.entries
@@ -312,12 +313,6 @@ def _celery_app(settings: Settings, role: Literal["web", "worker"]) -> Celery | 
     from eventpact.infrastructure.celery.app import make_celery
 
     return make_celery(settings, role)
-
-
-def _ping_broker(app: Celery) -> None:
-    from eventpact.infrastructure.celery.app import ping
-
-    ping(app)
 
 
 def _mailer(settings: Settings) -> MailerService:

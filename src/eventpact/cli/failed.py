@@ -118,7 +118,9 @@ def _retry(failures: Sequence[Failure], parts: Parts) -> int:
     for number, failure in enumerate(failures):
         try:
             if parts.settings.uses_outbox:
-                done = _replay_by_outbox(failure, parts, number * _SPACING)
+                table = SubscriptionTable(parts.handlers)
+                replay_by_outbox(failure, parts.failures, table, parts.outbox, number * _SPACING)
+                done = "is dispatched again, from the outbox"
             else:
                 done = _replay_by_dispatcher(failure, parts)
             print(f"{failure.failure_id} {done}")
@@ -129,11 +131,6 @@ def _retry(failures: Sequence[Failure], parts: Parts) -> int:
     elif parts.settings.uses_outbox and not parts.outbox.is_served():
         print("eventpact: no server with an outbox is running, nor eventpact relay; start one", file=sys.stderr)
     return code
-
-
-def _replay_by_outbox(failure: Failure, parts: Parts, wait: timedelta) -> str:
-    replay_by_outbox(failure, parts.failures, SubscriptionTable(parts.handlers), parts.outbox, wait)
-    return "is dispatched again, from the outbox"
 
 
 def _replay_by_dispatcher(failure: Failure, parts: Parts) -> str:

@@ -46,12 +46,8 @@ class BrokerConnection:
     """An open connection, its channel and a producer. Not to be used by two threads at once.
 
     Args:
-        url: of the broker.
         step: seconds that one answer of the broker may take.
         connect_step: seconds that it may take to accept the connection.
-
-    Attributes:
-        used_at: when it was last given back, on the monotonic clock.
     """
 
     def __init__(self, app: Celery, url: str, step: float, connect_step: float) -> None:
@@ -59,7 +55,10 @@ class BrokerConnection:
         self._connection: Connection = app.connection_for_write(
             url, connect_timeout=connect_step, transport_options=_limits(step, connect_step, amqp=self._amqp)
         )
-        self.used_at = time.monotonic()
+        # Raised when the connection broke or the broker did not answer, and when it answered that it refuses.
+        self.connection_errors: tuple[type[BaseException], ...] = self._connection.connection_errors
+        self.channel_errors: tuple[type[BaseException], ...] = self._connection.channel_errors
+        self.used_at = time.monotonic()  # when it was last given back
         try:
             self._connection.ensure_connection(max_retries=0)  # whoever dispatches decides whether to try again
             channel: Any = self._connection.channel()
@@ -73,18 +72,6 @@ class BrokerConnection:
         except BaseException:
             self.close(broken=True)
             raise
-
-    @property
-    def connection_errors(self) -> tuple[type[BaseException], ...]:
-        """Exceptions raised when the connection broke, or the broker did not answer."""
-        errors: tuple[type[BaseException], ...] = self._connection.connection_errors
-        return errors
-
-    @property
-    def channel_errors(self) -> tuple[type[BaseException], ...]:
-        """Exceptions raised when the broker answered that it refuses."""
-        errors: tuple[type[BaseException], ...] = self._connection.channel_errors
-        return errors
 
     def is_stale(self) -> bool:
         """Return whether the broker has hung up, or says something unasked, which is never good news."""
@@ -236,7 +223,9 @@ class Publisher:
                 action(connection)
             except BaseException as error:
                 connection.close(broken=True)
-                if time.monotonic() - started > _AT_ONCE or not isinstance(error, _broken(connection)):
+                # A new connection may mend a dead one, or a queue that was deleted: it declares it anew.
+                broken = isinstance(error, (*connection.connection_errors, *connection.channel_errors))
+                if time.monotonic() - started > _AT_ONCE or not broken:
                     raise _refusal(what, error, connection) from error
                 in_doubt = not isinstance(error, connection.channel_errors) and _was_sent(error)
             else:
@@ -296,11 +285,6 @@ class Publisher:
         self._inherited += self._idle
         self._lock, self._idle = threading.Lock(), deque()
         self._connector = Connector(self._app, self._step)
-
-
-def _broken(connection: BrokerConnection) -> tuple[type[BaseException], ...]:
-    """Errors that a new connection may mend: a dead one, or a queue that was deleted (it declares it anew)."""
-    return (*connection.connection_errors, *connection.channel_errors)
 
 
 def _was_sent(error: BaseException | None) -> bool:

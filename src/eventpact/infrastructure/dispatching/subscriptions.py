@@ -138,6 +138,10 @@ class SubscriptionTable(Mapping[type[DomainEvent], tuple[Subscription, ...]]):
                 return subscription
         raise KeyError(key)
 
+    def key_of(self, event: DomainEvent, handler: Handler[Any]) -> str | None:
+        """The key of a handler of this event; None if it has no such handler."""
+        return next((each.key for each in self.route(event) if each.handler is handler), None)
+
     def around(self, wrap: Callable[[Subscription], Handle]) -> SubscriptionTable:
         """The same table with each ``handle`` replaced by the result of ``wrap(subscription)``.
 

@@ -41,16 +41,11 @@ _LOOKS_PER_POLL: Final = 20
 class Relay:
     """Two threads: one dispatches, the other (:class:`Settlements`) writes outcomes and heartbeats to the database.
 
-    Any number of relays, in any number of processes, may serve one outbox.
+    Any number of relays, in any number of processes, may serve one outbox. Those arguments of
+    :class:`~eventpact.infrastructure.outbox_dispatcher.OutboxEventDispatcher` that have a name here mean the same.
 
     Args:
-        deliveries: how to deliver.
-        reader: decodes entries.
         known: the handlers of this process.
-        lease: how long another relay may be silent before its entries are taken over.
-        poll: seconds between two looks for entries that others left.
-        carrier: restores the caller's context.
-        return_readable: moves messages that could not be read, and now can be, back to the outbox.
         capacity: how many events this relay holds at once; the others wait in the database.
     """
 
@@ -172,27 +167,20 @@ class Relay:
             if item is not None:
                 wait = min(_FIRST_WAIT_SECONDS * 2.0 ** min(failures, 30), _MAX_WAIT_SECONDS)
                 failures = 0 if self._is_handed_over(*item, wait) else failures + 1
-                self._drop_offered(item[0].entry_id)
-                if failures:
-                    self._pause(wait)
+                with self._changed:
+                    self._offered.discard(item[0].entry_id)
+                    self._changed.notify_all()
+                    if failures:
+                        self._changed.wait_for(lambda: self._stopping, wait)
             if look:
                 looked_at = time.monotonic()
                 self._look()
-
-    def _drop_offered(self, entry_id: UUID) -> None:
-        with self._changed:
-            self._offered.discard(entry_id)
-            self._changed.notify_all()
 
     def _look_at(self, looked_at: float) -> float:
         regular = looked_at + self._poll
         if not self._wakes:
             return regular
         return min(regular, max(self._wakes[0], looked_at + self._poll / _LOOKS_PER_POLL))
-
-    def _pause(self, seconds: float) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._stopping, seconds)
 
     def _is_handed_over(self, entry: Entry, event: DomainEvent | None, wait: float) -> bool:
         """Dispatch an entry. If it is refused, or the database does not answer, it is due again after ``wait``."""

@@ -154,8 +154,6 @@ class Settlements:
     """Outcomes that any thread adds and one thread writes. None is lost: it is in the database, or still here.
 
     Args:
-        reporter: the failure sink.
-        judge: decides which failures are reported.
         lease: seconds of silence after which other relays take this one for dead.
         on_identity: called with each id that this relay gets: the first one, and another after it was silent too long.
         on_retry: called with the seconds until a delivery of this relay is due again.

@@ -5,11 +5,10 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from eventpact.application.ports import EmailTakenError
 from eventpact.domain.account import LINK_LENGTH, Account, CodeMaker, mailbox_of
@@ -79,7 +78,7 @@ class SqlAccountRepository:
         # A conflict is an answer here, not an error: an error would end the transaction that this may be part of.
         with self._database.transaction() as connection:
             statement = (
-                self._insert(accounts)
+                self._database.insert(accounts)
                 .values(
                     account_id=account.account_id,
                     email=account.email,
@@ -111,7 +110,7 @@ class SqlAccountRepository:
     def reserve_mail(self, email: str, *, notice: bool = False) -> datetime | None:
         mine = mailboxes.c.mailbox == mailbox_of(email)
         with self._database.transaction() as connection:
-            new = self._insert(mailboxes).values(mailbox=mailbox_of(email), mails=0)
+            new = self._database.insert(mailboxes).values(mailbox=mailbox_of(email), mails=0)
             connection.execute(new.on_conflict_do_nothing(index_elements=[mailboxes.c.mailbox]))
             # The lock lets the requests for one mailbox take turns, whichever of its spellings they use.
             row = connection.execute(sa.select(mailboxes).where(mine).with_for_update()).one()
@@ -152,9 +151,6 @@ class SqlAccountRepository:
             ]
             connection.execute(sa.delete(mailboxes).where(*for_long))
         return pruned.rowcount
-
-    def _insert(self, table: sa.Table) -> Any:
-        return (postgresql.insert if not self._database.is_sqlite else sqlite.insert)(table)
 
 
 class SqlVerificationCodes:

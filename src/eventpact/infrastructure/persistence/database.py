@@ -57,7 +57,7 @@ IDLE_TRANSACTION_SECONDS: Final = 10.0
 """How long PostgreSQL waits for the next statement of a transaction, whose locks others may want."""
 
 _KEEPALIVES: Final = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
-"""For libpq, in seconds and milliseconds: a server that was cut off is found out while nobody waits for it."""
+"""In seconds and milliseconds, for both ends: one that was cut off is found out while nobody waits for it."""
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
@@ -245,9 +245,8 @@ def _prepare_postgresql(connection: Any, _: object) -> None:
         cursor.execute("SET lock_timeout = 2000")
         # The server ends transactions of a host that was cut off; their locks would hold up all others for hours.
         cursor.execute(f"SET idle_in_transaction_session_timeout = {IDLE_TRANSACTION_SECONDS * 1000:.0f}")
-        for name, value in (("idle", 5), ("interval", 2), ("count", 3)):
-            cursor.execute(f"SET tcp_keepalives_{name} = {value}")
-        cursor.execute("SET tcp_user_timeout = 10000")
+        for name, value in _KEEPALIVES.items():
+            cursor.execute(f"SET tcp_{name.removeprefix('tcp_')} = {value}")
     connection.commit()
 
 
@@ -266,9 +265,8 @@ def check_database(database: Database) -> None:
         sqlalchemy.exc.SQLAlchemyError: the database does not answer, refuses writes, or was never migrated.
     """
     database.ping()
-    insert = (sqlite.insert if database.is_sqlite else postgresql.insert)(readiness)
     with database.transaction() as connection:
-        written = insert.values(check_id=1, checked_at=database.now())
+        written = database.insert(readiness).values(check_id=1, checked_at=database.now())
         connection.execute(
             written.on_conflict_do_update(index_elements=["check_id"], set_={"checked_at": written.excluded.checked_at})
         )

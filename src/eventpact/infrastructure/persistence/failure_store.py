@@ -97,7 +97,7 @@ class FailureStore:
         statement = self.database.insert(failures).values(
             name=type(failed.event).__name__,
             event_id=str(failed.event.event_id),
-            handler=self._key(failed),
+            handler=self._table.key_of(failed.event, failed.handler),
             payload=json.dumps(failed.event.to_dict()),
             error_type=type(failed.exception).__name__,
             error=_error_text(failed.exception),
@@ -190,12 +190,6 @@ class FailureStore:
         with self.database.transaction() as connection:
             rows: Sequence[Any] = connection.execute(statement).mappings().all()
         return [Failure(**row) for row in rows]
-
-    def _key(self, failed: FailedDelivery) -> str | None:
-        for subscription in self._table.route(failed.event):
-            if subscription.handler is failed.handler:
-                return subscription.key
-        return None
 
 
 def _unchanged(failure: Failure) -> sa.ColumnElement[bool]:
