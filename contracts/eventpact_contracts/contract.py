@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -56,7 +57,7 @@ class EventDispatcherContract(ContractTests):
     async_handlers: ClassVar[bool] = True
     engine_outlives_dispatcher: ClassVar[bool] = False
     contract_of = "dispatcher"
-    laws = LAWS
+    laws: ClassVar[Sequence[Any]] = LAWS
 
     def subject(
         self,

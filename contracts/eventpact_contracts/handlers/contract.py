@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import pytest
 
@@ -43,7 +44,7 @@ class HandlerContract(ContractTests):
     """
 
     contract_of = "handler"
-    laws = HANDLER_LAWS
+    laws: ClassVar[Sequence[Any]] = HANDLER_LAWS
 
     @abstractmethod
     def handler(self) -> Any:

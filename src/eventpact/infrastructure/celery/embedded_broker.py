@@ -198,6 +198,7 @@ class EmbeddedBroker:
             if server is not None:
                 (self._folder / "url").unlink(missing_ok=True)
                 end(server)
+                _remove_link(self._folder)
             self._unlock()
         if self._watch is not None and self._watch is not threading.current_thread():
             self._watch.join()
@@ -275,6 +276,13 @@ def _short(folder: Path) -> Path:
     if not link.is_symlink():
         link.symlink_to(folder)
     return link
+
+
+def _remove_link(folder: Path) -> None:
+    if (link := _short(folder)) != folder.resolve():
+        link.unlink(missing_ok=True)
+        with suppress(OSError):  # other folders' links may be in there
+            link.parent.rmdir()
 
 
 @contextmanager
