@@ -154,10 +154,11 @@ def test_a_broker_that_is_full_refuses_and_nothing_is_in_doubt(own_valkey: Embed
 def test_a_retry_that_cannot_be_published_is_reported_instead_of_lost(own_valkey: EmbeddedBroker) -> None:
     """With early acknowledgement the broker has forgotten the event, so its failure must be told here."""
     failures: list[FailedDelivery] = []
+    broker = own_valkey.pid  # a frozen one is not asked
 
     class Freezer(Recorder):
         def handle(self, event: object) -> None:
-            os.kill(own_valkey.pid, signal.SIGSTOP)
+            os.kill(broker, signal.SIGSTOP)
             raise ValueError
 
     app = app_on(own_valkey.url)
@@ -168,7 +169,7 @@ def test_a_retry_that_cannot_be_published_is_reported_instead_of_lost(own_valkey
             dispatcher.dispatch(event)
             until(lambda: failures)
         finally:
-            os.kill(own_valkey.pid, signal.SIGCONT)
+            os.kill(broker, signal.SIGCONT)
     asyncio.run(dispatcher.aclose())
     assert [(failed.event, failed.attempts) for failed in failures] == [(event, 1)]
 
