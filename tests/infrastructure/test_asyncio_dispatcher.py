@@ -4,9 +4,10 @@ import asyncio
 import gc
 import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
+from typing import Any
 from unittest.mock import AsyncMock, Mock
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from eventpact.domain.dispatcher import DispatcherClosedError, DispatchError, FailedDelivery
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
+from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable, recorded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,6 +318,26 @@ async def test_what_a_plain_handler_returns_once_it_is_given_up_never_runs(patie
     plain.release.set()
     await until(lambda: made and inspect.getcoroutinestate(made[0]) == inspect.CORO_CLOSED)
     assert not gate.entered.is_set()
+
+
+async def test_a_coroutine_that_is_cancelled_before_it_begins_is_closed_also_within_another() -> None:
+    made: list[Coroutine[Any, Any, None]] = []
+
+    async def never() -> None: ...
+
+    def handle(event: DomainEvent) -> object:
+        made.append(never())
+        return made[-1]
+
+    table = SubscriptionTable({Counted: Mock(handle=handle)})
+    dispatcher = AsyncioEventDispatcher(table.around(lambda each: recorded(each, succeeded=Mock())))
+    event = Counted()
+    dispatcher.dispatch(event)
+    await until(lambda: made)
+    while asyncio.all_tasks() == {asyncio.current_task()}:
+        await asyncio.sleep(0)
+    assert await dispatcher.aclose(timeout=0) in ((), (event,))
+    assert inspect.getcoroutinestate(made[0]) == inspect.CORO_CLOSED
 
 
 async def test_a_plain_handler_sees_the_context_of_its_dispatch() -> None:

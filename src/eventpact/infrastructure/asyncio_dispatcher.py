@@ -24,7 +24,12 @@ from eventpact.domain.dispatcher import (
 )
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.failures import FailureReporter, undelivered
-from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, must_await
+from eventpact.infrastructure.dispatching.subscriptions import (
+    Subscription,
+    SubscriptionTable,
+    close_unawaited,
+    must_await,
+)
 from eventpact.infrastructure.dispatching.threads import GRACE_SECONDS, Settling, reset_in_children
 
 __all__ = ["AsyncioEventDispatcher"]
@@ -221,6 +226,7 @@ class AsyncioEventDispatcher(EventDispatcher):
                     task = asyncio.Task(_awaited(result), loop=self._home)
                     self._pending[task] = delivery
                     task.add_done_callback(self._done)
+                    task.add_done_callback(lambda _: close_unawaited(result))  # where it is cancelled before it begins
             except TypeError as error:
                 exception = error
         if self._given_up and isinstance(exception, asyncio.CancelledError):
@@ -271,9 +277,8 @@ def _settle_down(event: DomainEvent, running: asyncio.AbstractEventLoop | None) 
 
 
 def _drop(result: object) -> asyncio.CancelledError:
-    """Close a coroutine that is never to run, and say that it was cut off."""
-    if inspect.iscoroutine(result):
-        result.close()
+    """Close an awaitable that is never to run, and say that it was cut off."""
+    close_unawaited(result)
     return asyncio.CancelledError()
 
 

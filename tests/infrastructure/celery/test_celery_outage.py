@@ -42,10 +42,11 @@ def test_a_sign_up_is_refused_in_time_and_can_be_made_again(tmp_path: Path) -> N
     }
     try:
         with Server(tmp_path, environment, "celery") as server:
-            os.kill(broker.pid, signal.SIGSTOP)
+            process = broker.pid  # a frozen one is not asked
+            os.kill(process, signal.SIGSTOP)
             is_refused_in_time(server)
             is_refused_in_time(server)
-            os.kill(broker.pid, signal.SIGCONT)
+            os.kill(process, signal.SIGCONT)
             broker.stop()
             is_refused_in_time(server)
             assert server.request("GET", "/health/ready")[0] == 503

@@ -17,7 +17,7 @@ import asyncio
 import copy
 import inspect
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeGuard, TypeVar
 
@@ -25,7 +25,15 @@ from eventpact.domain.dispatcher import Handler, Handlers, RegistrationError
 from eventpact.domain.events import DomainEvent
 from eventpact.domain.wire import WireError, fields_of
 
-__all__ = ["Handle", "Subscription", "SubscriptionTable", "check_event", "handler_name", "must_await"]
+__all__ = [
+    "Handle",
+    "Subscription",
+    "SubscriptionTable",
+    "check_event",
+    "close_unawaited",
+    "handler_name",
+    "must_await",
+]
 
 T = TypeVar("T")
 
@@ -183,7 +191,7 @@ def recorded(
             failed(event)
             raise
         if inspect.isawaitable(result):
-            return finish(event, result)
+            return _Finishing(finish(event, result), result)
         succeeded(event)
         return None
 
@@ -205,6 +213,20 @@ def recorded(
     return handle_async if subscription.is_async else handle
 
 
+class _Finishing(Awaitable[None]):
+    """A coroutine around a result. A coroutine that never began would not close what it was to await."""
+
+    def __init__(self, finish: Coroutine[Any, Any, None], result: object) -> None:
+        self._finish, self._result = finish, result
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._finish.__await__()
+
+    def close(self) -> None:
+        self._finish.close()
+        close_unawaited(self._result)
+
+
 def check_event(event: object) -> None:
     """Raise ``TypeError`` unless ``event`` is a :class:`DomainEvent` (law A1)."""
     if not isinstance(event, DomainEvent):
@@ -223,6 +245,12 @@ def must_await(result: object) -> TypeGuard[Awaitable[None]]:
     if isinstance(result, (Generator, AsyncGenerator)):
         raise TypeError("handle returned a generator, which nobody runs; take the yield out of it")
     return False
+
+
+def close_unawaited(result: object) -> None:
+    """Close a handler's result that nobody is left to await; one that has ended is not changed."""
+    if inspect.isawaitable(result) and callable(close := getattr(result, "close", None)):
+        close()
 
 
 def _subscriptions(event_type: type[DomainEvent], handlers: Sequence[Any]) -> Iterator[Subscription]:
