@@ -22,6 +22,9 @@ __all__: list[str] = []
 _GROWTH: Final = 1.2
 """The last wait must be longer than the first by this factor at least; a wait that is constant varies by less."""
 
+_FEW: Final = 3
+"""Of more deliveries that are tried again, one waits for another, and not for its time alone."""
+
 
 def _outermost(view: TraceView) -> int:
     return sum(call.accepted and not call.start.cause and bool(view.handlers_of(call.event)) for call in view.calls)
@@ -69,7 +72,7 @@ def _one_attempt(view: TraceView) -> str | None:
 
 
 def _permanent(traits: Traits) -> tuple[Scenario, ...]:
-    """Permanent failures, beside others; and each number of failures."""
+    """Permanent failures, beside others; each number of failures; and a delivery that nothing delays but its waits."""
     counts = (*range(1, traits.guarantees.retries + 1), ALWAYS)
     for_good = tuple(
         EventPlan(events.Paid, handlers={"plain": HandlerPlan(fails=ALWAYS, how=how), "coroutine": HandlerPlan(1)})
@@ -80,7 +83,8 @@ def _permanent(traits: Traits) -> tuple[Scenario, ...]:
         for kind, role in ((events.Placed, "plain"), (events.Priced, "coroutine"), (events.Signed, "awaitable"))
         for count in counts
     )
-    return (Scenario(for_good, (in_turn(len(for_good)),)), Scenario(each, (in_turn(len(each)),)))
+    alone = (EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS)}),)
+    return tuple(Scenario(plans, (in_turn(len(plans)),)) for plans in (for_good, each, alone))
 
 
 @law(
@@ -124,10 +128,11 @@ def retries(view: TraceView) -> Fault | None:
 
 
 def _waits_grow(view: TraceView) -> Fault | None:
+    again = [
+        delivery for delivery, attempts in view.attempts.items() if len(attempts) > 1 and view.due(delivery[0]) < 2
+    ]
     waits: dict[int, list[float]] = {}
-    for (event, _), attempts in view.attempts.items():
-        if view.due(event) > 1:
-            continue  # its caller dispatched it again, and did not wait
+    for attempts in [view.attempts[delivery] for delivery in again] if len(again) <= _FEW else []:
         if not any(attempt.interrupted or view.was_cut_off(attempt) for attempt in attempts):
             for place, wait in enumerate(_waits(attempts)):
                 waits.setdefault(place, []).append(wait)
