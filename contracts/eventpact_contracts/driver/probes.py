@@ -7,7 +7,7 @@ Probes are as various as the handlers of real programs; a role's name says which
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, Final
 
 from eventpact.domain.dispatcher import FailedDelivery
@@ -69,13 +69,13 @@ class AwaitableProbe(_Base):
 
 
 class _Later:
-    """An awaitable that is no coroutine, and is empty, as a group of nothing is."""
+    """An awaitable that is no coroutine, and is empty, as a group of nothing is. Unawaited, it leaves nothing."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        self._coroutine = coroutine
+    def __init__(self, attempt: Any) -> None:
+        self._attempt = attempt
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return self._coroutine.__await__()
+        return run_awaiting(self._attempt).__await__()
 
     def __len__(self) -> int:
         return 0
@@ -85,7 +85,7 @@ class _AwaitableObjectProbe(AwaitableProbe):
     """A plain ``handle`` that returns an awaitable of its own class."""
 
     def handle(self, event: DomainEvent) -> Awaitable[Any]:
-        return _Later(run_awaiting(self.attempt(event)))
+        return _Later(self.attempt(event))
 
 
 class _AsyncCall:

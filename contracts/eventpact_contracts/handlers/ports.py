@@ -6,8 +6,10 @@ database, a dictionary. Objects that a port returns as context managers are port
 
 from __future__ import annotations
 
+import gc
 import inspect
 import logging
+import warnings
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import ContextVar
 from enum import Enum
@@ -183,7 +185,13 @@ def _reporting(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         result = function(*given[0], **given[1])
         if inspect.isawaitable(result) and not _is_context(result):
             return _awaited(result, name, attempt)
-        attempt.call(f"after {name}")
+        try:
+            attempt.call(f"after {name}")
+        except BaseException:
+            with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+                del result  # a connection, say, that nobody can close: as when a process ends
+                gc.collect(1)  # it may refer to itself
+            raise
         return _returned(result, name)
 
     return call
