@@ -12,6 +12,7 @@ from eventpact_contracts.laws.routing import delivered, nowhere_else, once
 from eventpact_contracts.laws.view import Call, TraceView
 from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
+from eventpact_contracts.scenarios.schedule import Schedule
 from eventpact_contracts.scenarios.strategies.parts import in_turn
 
 __all__: list[str] = []
@@ -152,6 +153,16 @@ def _scheduled(view: TraceView) -> int:
     return sum(1 for _ in view.trace.of(Kind.STARTED)) if view.trace.schedule else 0
 
 
+def _overtaken(traits: Traits) -> tuple[Scenario, ...]:
+    """Events of one type, of which each step that is ready early is overtaken by one or two others."""
+    plans = tuple(EventPlan(events.Priced, values={"number": number}) for number in range(3))
+    return tuple(
+        Scenario(plans, (in_turn(len(plans)),), inside_loop=True, schedule=Schedule({decision: held}))
+        for decision in range(8 if traits.schedulable else 0)
+        for held in (1, 2)
+    )
+
+
 _OPEN = {"R1": delivered, "R2": nowhere_else, "R3": once, "I1": caller_spared, "I2": neighbours_spared, "I3": reported}
 _CLOSING = {
     "R2": nowhere_else,
@@ -167,6 +178,7 @@ _CLOSING = {
 @law(
     "C3",
     families=("schedules", "ordered"),
+    fixed=_overtaken,
     observations=_scheduled,
     causes=(
         "something is read before an await, and written after it",

@@ -26,6 +26,7 @@ _C1 = {
     "L3": "threads dispatch in its scripts too",
     "G1": "threads dispatch in its scripts too",
     "G4": "threads dispatch in its scripts too",
+    "R5": "an event that a thread lost had handlers of some kind",
 }
 
 

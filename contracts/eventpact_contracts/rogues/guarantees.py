@@ -208,7 +208,11 @@ class Orderly(PassThrough):
 @rogue(
     "G1",
     "returned while",
-    also={"C1": "its queue is one for all", "I5": "who leaves an event to others never sees the interruption"},
+    also={
+        "C1": "its queue is one for all",
+        "A2": "it refuses to one caller an event of another that it delivered in part",
+        "I5": "who leaves an event to others never sees the interruption",
+    },
 )
 class SharingBacklog(PassThrough):
     """One queue for all threads: who finds another at work leaves the event to it, and returns."""

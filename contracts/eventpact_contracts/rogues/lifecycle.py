@@ -55,7 +55,11 @@ class Overcautious(PassThrough):
 @rogue(
     "L1",
     "GeneratorExit",
-    also={"L3": "what vanishes is not conserved, raced or not", "C3": "it says L1 of every schedule"},
+    also={
+        "L2": "closing again finds nothing of what vanished",
+        "L3": "what vanishes is not conserved, raced or not",
+        "C3": "it says L1 of every schedule",
+    },
     defect="tasks are not referenced and vanish in a garbage collection",
     settle_timeout=0.5,
 )

@@ -24,7 +24,16 @@ __all__: list[str] = []
 _C3 = {"C3": "it says I3 of every schedule"}
 
 
-@rogue("R1", "never received it", also={"I2": "a lost event may have a neighbour that failed"}, settle_timeout=0.2)
+@rogue(
+    "R1",
+    "never received it",
+    also={
+        "I2": "a lost event may have a neighbour that failed",
+        "R5": "a lost event may have the only handler of its kind",
+        "G1": "what is lost has not settled when dispatch returns",
+    },
+    settle_timeout=0.2,
+)
 class Forgetful(PassThrough):
     """It looks along the bases first, and whom it finds there stands for the subclass."""
 

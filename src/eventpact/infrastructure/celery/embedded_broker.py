@@ -267,7 +267,9 @@ def _short(folder: Path) -> Path:
     folder = folder.resolve()
     if len(os.fsencode(folder)) <= _MAX_PATH_BYTES and re.fullmatch(r"[\w./+-]+", str(folder), re.ASCII):
         return folder
-    links = Path(tempfile.gettempdir()) / f"eventpact-{os.geteuid()}"
+    name = f"eventpact-{os.geteuid()}"
+    folders = Path(tempfile.gettempdir()) / name, Path("/tmp") / name  # noqa: S108 - checked below; TMPDIR may be long, too
+    links = next((links for links in folders if len(os.fsencode(links)) + 17 <= _MAX_PATH_BYTES), folders[-1])
     links.mkdir(mode=0o700, exist_ok=True)
     status = links.lstat()
     if links.is_symlink() or status.st_uid != os.geteuid() or status.st_mode & 0o077:
