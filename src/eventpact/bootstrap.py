@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
@@ -131,24 +131,28 @@ def build_parts(settings: Settings) -> Parts:
     secret = settings.secret.get_secret_value().encode() if settings.secret else open_secret(settings.data_dir)
     maker, mailer = CodeMaker(secret), _mailer(settings)
     database = open_database(settings.database_url, migrate=settings.database is None)
-    repository = SqlAccountRepository(database, settings.resend_interval)
-    codes = SqlVerificationCodes(database, maker, settings.code_ttl)
-    verify = VerifyAccountEmailHandler(codes, mailer)
-    handlers: Handlers = {
-        AccountCreatedEvent: verify,
-        VerificationCodeRequestedEvent: verify,
-        SignUpRepeatedEvent: NotifyOwnerHandler(mailer),
-    }
-    return Parts(
-        settings=settings,
-        database=database,
-        repository=repository,
-        codes=codes,
-        handlers=handlers,
-        failures=FailureStore(database, SubscriptionTable(handlers)),
-        outbox=OutboxStore(database),
-        agreement=agree(database, secret, outbox=settings.uses_outbox),
-    )
+    with ExitStack() as undo:
+        undo.callback(database.close)
+        repository = SqlAccountRepository(database, settings.resend_interval)
+        codes = SqlVerificationCodes(database, maker, settings.code_ttl)
+        verify = VerifyAccountEmailHandler(codes, mailer)
+        handlers: Handlers = {
+            AccountCreatedEvent: verify,
+            VerificationCodeRequestedEvent: verify,
+            SignUpRepeatedEvent: NotifyOwnerHandler(mailer),
+        }
+        parts = Parts(
+            settings=settings,
+            database=database,
+            repository=repository,
+            codes=codes,
+            handlers=handlers,
+            failures=FailureStore(database, SubscriptionTable(handlers)),
+            outbox=OutboxStore(database),
+            agreement=agree(database, secret, outbox=settings.uses_outbox),
+        )
+        undo.pop_all()
+    return parts
 
 
 def existing(settings: Settings) -> Settings:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import kombu
@@ -63,13 +65,29 @@ def test_no_other_user_gets_in_because_it_listens_in_its_folder_alone(tmp_path: 
         assert stat.S_IMODE((folder / "valkey.sock").stat().st_mode) == 0o700
 
 
-def test_a_folder_of_links_that_others_can_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    links = tmp_path / f"eventpact-{os.geteuid()}"
-    links.mkdir()
-    links.chmod(0o777)
-    with pytest.raises(BrokerError, match="is not of this user alone"), EmbeddedBroker(tmp_path / "a folder"):
-        pass
+@pytest.mark.parametrize("target", [None, "somewhere else"])
+def test_a_link_in_its_place_that_it_did_not_make_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str | None
+) -> None:
+    folder = tmp_path / "a folder"
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.setattr("tempfile.tempdir", short)
+        link = Path(short) / f"eventpact-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"
+        link.symlink_to(target) if target else link.mkdir()
+        with pytest.raises(BrokerError, match="is not this user's link"), EmbeddedBroker(folder):
+            pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link to another user")
+def test_a_link_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "a folder"
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.setattr("tempfile.tempdir", short)
+        link = Path(short) / f"eventpact-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"
+        link.symlink_to(folder)
+        os.lchown(link, 12345, 12345)
+        with pytest.raises(BrokerError, match="is not this user's link"), EmbeddedBroker(folder):
+            pass
 
 
 def test_one_that_a_killed_process_left_behind_is_ended_and_its_events_are_there(tmp_path: Path) -> None:

@@ -262,29 +262,25 @@ def _stop(server: ValkeyServer) -> None:
 def _short(folder: Path) -> Path:
     """Return the folder, or a link to it, whose path fits into the address of a socket and into a URL.
 
-    The link stands in a folder that is checked to be of this user alone, because its name can be guessed.
+    The link's name can be guessed, and others can write into the folder for temporary files. So it is checked to be
+    this user's; where that folder is sticky, nobody else can replace it then.
     """
     folder = folder.resolve()
     if len(os.fsencode(folder)) <= _MAX_PATH_BYTES and re.fullmatch(r"[\w./+-]+", str(folder), re.ASCII):
         return folder
-    name = f"eventpact-{os.geteuid()}"
-    folders = Path(tempfile.gettempdir()) / name, Path("/tmp") / name  # noqa: S108 - checked below; TMPDIR may be long, too
-    links = next((links for links in folders if len(os.fsencode(links)) + 17 <= _MAX_PATH_BYTES), folders[-1])
-    links.mkdir(mode=0o700, exist_ok=True)
-    status = links.lstat()
-    if links.is_symlink() or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise BrokerError(f"{links} is not of this user alone; remove it, or give a shorter --data-dir")
-    link = links / hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    if not link.is_symlink():
+    name = f"eventpact-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"
+    links = Path(tempfile.gettempdir()) / name, Path("/tmp") / name  # noqa: S108 - checked below; TMPDIR may be long, too
+    link = next((link for link in links if len(os.fsencode(link)) <= _MAX_PATH_BYTES), links[-1])
+    with suppress(FileExistsError):  # it is checked whoever made it
         link.symlink_to(folder)
+    if not link.is_symlink() or link.lstat().st_uid != os.geteuid() or link.readlink() != folder:
+        raise BrokerError(f"{link} is not this user's link to {folder}; remove it, or give a shorter --data-dir")
     return link
 
 
 def _remove_link(folder: Path) -> None:
     if (link := _short(folder)) != folder.resolve():
         link.unlink(missing_ok=True)
-        with suppress(OSError):  # other folders' links may be in there
-            link.parent.rmdir()
 
 
 @contextmanager
