@@ -91,6 +91,7 @@ class ByName(PassThrough):
     also={
         "C1": "it says of many threads what R3 says of one caller",
         "C3": "it says R3 of every schedule",
+        "G1": "of the two attempts it waits for the second",
         "G2": "trying again what succeeded is no retry",
     },
 )

@@ -19,7 +19,9 @@ import inspect
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeGuard, TypeVar
+from types import FunctionType, MethodType
+from typing import Any, Final, TypeGuard, TypeVar
+from weakref import WeakSet
 
 from eventpact.domain.dispatcher import Handler, Handlers, RegistrationError
 from eventpact.domain.events import DomainEvent
@@ -293,6 +295,21 @@ def _handle_of(event_type: type[DomainEvent], handler: object) -> Handle:
             f"{wanted} is a {_path(type(handler))}, which has no handle method; give it handle(event), and give several"
             " handlers as a list or tuple"
         )
+    function: object = handle.__func__ if isinstance(handle, MethodType) else None
+    if not isinstance(function, FunctionType):  # anything else may be unhashable
+        _check_handle(wanted, handler, handle)
+    elif function not in _fitting:
+        _check_handle(wanted, handler, handle)
+        _fitting.add(function)
+    return handle  # type: ignore[no-any-return]
+
+
+_fitting: Final = WeakSet[FunctionType]()
+"""Functions of methods that take one event. To look at a signature takes most of the time of building a table, and an
+application's tests build one after the other."""
+
+
+def _check_handle(wanted: str, handler: object, handle: Any) -> None:
     if any(
         is_generator(function)
         for function in (handle, type(handle).__call__)
@@ -305,14 +322,13 @@ def _handle_of(event_type: type[DomainEvent], handler: object) -> Handle:
     try:
         signature = inspect.signature(handle)
     except (TypeError, ValueError):  # some built-in callables do not tell
-        return handle  # type: ignore[no-any-return]
+        return
     try:
         signature.bind(object())
     except TypeError as error:
         raise RegistrationError(
             f"{wanted}, {_path(type(handler))}, has handle{signature}, which does not take one event ({error})"
         ) from error
-    return handle  # type: ignore[no-any-return]
 
 
 def _former_names(kind: type) -> tuple[str, ...]:
