@@ -50,13 +50,20 @@ async def smtp_server(
     **more: Any,
 ) -> AsyncIterator[str]:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: SMTP(inbox, loop=loop, enable_SMTPUTF8=utf8, **more), "127.0.0.1", 0, ssl=tls
-    )
+    sessions: list[SMTP] = []
+
+    def session() -> SMTP:
+        sessions.append(SMTP(inbox, loop=loop, enable_SMTPUTF8=utf8, **more))
+        return sessions[-1]
+
+    server = await loop.create_server(session, "127.0.0.1", 0, ssl=tls)
     try:
         yield f"{scheme}://{login}127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
+        for each in sessions:  # wait_closed() waits for them, too, and a mailer keeps its connections
+            if each.transport is not None:
+                each.transport.close()
         await server.wait_closed()
 
 
