@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import wait
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,9 @@ from eventpact_contracts.checking.drawing import quiet_settings
 from eventpact_contracts.checking.evidence import Evidence, LawCheck
 from eventpact_contracts.checking.outcomes import Violation
 from eventpact_contracts.checking.shrink import replayed, shrunk
+from eventpact_contracts.driver.driver import restless
 from eventpact_contracts.driver.session import Run, run_scenario
+from eventpact_contracts.driver.threads import in_thread
 from eventpact_contracts.driver.trace import Kind, Trace
 from eventpact_contracts.laws import Law
 from eventpact_contracts.laws.view import TraceView
@@ -161,7 +164,7 @@ class _Player:
         """Play the fixed scenarios: of each law the first, then the second, so that none is without if time is up."""
         deadline = self._started + _FIXED_SHARE * (self._deadline - self._started)
         queues = [(law, deque(law.fixed(self._subject.traits))) for law in self._laws]
-        done: list[Scenario] = []
+        done = self._play_together([scenario for _, left in queues for scenario in left])
         while queues := [(law, left) for law, left in queues if left]:
             for law, left in queues:
                 scenario, started = left.popleft(), time.monotonic()
@@ -172,6 +175,28 @@ class _Player:
                     done.append(scenario)
                     self._try(scenario)
                 self._check(law).seconds += time.monotonic() - started
+
+    def _play_together(self, scenarios: Iterable[Scenario]) -> list[Scenario]:
+        """Play those at once that mostly wait; return those whose runs were clean, which need no run of their own."""
+        waiting: list[Scenario] = []
+        for scenario in scenarios:
+            if scenario.mostly_waits and not scenario.leaks and scenario not in waiting:
+                waiting.append(scenario)
+        if self._subject.slow or not self._subject.traits.quick or len(waiting) < 2:
+            return []  # one dispatcher is open at a time
+        with restless():
+            running = [in_thread(partial(self._run, scenario, self._subject.settle_timeout)) for scenario in waiting]
+            wait(running)
+        clean = []
+        judges = [law for law in self._laws if law.promised(self._subject.guarantees) or law.witness is not None]
+        for scenario, each in zip(waiting, running, strict=True):
+            if each.exception() is None and not each.result().unfinished:
+                view = TraceView(each.result().trace)
+                if not any(law.judge(view) for law in judges):
+                    self._take_down(scenario, each.result())
+                    self._judged(view)
+                    clean.append(scenario)
+        return clean
 
     def _cannot_tell_more(self) -> bool:
         return len(self._found) == len(self._laws)

@@ -24,7 +24,7 @@ from eventpact_contracts.scenarios.failures import text_of
 from eventpact_contracts.scenarios.invalid import NON_EVENTS
 from eventpact_contracts.scenarios.scenario import Caller, Scenario
 
-__all__ = ["Driver"]
+__all__ = ["Driver", "restless"]
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ class Driver:
                 start.wait(self.patience)
                 self._take_steps(caller, name)
 
-            with _restless():
+            with restless():
                 callers = zip(scenario.callers, self._names, strict=True)
                 acting = [in_thread(partial(act, caller, name)) for caller, name in callers]
                 start.wait(self.patience)
@@ -105,7 +105,7 @@ class Driver:
                 return loop.run_in_executor(None, act, caller, name)  # a step like any other, on such a loop
             return asyncio.wrap_future(in_thread(partial(act, caller, name)))
 
-        with _restless():
+        with restless():
             placed = [place(caller, name) for caller, name in zip(scenario.callers, self._names, strict=True)]
             await run_awaiting(self._releases())
             await asyncio.gather(*placed)
@@ -204,16 +204,22 @@ class Driver:
         started = recorder.clock()
         # A marker fails like the others, so it comes through no sooner than they; it need not wait for them first.
         passed = program.mark() if program.failed_once and not conditions.has_begun() else None
-        seen = len(recorder.entries)
-        while not (yield self._until(conditions.settled)):
-            if len(recorder.entries) == seen or recorder.clock() - started > _MAX_ROUNDS * self.patience:
-                recorder.write(Kind.OVERDUE, timeout=self.patience)
+        seen = marked = len(recorder.entries)
+        while True:
+            while not (yield self._until(conditions.settled)):
+                if len(recorder.entries) == seen or recorder.clock() - started > _MAX_ROUNDS * self.patience:
+                    recorder.write(Kind.OVERDUE, timeout=self.patience)
+                    return
+                seen = len(recorder.entries)  # something still happens, so it is only slow
+            if passed is None and not conditions.has_begun():
+                marked = len(recorder.entries)
+                passed = program.mark()
+            if passed is not None and not (yield self._until(passed)):
                 return
-            seen = len(recorder.entries)  # something still happens, so it is only slow
-        if passed is None and not conditions.has_begun():
-            passed = program.mark()
-        if passed is not None and not (yield self._until(passed)):
-            return
+            if not any(entry.kind is Kind.DISPATCHED for entry in recorder.entries[marked:]):
+                break
+            # A handler that nobody waited for, because its event was left in doubt, has dispatched more meanwhile.
+            passed = None
         self.took = recorder.clock() - started
         recorder.write(Kind.IDLE)
 
@@ -307,7 +313,7 @@ async def _announced(awaitable: Awaitable[T], announce: Callable[[], object]) ->
 
 
 @contextmanager
-def _restless() -> Generator[None]:
+def restless() -> Generator[None]:
     """Let threads take turns as often as the interpreter can."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)

@@ -92,6 +92,8 @@ class Program:
         for _ in range(1 + _REPEATS):
             if not self._call(event, known, label_of(type(event)), caller, cause=cause, token=content):
                 return
+            if self._plans[known].chain:  # twice at some depths, and again and again further down
+                return
             if not self._repeats:
                 self.doubtful.append((event, caller))
                 return
@@ -252,15 +254,19 @@ class Program:
             A condition that holds when it has come through, or None if it was not accepted.
         """
         assert self.dispatcher is not None
-        marker = Marker()
-        known = str(marker.event_id)
-        self._claim(known)
-        passed = self._markers[known] = set()
-        try:
-            self.dispatcher.dispatch(marker)
-        except Exception:  # noqa: BLE001 - then there is no "afterwards" to wait for
-            return None
-        return lambda: len(passed) >= len(ROLES[Marker])
+        for _ in range(1 + _REPEATS):
+            marker = Marker()
+            known = str(marker.event_id)
+            self._claim(known)
+            passed = self._markers[known] = set()
+            try:
+                self.dispatcher.dispatch(marker)
+            except DispatchUncertainError:
+                continue
+            except Exception:  # noqa: BLE001 - then there is no "afterwards" to wait for
+                return None
+            return lambda passed=passed: len(passed) >= len(ROLES[Marker])  # type: ignore[misc]
+        return None
 
     def _attempt_marker(self, known: str, handler: str) -> Generator[Obstacle, Any, None]:
         """Fail as often as is allowed, where others failed: nothing that was put off can come after it."""

@@ -214,18 +214,21 @@ def render(trace: Trace, *, limit: int = 60) -> str:
         return "(nothing happened)"
     labels, start = trace.labels, trace.entries[0].time
     types = {entry.event: entry.event_type for entry in trace.entries if entry.event_type}
-    lines = [
-        f"{(entry.time - start) * 1000:9.1f} ms  {entry.caller:<{_width(trace)}}  {_describe(entry, labels, types)}"
-        for entry in trace.entries
-    ]
-    if len(lines) > limit:
+    width = min(24, max(len(entry.caller) for entry in trace.entries))
+
+    def rendered(entries: Sequence[Entry]) -> list[str]:
+        return [
+            f"{(entry.time - start) * 1000:9.1f} ms  {entry.caller:<{width}}  {_describe(entry, labels, types)}"
+            for entry in entries
+        ]
+
+    if len(trace.entries) > limit:
         half = limit // 2
-        lines[half:-half] = [f"             ... {len(lines) - 2 * half} more ..."]
+        first, last = rendered(trace.entries[:half]), rendered(trace.entries[-half:])
+        lines = [*first, f"             ... {len(trace.entries) - 2 * half} more ...", *last]
+    else:
+        lines = rendered(trace.entries)
     return "\n".join([*lines, *(["", trace.schedule] if trace.schedule else [])])
-
-
-def _width(trace: Trace) -> int:
-    return min(24, max(len(entry.caller) for entry in trace.entries))
 
 
 def _describe(entry: Entry, labels: dict[str, str], types: dict[str, str]) -> str:

@@ -34,6 +34,8 @@ _EVENT_SECONDS: Final = 0.01
 _RECOVERY_SECONDS: Final = 40.0
 """An engine that was unavailable may take so long until it works again."""
 
+_SLOW_SECONDS: Final = 0.2
+
 ALWAYS: Final = -1
 """As a number of failures: every attempt fails."""
 
@@ -174,6 +176,16 @@ class Scenario:
         slow = sum(plan.seconds for event in self.events for plan in event.handlers.values())
         away = _RECOVERY_SECONDS if self.unavailable else 0.0
         return closing + slow + many * _EVENT_SECONDS + away
+
+    @property
+    def mostly_waits(self) -> bool:
+        """Return whether it takes its time whatever the dispatcher: a handler does, or closing, which has to give up."""
+        plans = [plan for event in self.events for plan in event.handlers.values()]
+        closings = [step for caller in self.callers for step in caller.steps if isinstance(step, steps.Close)]
+        gives_up = any(step.timeout < _SLOW_SECONDS for step in closings) and any(
+            plan.held or plan.report_held for plan in plans
+        )
+        return gives_up or any(plan.seconds >= _SLOW_SECONDS for plan in plans)
 
     @property
     def size(self) -> tuple[int, int]:
