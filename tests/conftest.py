@@ -147,10 +147,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.engines)
             if folder != "contract":  # where each dispatcher says it
                 item.add_marker(pytest.mark.slow)
-        marks = {mark.name for mark in item.iter_markers()}
-        if marks & {"slow", "services"} and "xdist_group" not in marks:  # so that an engine is opened once
-            scope = item.getparent(pytest.Class) or item.getparent(pytest.Module) or item
-            item.add_marker(pytest.mark.xdist_group(scope.nodeid))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

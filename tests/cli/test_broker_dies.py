@@ -13,6 +13,7 @@ from support.services_kit import MailServer
 from eventpact_contracts.demo.processes import Server, Worker
 
 
+@pytest.mark.slow
 def test_a_killed_broker_is_started_again_and_each_sign_up_is_mailed(tmp_path: Path) -> None:
     with MailServer() as mail:
         settings = {

@@ -33,7 +33,7 @@ class Implementation:
     marks: tuple[pytest.MarkDecorator, ...] = (pytest.mark.slow,)
 
     def contract_class(self, name: str) -> type[EventDispatcherContract]:
-        """The class that pytest collects. All its tests run in one process, because an engine is opened once."""
+        """The class that pytest collects."""
         factory: Any = pkgutil.resolve_name(self.target)
 
         @contextmanager
@@ -49,7 +49,7 @@ class Implementation:
         if hasattr(factory, "unavailable"):
             hooks["unavailable"] = lambda _: factory.unavailable()
         made = type(name, (EventDispatcherContract,), hooks | self.hooks)
-        for mark in (*self.marks, pytest.mark.xdist_group(name), pytest.mark.timeout(300)):
+        for mark in (*self.marks, pytest.mark.timeout(300)):
             mark(made)
         return made
 

@@ -50,6 +50,7 @@ class StockContract(HandlerContract):
         return int(pieces)
 
 
+@pytest.mark.slow
 class TestStockHandler(StockContract):
     pass
 

@@ -101,6 +101,7 @@ def test_it_is_dispatched_to_from_coroutines_from_threadpool_endpoints_and_from_
     assert {event.number for event in handler.events} == {1, 2, 3}
 
 
+@pytest.mark.slow
 def test_events_of_many_threads_are_each_delivered_once(valkey: str) -> None:
     handler = Recorder()
     with working(valkey, {Counted: handler}) as dispatcher, ThreadPoolExecutor(16) as pool:
@@ -532,6 +533,7 @@ def test_a_message_under_a_former_name_is_handled(valkey: str) -> None:
     assert handler.events == [expected, expected]
 
 
+@pytest.mark.slow
 def test_inspecting_a_worker_shows_ids_only(valkey: str) -> None:
     entered, release = threading.Event(), threading.Event()
 

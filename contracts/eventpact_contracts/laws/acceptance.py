@@ -68,7 +68,7 @@ def _cannot_accept(traits: Traits) -> tuple[Scenario, ...]:
         rescuer = Caller((steps.AwaitStarted(0), steps.AwaitReturned(0, 1.0), steps.Release(0)), thread=True)
         found.append(Scenario((held_up,), (Caller((steps.Flood(0, _FLOOD),)), rescuer), inside_loop=True, close=True))
     if traits.needs_loop:
-        gone = tuple(EventPlan(kind) for kind in (events.Priced, events.Placed, events.Paid, *events.ODD))
+        gone = tuple(EventPlan(kind) for kind in (events.Priced, events.Placed, events.Paid, *events.ODD)) * 3
         found.append(Scenario(gone, (in_turn(len(gone)),), loop_gone=True, close=True))
     plans = (EventPlan(events.Paid), EventPlan(events.Placed))
     found.append(Scenario(plans, (in_turn(2),), unavailable=True))

@@ -277,9 +277,17 @@ def _reports(view: TraceView) -> int:
     return sum(1 for _ in view.trace.of(Kind.REPORTED)) if view.trace.sink_raises else 0
 
 
+def _all_fail(traits: Traits) -> tuple[Scenario, ...]:
+    """One failure after the other is reported to a failure sink that raises."""
+    kinds = (events.Paid, events.Mirrored, events.Odd, events.Priced) if traits.quick else (events.Paid, events.Priced)
+    plans = tuple(EventPlan(kind, handlers={role: HandlerPlan(fails=ALWAYS) for role in ROLES[kind]}) for kind in kinds)
+    return (Scenario(plans, (in_turn(len(plans)),), inside_loop=True, sink_raises="ValueError"),)
+
+
 @law(
     "I4",
     families=("raising sink",),
+    fixed=_all_fail,
     observations=_reports,
     causes=(
         "the sink is called in the loop over the handlers, without a try of its own",

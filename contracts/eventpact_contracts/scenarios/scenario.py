@@ -179,7 +179,7 @@ class Scenario:
 
     @property
     def mostly_waits(self) -> bool:
-        """Return whether it takes its time whatever the dispatcher: a handler does, or closing, which has to give up."""
+        """Return whether it takes its time with any dispatcher: a handler does, or closing, which has to give up."""
         plans = [plan for event in self.events for plan in event.handlers.values()]
         closings = [step for caller in self.callers for step in caller.steps if isinstance(step, steps.Close)]
         gives_up = any(step.timeout < _SLOW_SECONDS for step in closings) and any(

@@ -321,6 +321,7 @@ def test_deliveries_to_a_handler_that_was_removed_do_not_keep_the_relay_from_tak
     assert len(kept) == 3
 
 
+@pytest.mark.slow
 def test_what_could_not_be_kept_stays_in_the_outbox(database: Database, background: Background) -> None:
     kept: list[UnreadableMessage] = []
 

@@ -166,6 +166,7 @@ def broker_of(outbox: OutboxEventDispatcher) -> Any:
     return outbox._inner
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Broker, Uncounted])
 def test_an_hour_without_a_worker_leaves_at_most_two_messages_an_event(
     database: Database, background: Background, kind: type[Broker], monkeypatch: pytest.MonkeyPatch
