@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
 import redis
 from support.celery_kit import until
 from support.services_kit import MailServer
