@@ -17,6 +17,8 @@ from support.celery_kit import Counted, Named, Recorder, app_on, until, worker_o
 from eventpact.infrastructure.celery.consumer import UnreadableMessage
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
 
+pytestmark = pytest.mark.slow
+
 EVENT = Named(email="ada@example.com").to_dict()
 
 
@@ -96,7 +98,6 @@ def test_it_is_told_without_quoting_it_and_the_worker_goes_on(
     assert not [record for record in caplog.records if "ada@" in record.getMessage() + str(record.exc_text)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", ["unknown name", "a garbled body", "no argument"])
 def test_while_the_sink_raises_messages_wait_and_are_stored_when_it_takes_them(
     case: str, valkey: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
