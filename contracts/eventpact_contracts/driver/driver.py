@@ -214,7 +214,9 @@ class Driver:
             if passed is None and not conditions.has_begun():
                 marked = len(recorder.entries)
                 passed = program.mark()
-            if passed is not None and not (yield self._until(passed)):
+            if passed is None:
+                break
+            if not (yield self._until(passed)):
                 return
             if not any(entry.kind is Kind.DISPATCHED for entry in recorder.entries[marked:]):
                 break
