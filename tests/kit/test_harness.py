@@ -176,7 +176,7 @@ def test_an_engine_that_was_not_restarted_is_told(monkeypatch: pytest.MonkeyPatc
 def test_no_two_runs_with_kills_dispatch_the_same_event(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine that outlives a run may still hold its events, and what is dispatched again then changes nothing."""
     same = [crash._Plan(("Paid",), "dispatch", "handling")] * 2
-    monkeypatch.setattr(crash, "_plans", lambda *_: iter(same))
+    monkeypatch.setattr(crash, "_plans", lambda *_, **__: iter(same))
     played = []
     play = crash._run
 

@@ -48,6 +48,9 @@ _MIN_SLOW_EXAMPLES: Final = 5
 _FIXED_SHARE: Final = 0.6
 """The part of the time that fixed scenarios may take."""
 
+_OVERTIME_SHARE: Final = 0.5
+"""The part of the time by which it may be exceeded for the sake of laws that nothing was seen of yet."""
+
 _SHRINK_SECONDS: Final = 6.0
 """Spent on making one counterexample smaller."""
 
@@ -122,7 +125,9 @@ class _Player:
                 progress(name, number, len(names))
             if name == CRASHES:
                 continue
-            if time.monotonic() > self._deadline:
+            # Late is better than unseen: of a family whose turn comes after the deadline, one example is played.
+            overtime = 0.0 if self._found else _OVERTIME_SHARE * (self._deadline - self._started)
+            if time.monotonic() > self._deadline + overtime:
                 self._stop()
                 break
             if name == FIXED:
@@ -215,7 +220,11 @@ class _Player:
         def each(scenario: Scenario) -> None:
             nonlocal played
             now = time.monotonic()
-            if now > self._deadline or self._cannot_tell_more() or self._vain_runs - vain >= _MAX_VAIN_RUNS:
+            if (
+                (now > self._deadline and played)
+                or self._cannot_tell_more()
+                or self._vain_runs - vain >= _MAX_VAIN_RUNS
+            ):
                 raise _Enough
             if (now > enough and played >= fewest) or (now > too_much and played):
                 raise _Enough

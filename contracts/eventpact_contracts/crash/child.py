@@ -62,6 +62,7 @@ class _Handler:
 
     def handle(self, event: DomainEvent) -> None:
         self.start(event)
+        self.fail_once(event)
         gate = self.gate(event)
         while gate.exists():
             time.sleep(_TICK_SECONDS)  # between two looks; the suite opens every gate in the end
@@ -76,6 +77,15 @@ class _Handler:
             _dispatch(
                 self.dispatcher, _event(json.loads(child.read_text())), self.journal, caller=self.name, cause=known
             )
+
+    def fail_once(self, event: DomainEvent) -> None:
+        """Fail, where the suite says so, in the first attempt of all."""
+        try:
+            (self.folder / f"fails-{event.event_id}-{self.name}").unlink()
+        except FileNotFoundError:
+            return
+        self.journal.write(Kind.FAILED, **self._about(event), exception=("ValueError",), note="the first attempt")
+        raise ValueError("the first attempt")
 
     def succeed(self, event: DomainEvent) -> None:
         self.journal.write(Kind.SUCCEEDED, **self._about(event))
@@ -102,6 +112,7 @@ class _AsyncHandler(_Handler):
 
     async def handle(self, event: DomainEvent) -> None:  # type: ignore[override]  # async, where the base is plain
         self.start(event)
+        self.fail_once(event)
         gate = self.gate(event)
         while gate.exists():  # noqa: ASYNC110 - another process opens it
             await asyncio.sleep(_TICK_SECONDS)

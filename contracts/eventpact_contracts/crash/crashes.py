@@ -129,6 +129,11 @@ class _ProcessGroup:
         """Have the handlers of an event wait."""
         (self._folder / f"gate-{event}").touch()
 
+    def fail_once(self, kind: str, event: str) -> None:
+        """Have the first attempt of each handler of an event fail."""
+        for role in ROLES[KINDS[kind]]:
+            (self._folder / f"fails-{event}-{kind}.{role}").touch()
+
     def open_gate(self, event: str) -> None:
         (self._folder / f"gate-{event}").unlink()
 
@@ -174,9 +179,9 @@ class _Plan:
     step: str
 
 
-def _plans(generator: random.Random, count: int, victims: Sequence[str]) -> Iterator[_Plan]:
+def _plans(generator: random.Random, count: int, victims: Sequence[str], *, retries: bool) -> Iterator[_Plan]:
     """Every victim at every step first, then drawn ones."""
-    steps = ("handling", "half handled", "accepted")
+    steps = ("handling", "half handled", "accepted", *(["tried again"] if retries else []))
     pairs = [(victim, step) for step in steps for victim in victims]
     for number in range(count):
         victim, step = pairs[number] if number < len(pairs) else generator.choice(pairs)
@@ -192,6 +197,8 @@ def _kill_in(plan: _Plan, group: _ProcessGroup, engine: _Engine) -> None:
     events = [(kind, str(uuid4())) for kind in plan.kinds]
     for _, event in events:
         group.close_gate(event)  # of these alone: events that an earlier run left in the engine hold nothing up
+    if plan.step == "tried again":
+        group.fail_once(*events[0])
     group.start("dispatch")
     if engine.apart:
         group.start("work")
@@ -209,6 +216,8 @@ def _kill_in(plan: _Plan, group: _ProcessGroup, engine: _Engine) -> None:
     first = events[0][1]
     if plan.step != "accepted":
         group.until(lambda: first in {entry.event for entry in _of(group, Kind.STARTED)})
+    if plan.step == "tried again":
+        group.until(lambda: any(entry.attempt > 1 for entry in _of(group, Kind.STARTED)))
     if plan.step == "half handled":
         group.open_gate(first)
         group.until(lambda: bool(_of(group, Kind.SUCCEEDED)))
@@ -301,7 +310,8 @@ def _checked(law: Law, subject: Subject, target: str, count: int, seed: int) -> 
         engine = _Engine(apart, subject.guarantees.blocks_caller, promised, restart if callable(restart) else None)
         victims = [*(["work"] if apart else []), "dispatch", *(["engine"] if callable(restart) else [])]
         deadline = time.monotonic() + _MAX_SECONDS
-        for plan in _plans(random.Random(seed), count, victims):  # noqa: S311 - not for secrets
+        retries = promised and subject.guarantees.retries > 0
+        for plan in _plans(random.Random(seed), count, victims, retries=retries):  # noqa: S311 - not for secrets
             enough = runs >= len(victims) and (check.observations or runs >= _MIN_RUNS)
             if enough and time.monotonic() > deadline:
                 break

@@ -113,8 +113,8 @@ class Conditions:
     def has_begun(self) -> bool:
         return self._begun > 0
 
-    def has_closed(self) -> bool:
-        return self._closed > 0
+    def has_closed(self, times: int = 1) -> bool:
+        return self._closed >= times
 
     def wait(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Block until the condition holds; return whether it does within this time."""

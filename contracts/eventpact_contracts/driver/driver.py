@@ -57,8 +57,9 @@ class Driver:
         patience: how many seconds to wait for something that has to happen.
     """
 
-    def __init__(self, program: Program, scenario: Scenario, patience: float) -> None:
+    def __init__(self, program: Program, scenario: Scenario, patience: float, *, blocks_caller: bool) -> None:
         self.took = 0.0
+        self._blocks_caller = blocks_caller
         self.patience = patience
         self._program, self._scenario = program, scenario
         self._recorder, self._conditions = program.recorder, program.recorder.conditions
@@ -195,6 +196,13 @@ class Driver:
         if gone:
             order = ", ".join(f"event {event + 1}" for event in gone)
             self._recorder.describe(schedule=f"held handlers went on in this order: {order}")
+        closings = sum(isinstance(step, steps.Close) for caller in self._scenario.callers for step in caller.steps)
+        if closings and self._blocks_caller:
+            # A handler that closing did not cancel keeps its caller waiting until it is let go on.
+            yield self._until(
+                partial(self._conditions.has_closed, closings), 2 * self.patience + self._scenario.seconds
+            )
+            self._program.release_all()
 
     def _settling(self) -> _Steps:
         program, recorder, conditions = self._program, self._recorder, self._conditions

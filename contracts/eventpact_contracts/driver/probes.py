@@ -88,6 +88,13 @@ class _AwaitableObjectProbe(AwaitableProbe):
         return _Later(self.attempt(event))
 
 
+class _AtTimesProbe(AwaitableProbe):
+    """A plain ``handle`` that returns an awaitable only where it has something to wait for."""
+
+    def handle(self, event: DomainEvent) -> Any:
+        return Probe.handle(self, event) if getattr(event, "number", 0) == 1 else super().handle(event)  # type: ignore[arg-type]
+
+
 class _AsyncCall:
     """A callable object whose ``__call__`` is an ``async def``."""
 
@@ -195,6 +202,7 @@ _SPECIAL: Final[dict[str, type[_Base]]] = {
     "coroutine_callable": _mixed(_Callable, AsyncProbe),
     "awaitable_object": _AwaitableObjectProbe,
     "awaitable_call": _AwaitableCallProbe,
+    "awaitable_at_times": _AtTimesProbe,
 }
 _SPECIAL["plain_equal_too"] = _SPECIAL["plain_equal"]
 _SPECIAL["coroutine_equal_too"] = _SPECIAL["coroutine_equal"]

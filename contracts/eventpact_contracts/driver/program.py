@@ -199,7 +199,8 @@ class Program:
             if todo.held:
                 yield self._hold(known, handler)
             if todo.fails == ALWAYS or number <= todo.fails:
-                raising = EVERY[todo.how].make(f"{handler} attempt {number}")
+                how = todo.then if todo.then and number > 1 else todo.how
+                raising = EVERY[how].make(f"{handler} attempt {number}")
                 raise raising
         except BaseException as error:
             self.failed_once = True

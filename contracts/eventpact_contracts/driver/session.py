@@ -86,7 +86,8 @@ def run_scenario(subject: Subject, scenario: Scenario, patience: float) -> Run:
         repeats=not scenario.unavailable,
         claim=lambda event: PROBES.claim(event, program),
     )
-    session = _Session(subject, scenario, program, Driver(program, scenario, patience))
+    driver = Driver(program, scenario, patience, blocks_caller=subject.guarantees.blocks_caller)
+    session = _Session(subject, scenario, program, driver)
     PROBES.begin(program)
     unfinished, excused = "", False
     try:

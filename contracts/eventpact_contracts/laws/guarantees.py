@@ -22,6 +22,9 @@ __all__: list[str] = []
 _GROWTH: Final = 1.2
 """The last wait must be longer than the first by this factor at least; a wait that is constant varies by less."""
 
+_SHRINKING: Final = 0.7
+"""A wait that is shorter than the one before by this factor has shrunk, however much it varies."""
+
 _FEW: Final = 3
 """Of more deliveries that are tried again, one waits for another, and not for its time alone."""
 
@@ -83,8 +86,11 @@ def _permanent(traits: Traits) -> tuple[Scenario, ...]:
         for kind, role in ((events.Placed, "plain"), (events.Priced, "coroutine"), (events.Signed, "awaitable"))
         for count in counts
     )
+    changing = tuple(
+        EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS, then=how)}) for how in PERMANENT
+    )
     alone = (EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS)}),)
-    return tuple(Scenario(plans, (in_turn(len(plans)),)) for plans in (for_good, each, alone))
+    return tuple(Scenario(plans, (in_turn(len(plans)),)) for plans in (for_good, changing, each, alone))
 
 
 @law(
@@ -139,7 +145,8 @@ def _waits_grow(view: TraceView) -> Fault | None:
     if len(waits) < 2:
         return None
     shortest = [min(waits[place]) for place in sorted(waits)]
-    if shortest[-1] < shortest[0] * _GROWTH:
+    # They may stop growing where there is a longest one.
+    if shortest[-1] < shortest[0] * _GROWTH or any(b < a * _SHRINKING for a, b in pairwise(shortest)):
         shown = ", ".join(f"{wait * 1000:.0f} ms" for wait in shortest)
         return Fault(f"the waits before the attempts that followed do not grow: {shown}", timed=True)
     return None

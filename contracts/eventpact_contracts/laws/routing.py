@@ -100,9 +100,9 @@ def nowhere_else(view: TraceView) -> Fault | None:
 def _slow(traits: Traits) -> tuple[Scenario, ...]:  # noqa: ARG001
     """Handlers of each kind that take as long as a usual time-out, and one that gives way very often."""
     plans = (
-        EventPlan(events.Placed, handlers={"plain": HandlerPlan(seconds=0.3)}),
+        EventPlan(events.Placed, handlers={"plain": HandlerPlan(seconds=1.1)}),
         EventPlan(events.Priced, handlers={"coroutine": HandlerPlan(seconds=1.1)}),
-        EventPlan(events.Signed, handlers={"awaitable": HandlerPlan(seconds=0.6, pauses=50)}),
+        EventPlan(events.Signed, handlers={"awaitable": HandlerPlan(seconds=1.1, pauses=50)}),
     )
     callers = tuple(Caller((steps.Dispatch(number),), thread=True) for number in range(len(plans)))
     return (Scenario(plans, callers),)
@@ -192,10 +192,26 @@ def _served(view: TraceView) -> int:
     return len({(event, _kind_of(handler)) for event, handler in view.deliveries}) if _is_undisturbed(view) else 0
 
 
+def _with_and_without_waiting(traits: Traits) -> tuple[Scenario, ...]:
+    """A handler that returns an awaitable for one event and none for another, and slow handlers."""
+    orders = ((1, 2, 2), (2, 1, 1))
+    taken = (steps.Dispatch(0), steps.AwaitEnded(0), steps.Dispatch(1), steps.Dispatch(2))
+    return (
+        *(
+            Scenario(
+                tuple(EventPlan(events.Odd, values={"number": number}) for number in order),
+                (Caller(taken, thread=True),),
+            )
+            for order in orders
+        ),
+        *_slow(traits),
+    )
+
+
 @law(
     "R5",
     families=("kinds of handlers", "quiet"),
-    fixed=_slow,
+    fixed=_with_and_without_waiting,
     observations=_served,
     needs="async_handlers",
     causes=(
@@ -219,6 +235,13 @@ def all_kinds(view: TraceView) -> Fault | None:
             )
     if any(view.trace.of(Kind.FAILED, Kind.CRASHED)):
         return None
+    succeeded = any(attempt.succeeded for attempt in _attempts(view))
+    for event, handler in view.deliveries if succeeded else ():
+        attempts = view.attempts.get((event, handler))
+        if attempts and attempts[-1].end is None:
+            return Fault(
+                f"{_kind_of(handler)}, {handler}, began with {view.name(event)}, and was not awaited to its end"
+            )
     # Awaitables are of several kinds themselves, which the role tells.
     done: set[tuple[str, str]] = set()
     missed: dict[tuple[str, str], tuple[str, str]] = {}

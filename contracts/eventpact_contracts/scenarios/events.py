@@ -156,6 +156,14 @@ class Counted(_Content):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Emptied(_Content):
+    """False, as an event about nothing may be."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Signed(_Content):
     """One handler, given by itself, that returns a coroutine from a plain ``handle``."""
 
@@ -239,9 +247,11 @@ ROLES: Final[dict[type[DomainEvent], tuple[str, ...]]] = {
         "awaitable",
         "awaitable_object",
         "awaitable_call",
+        "awaitable_at_times",
     ),
     Counted: ("plain_falsy",),
     Signed: ("awaitable",),
+    Emptied: ("plain", "coroutine"),
     Crowded: tuple(f"{('plain', 'coroutine')[number % 2]}_{number}" for number in range(7)),
     Recorded: ("plain_shared", "coroutine_shared"),
     Returned: ("plain_shared", "coroutine_shared"),
@@ -267,7 +277,7 @@ FAMILY: Final = (
 UNSUBSCRIBED: Final = (Noted, AnotherPlaced, ShippedByMule, ShippedByMuleTrain, ShippedOverseas)
 """The types that have no handler."""
 
-ODD: Final = (Mirrored, Odd, Counted, Signed, Crowded, Recorded, Returned)
+ODD: Final = (Mirrored, Emptied, Odd, Counted, Signed, Crowded, Recorded, Returned)
 """The types whose handlers are unusual."""
 
 

@@ -70,6 +70,13 @@ class Abort(BaseException):
     """A library's own interruption."""
 
 
+class FalsyAbort(BaseException):
+    """An interruption that is false."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
 class Halt(KeyboardInterrupt):
     """A library's own interruption that is a ``KeyboardInterrupt``."""
 
@@ -135,6 +142,8 @@ PERMANENT: Final[dict[str, Failure]] = {
 INTERRUPTIONS: Final[dict[str, Failure]] = {
     "KeyboardInterrupt": Failure(KeyboardInterrupt, everywhere=False),
     "SystemExit": Failure(SystemExit, everywhere=False),
+    "SystemExit of success": Failure(lambda _: SystemExit(0), everywhere=False),
+    "falsy interruption": Failure(FalsyAbort),
     "Halt": Failure(Halt, everywhere=False),
     "CancelledError": Failure(asyncio.CancelledError),
     "Abort": Failure(Abort),

@@ -63,6 +63,7 @@ class HandlerPlan:
     Attributes:
         fails: how many attempts fail; :data:`ALWAYS` for all.
         how: the name of the exception: see :mod:`eventpact_contracts.scenarios.failures`.
+        then: the name of that of later attempts, where it is another one.
         held: whether it waits until the scenario lets it go on.
         report_held: whether the failure sink does so, when this is reported to it.
         pauses: how often an ``async def`` handler gives way before it ends.
@@ -73,6 +74,7 @@ class HandlerPlan:
 
     fails: int = 0
     how: str = "ValueError"
+    then: str = ""
     held: bool = False
     report_held: bool = False
     pauses: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Final
 
 from hypothesis import strategies as st
@@ -76,18 +76,20 @@ def closing(traits: Traits) -> st.SearchStrategy[Scenario]:
         return st.just(HandlerPlan()) | failing | st.just(HandlerPlan(pauses=1)) | spawning
 
     usual = planning(ANY, handler)
+    apart = traits.guarantees.blocks_caller
 
     def let_go(plans: list[EventPlan], inside: bool) -> Scenario:
         """One handler is held, and let go on in time."""
         first = EventPlan(events.Paid, handlers={"coroutine": _HELD})
-        return _closing(
-            (first, *plans), steps.Close(5.0), (steps.AwaitBegun(), steps.CollectGarbage(), steps.Release(0)), inside
-        )
+        after = (steps.AwaitBegun(), steps.CollectGarbage(), steps.Release(0))
+        return _closing((first, *plans), steps.Close(5.0), after, inside, apart=apart)
 
     def held_too_long(plans: list[EventPlan], timeout: float, inside: bool) -> Scenario:
         """One handler is held until closing has ended."""
         first = EventPlan(events.Priced, handlers={"coroutine": _HELD})
-        return _closing((first, *plans), steps.Close(timeout), (steps.AwaitClosed(), steps.Release(0)), inside)
+        return _closing(
+            (first, *plans), steps.Close(timeout), (steps.AwaitClosed(), steps.Release(0)), inside, apart=apart
+        )
 
     def at_once(plans: list[EventPlan], timeout: float, inside: bool) -> Scenario:
         """Whatever is pending is closed upon."""
@@ -112,19 +114,25 @@ def closing(traits: Traits) -> st.SearchStrategy[Scenario]:
     return st.one_of(
         st.builds(at_once, some, st.sampled_from([5.0, 5.0, 0.0]), st.booleans()),
         st.builds(let_go, some, st.booleans()),
-        st.builds(let_go_late, st.sampled_from(ROLES[events.Paid]), some, st.booleans()),
+        st.builds(partial(let_go_late, apart=apart), st.sampled_from(ROLES[events.Paid]), some, st.booleans()),
         st.builds(held_too_long, some, st.sampled_from([0.0, 0.02]), st.booleans()),
         st.builds(between_attempts, st.sampled_from(USUAL), fails, timeouts, st.booleans()),
         st.builds(cascading, st.sampled_from(USUAL), timeouts, st.booleans()),
     )
 
 
-def _closing(plans: tuple[EventPlan, ...], close: steps.Close, after: tuple[steps.Step, ...], inside: bool) -> Scenario:
-    """One caller dispatches the first event, one the others, one closes, and one takes the steps that follow."""
+def _closing(
+    plans: tuple[EventPlan, ...], close: steps.Close, after: tuple[steps.Step, ...], inside: bool, *, apart: bool
+) -> Scenario:
+    """One caller dispatches the first event, one the others, one closes, and one takes the steps that follow.
+
+    Args:
+        apart: whether who dispatches is a thread everywhere, because he may have to wait for one who is not.
+    """
     return Scenario(
         plans,
         (
-            Caller(tuple(steps.Dispatch(n) for n in range(1, len(plans)))),
+            Caller(tuple(steps.Dispatch(n) for n in range(1, len(plans))), thread=apart),
             Caller((steps.Dispatch(0),), thread=True),
             Caller((steps.AwaitStarted(0), close)),
             Caller(after),
@@ -134,12 +142,13 @@ def _closing(plans: tuple[EventPlan, ...], close: steps.Close, after: tuple[step
     )
 
 
-def let_go_late(role: str, plans: list[EventPlan], inside: bool, handler: HandlerPlan = _HELD) -> Scenario:
+def let_go_late(
+    role: str, plans: list[EventPlan], inside: bool, handler: HandlerPlan = _HELD, *, apart: bool = False
+) -> Scenario:
     """One handler is held past the deadline, and let go on before closing has to end."""
     first = EventPlan(events.Paid, handlers={role: handler})
-    return _closing(
-        (first, *plans), steps.Close(0.0), (steps.AwaitBegun(), steps.AwaitReturned(0, 0.1), steps.Release(0)), inside
-    )
+    after = (steps.AwaitBegun(), steps.AwaitReturned(0, 0.1), steps.Release(0))
+    return _closing((first, *plans), steps.Close(0.0), after, inside, apart=apart)
 
 
 def closing_twice(traits: Traits) -> st.SearchStrategy[Scenario]:
@@ -196,8 +205,6 @@ def leaks(traits: Traits) -> st.SearchStrategy[Scenario]:
         """Closing has to give up one event, of whose handlers the first is held and the second has no turn."""
         roles = {"plain": HandlerPlan(), "coroutine": _HELD, "coroutine_too": HandlerPlan(pauses=1)}
         every = (EventPlan(events.Paid, handlers=roles), *plans)
-        # A plain handler cannot be cancelled: whoever waits for it waits until it is let go on.
-        after = () if traits.async_handlers else (Caller((steps.AwaitClosed(), steps.Release(0))),)
         return Scenario(
             every,
             (
@@ -207,7 +214,6 @@ def leaks(traits: Traits) -> st.SearchStrategy[Scenario]:
                     for number in range(1, len(every))
                 ),
                 Caller((steps.AwaitStarted(0), steps.Close(timeout))),
-                *after,
             ),
             inside_loop=inside,
             close=True,

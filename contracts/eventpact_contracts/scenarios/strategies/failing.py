@@ -28,7 +28,12 @@ SINK_RAISES = ("RuntimeError", "whose text raises", "DispatchError", "Dispatcher
 
 def failing(traits: Traits) -> st.SearchStrategy[Scenario]:
     """Handlers that fail beside handlers that do not."""
-    return one_caller(planning(ANY, failing_or_not(traits)), most=_most(traits, 3))
+    alike = st.builds(
+        lambda kind, how: EventPlan(kind, handlers={role: HandlerPlan(fails=ALWAYS, how=how) for role in ROLES[kind]}),
+        st.sampled_from((events.Paid, events.Mirrored)),
+        st.sampled_from(("without a text", "the same object")),
+    )
+    return one_caller(planning(ANY, failing_or_not(traits)) | alike, most=_most(traits, 3))
 
 
 def _most(traits: Traits, usual: int) -> int:
@@ -80,7 +85,9 @@ def retried(traits: Traits) -> st.SearchStrategy[Scenario]:
     @cache
     def drawn(role: str) -> st.SearchStrategy[HandlerPlan]:
         usual = st.builds(HandlerPlan, fails=fails, how=exceptions(role))
-        return usual | st.builds(HandlerPlan, fails=fails, how=st.sampled_from([*PERMANENT]))
+        permanent = st.sampled_from([*PERMANENT])
+        then = st.builds(HandlerPlan, fails=fails, how=exceptions(role), then=permanent)
+        return usual | st.builds(HandlerPlan, fails=fails, how=permanent) | then
 
     def some_fails(plan: EventPlan) -> EventPlan:
         if any(each.fails for each in plan.handlers.values()):
