@@ -74,7 +74,11 @@ class Retrying(PassThrough):
 
     def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
         attempts = self.attempts.get((failed.event.event_id, subscription), failed.attempts)
-        super().report(subscription, dataclasses.replace(failed, attempts=attempts))
+        super().report(subscription, dataclasses.replace(failed, attempts=self.counted(failed, attempts)))
+
+    def counted(self, failed: FailedDelivery, attempts: int) -> int:
+        """Return how many attempts it reports."""
+        return attempts
 
 
 async def _retried(
@@ -258,3 +262,11 @@ class OnlyExactlyPermanent(Retrying):
 
 class _AnotherError(Exception):
     """A failure that is not known to be permanent."""
+
+
+@rogue("I3", r"attempt\(s\) instead of", also={"G2": "the number of attempts is its, too"})
+class FinalIsFirst(Retrying):
+    """A failure for good is not tried again, so there was one attempt."""
+
+    def counted(self, failed: FailedDelivery, attempts: int) -> int:
+        return 1 if isinstance(failed.exception, PermanentFailureError) else attempts

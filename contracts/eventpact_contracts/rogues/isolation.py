@@ -159,6 +159,22 @@ class Miscounting(PassThrough):
         super().report(subscription, dataclasses.replace(failed, attempts=failed.attempts - 1))
 
 
+@rogue(
+    "I3", "was never reported", also={"I4": "it looks at reports where handlers fail, too", **_C3}, settle_timeout=0.1
+)
+class AlikeOnce(PassThrough):
+    """What failed in the same way is reported once an event."""
+
+    def prepare(self) -> None:
+        self.known: set[tuple[UUID, type[BaseException]]] = set()
+
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        way = failed.event.event_id, type(failed.exception)
+        if failed.exception.args or way not in self.known:
+            super().report(subscription, failed)
+        self.known.add(way)
+
+
 @rogue("I3", "with RuntimeError", also=_C3)
 class Rewording(PassThrough):
     """It reports the engine's exception instead of the handler's."""
@@ -198,6 +214,23 @@ class Oblivious(PassThrough):
 
     def around(self, subscription: Subscription, event: DomainEvent) -> AbstractContextManager[object]:
         return suppress(asyncio.CancelledError)
+
+
+@rogue(
+    "I5",
+    "neither reported, nor tried again, nor returned",
+    also={"I3": "an interruption is a failure that is reported", "L1": "it counts as done", **_C3},
+)
+class Successful(PassThrough):
+    """An exit without an error is no failure."""
+
+    @contextmanager
+    def around(self, subscription: Subscription, event: DomainEvent) -> Generator[None]:
+        try:
+            yield
+        except SystemExit as end:
+            if end.code:
+                raise
 
 
 @rogue("I5", "who waits, never saw it")

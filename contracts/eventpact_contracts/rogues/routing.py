@@ -8,13 +8,14 @@ from __future__ import annotations
 import dataclasses
 import struct
 import unicodedata
-from collections.abc import Generator, Sequence
+from collections.abc import Awaitable, Generator, Sequence
 from contextlib import contextmanager
+from inspect import isawaitable
 from typing import Any
 
 from eventpact.domain.dispatcher import DispatchError
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.dispatching.subscriptions import Subscription
+from eventpact.infrastructure.dispatching.subscriptions import Subscription, close_unawaited
 from eventpact_contracts.rogues.handlers import NEVER_HANDLED
 from eventpact_contracts.rogues.pass_through import PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
@@ -100,6 +101,23 @@ class Stuttering(PassThrough):
 
     def received(self, subscription: Subscription, event: DomainEvent) -> Sequence[DomainEvent]:
         return (event,) if subscription is self.table.route(event)[0] else (event, event)
+
+
+@rogue(
+    "R5", "was not awaited to its end", also={"R1": "what is never awaited is never delivered", "G1": "nor waited for"}
+)
+class JudgingByClass(PassThrough):
+    """Whether to await what a handler returns, it learns from the first of each class."""
+
+    def prepare(self) -> None:
+        self.awaits: dict[type[object], bool] = {}
+
+    def attempt(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
+        result = super().attempt(subscription, event)
+        if self.awaits.setdefault(type(subscription.handler), isawaitable(result)):
+            return result
+        close_unawaited(result)
+        return None
 
 
 @rogue("R4", "was not accepted")
