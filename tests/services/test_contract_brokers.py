@@ -32,6 +32,7 @@ def behind_a_proxy(url: str) -> Iterator[Proxy]:
 
 class _OnBroker:
     settle_timeout = 10.0
+    engine_outlives_dispatcher = True
     target = "eventpact_contracts.subjects.celery:celery"
     proxy: Proxy
 

@@ -51,6 +51,9 @@ _FIXED_SHARE: Final = 0.6
 _OVERTIME_SHARE: Final = 0.5
 """The part of the time by which it may be exceeded for the sake of laws that nothing was seen of yet."""
 
+_MAX_LEISURE: Final = 4.0
+"""By this factor at most the families of a few laws have more time than they have beside all others."""
+
 _SHRINK_SECONDS: Final = 6.0
 """Spent on making one counterexample smaller."""
 
@@ -109,12 +112,14 @@ class _Player:
         self._deadline = self._started + 0.85 * seconds
         self._evidence = Evidence({law.id: LawCheck() for law in laws})
         self._found: dict[str, tuple[Scenario, Violation]] = {}
+        self._leisure = 1.0
         self._vain_runs = 0
         self._confirmed_loss = False
         self._unfinished: dict[str, str] = {}
 
     def play(self, only: Iterable[str] | None, progress: Progress | None) -> Evidence:
         names = families_of((*self._laws, *self._crashes))
+        self._leisure = min(_MAX_LEISURE, len(FAMILIES) / max(1, sum(name in FAMILIES for name in names)))
         names = tuple(name for name in names if only is None or name in set(only))
         if self._laws:
             self._warm_up()
@@ -210,7 +215,7 @@ class _Player:
         count = max(3, round(self._examples * family.share))
         fewest = min(count, _MIN_EXAMPLES if self._subject.traits.quick else _MIN_SLOW_EXAMPLES)
         started, played, vain = time.monotonic(), 0, self._vain_runs
-        enough = started + max(0.05, family.seconds * self._examples / 100)
+        enough = started + max(0.05, family.seconds * self._leisure * self._examples / 100)
         # On a busy machine, or with a slow dispatcher, every family has its turn before time is up.
         too_much = started + max(0.3, (self._deadline - started) / remaining)
 
