@@ -90,6 +90,11 @@ class Conditions:
                 del self._waiters[key]
                 tell()
 
+    def recheck(self) -> None:
+        """Wake those whose condition holds now, on account of something that is not recorded."""
+        with self.lock:
+            self.changed()
+
     def settled(self) -> bool:
         """Every accepted delivery has succeeded, was reported or was returned; and a sink that raised was logged."""
         return not self._pending and not self._open_calls and not self.unlogged

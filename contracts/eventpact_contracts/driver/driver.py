@@ -17,7 +17,7 @@ from eventpact_contracts.driver.conditions import Until
 from eventpact_contracts.driver.fingerprints import names_of
 from eventpact_contracts.driver.gates import Obstacle, run_awaiting, run_blocking
 from eventpact_contracts.driver.program import Program
-from eventpact_contracts.driver.threads import giving_way, in_thread
+from eventpact_contracts.driver.threads import Pausing, giving_way, in_thread
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.scenarios import steps
 from eventpact_contracts.scenarios.failures import text_of
@@ -64,6 +64,7 @@ class Driver:
         self._program, self._scenario = program, scenario
         self._recorder, self._conditions = program.recorder, program.recorder.conditions
         self._ids: dict[int, str] = {}
+        self._pausing = Pausing(self._conditions.recheck)
         several = len(scenario.callers) > 1
         self._names = [f"caller {number}" if several else "caller" for number in range(1, len(scenario.callers) + 1)]
 
@@ -134,6 +135,13 @@ class Driver:
             match step:
                 case steps.Dispatch(event):
                     self._dispatch(event, name)
+                case steps.DispatchPaused(event, place):
+                    made = program.make(self._scenario.events[event], partial(self._ids.setdefault, event))
+                    self._pausing.call(partial(program.dispatch_event, made, name), place)
+                case steps.AwaitPaused():
+                    yield self._until(lambda: self._pausing.is_reached)
+                case steps.Resume():
+                    self._pausing.resume()
                 case steps.DispatchNonEvent(number):
                     program.dispatch_non_event(*NON_EVENTS[number], name)
                 case steps.Flood(event, limit):

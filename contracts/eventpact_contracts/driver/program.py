@@ -76,6 +76,10 @@ class Program:
 
     def dispatch(self, plan: EventPlan, caller: str, cause: str = "", announce: Callable[[str], object] = str) -> None:
         """Dispatch a new event of this plan and record the outcome; ``announce`` its ID before."""
+        self.dispatch_event(self.make(plan, announce), caller, cause)
+
+    def make(self, plan: EventPlan, announce: Callable[[str], object]) -> DomainEvent:
+        """Make a new event of this plan, and ``announce`` its ID."""
         event_id = uuid4()
         event = plan.kind(**{**plan.values, "event_id": event_id})
         known = str(event_id)
@@ -83,7 +87,7 @@ class Program:
         self._plans[known] = plan
         self._fingerprints[known] = fingerprint(event)
         announce(known)
-        self.dispatch_event(event, caller, cause)
+        return event
 
     def dispatch_event(self, event: DomainEvent, caller: str, cause: str = "") -> None:
         """Dispatch an event, and again where the engine leaves it in doubt."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, TypeVar
 
-__all__ = ["THREAD_PREFIX", "giving_way", "in_thread"]
+__all__ = ["THREAD_PREFIX", "Pausing", "giving_way", "in_thread"]
 
 T = TypeVar("T")
 
@@ -83,13 +83,65 @@ def giving_way() -> Generator[None]:
 
 
 def _look_at_call(frame: FrameType, event: str, argument: object) -> Any:  # noqa: ARG001 - Python calls it
+    return _give_way if _is_under_test(frame) else None
+
+
+def _is_under_test(frame: FrameType) -> bool:
     file = frame.f_code.co_filename
-    if file.startswith((_OWN, "<")) or (file.startswith(_LIBRARY) and not file.startswith(_INSTALLED)):
-        return None
-    return _give_way
+    return not (file.startswith((_OWN, "<")) or (file.startswith(_LIBRARY) and not file.startswith(_INSTALLED)))
 
 
 def _give_way(frame: FrameType, event: str, argument: object) -> Any:  # noqa: ARG001 - Python calls it
     if event == "line" and random.random() < 0.3:  # noqa: S311 - no secret
         time.sleep(_PAUSE_SECONDS if random.random() < 0.2 else 0)  # noqa: S311 - gives way, and waits for nothing
     return _give_way
+
+
+_MAX_PAUSE_SECONDS: Final = 0.05
+
+
+class Pausing:
+    """Pauses a call at one line of the code under test: what it does in two steps, another caller comes between.
+
+    Args:
+        tell: called when it pauses, or has ended without.
+    """
+
+    def __init__(self, tell: Callable[[], object]) -> None:
+        self.is_reached = False
+        self._tell = tell
+        self._resumed = threading.Event()
+        self._usual = 0
+        self._seen = 0
+        self._line = 0
+
+    def resume(self) -> None:
+        self._resumed.set()
+
+    def call(self, function: Callable[[], object], place: int) -> None:
+        """Call the function; pause after so many lines, modulo those of the call before it, if there was one."""
+        self._seen, self._line = 0, 1 + place % self._usual if self._usual else 0
+        before = sys.gettrace()
+        sys.settrace(self._look_at_call)
+        try:
+            function()
+        finally:
+            sys.settrace(before)
+            if self._usual:
+                self._reach()
+            self._usual = self._seen
+
+    def _look_at_call(self, frame: FrameType, event: str, argument: object) -> Any:  # noqa: ARG002 - Python calls it
+        return self._look_at_line if _is_under_test(frame) else None
+
+    def _look_at_line(self, frame: FrameType, event: str, argument: object) -> Any:  # noqa: ARG002 - Python calls it
+        if event == "line":
+            self._seen += 1
+            if self._seen == self._line:
+                self._reach()
+                self._resumed.wait(_MAX_PAUSE_SECONDS)
+        return self._look_at_line
+
+    def _reach(self) -> None:
+        self.is_reached = True
+        self._tell()

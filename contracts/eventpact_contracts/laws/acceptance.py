@@ -128,7 +128,7 @@ def _dispatched_late(view: TraceView) -> int:
 
 @law(
     "A3",
-    families=("closed", "racing"),
+    families=("closed", "racing", "paused"),
     observations=_dispatched_late,
     causes=(
         "the flag is set when closing ends instead of when it begins",

@@ -46,7 +46,7 @@ def _first_together(traits: Traits) -> tuple[Scenario, ...]:
 
 @law(
     "C1",
-    families=("threads", "held"),
+    families=("threads", "paused", "held"),
     fixed=_first_together,
     observations=_from_many,
     causes=(

@@ -13,6 +13,7 @@ from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import ROLES
 from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.closing import let_go_late
+from eventpact_contracts.scenarios.strategies.concurrent import paused_at
 from eventpact_contracts.scenarios.strategies.parts import in_turn
 
 __all__ = ["again", "conserved", "racing"]
@@ -23,6 +24,9 @@ _SIMULTANEOUS_SECONDS: Final = 0.05
 
 _SINGLE: Final = (events.Placed, events.Priced, events.Signed)
 """Types with one handler, whose events are given up with that."""
+
+_FIRST_LINES: Final = 24
+"""So far goes, at the most, whoever decides whether to take an event."""
 
 _BACKLOG: Final = 120
 """Events that are pending when the dispatcher closes."""
@@ -115,7 +119,7 @@ def _reporting() -> Scenario:
 
 @law(
     "L1",
-    families=("closing", "racing", "closed", "leaks"),
+    families=("closing", "racing", "paused", "closed", "leaks"),
     fixed=_each_state,
     observations=_accepted_before_close,
     usual_order=True,
@@ -323,9 +327,15 @@ def _raced(view: TraceView) -> Iterator[str]:
             yield call.event
 
 
+def _at_each_line(traits: Traits) -> tuple[Scenario, ...]:
+    """Closing comes between any two lines of those in which an event is taken or refused."""
+    return tuple(paused_at(place, closes=True) for place in range(_FIRST_LINES if traits.quick else 0))
+
+
 @law(
     "L3",
-    families=("racing", "closed"),
+    families=("racing", "paused", "closed"),
+    fixed=_at_each_line,
     observations=lambda view: sum(1 for _ in _raced(view)),
     usual_order=True,
     causes=(

@@ -155,10 +155,10 @@ class Unwrapped(LoopPassThrough):
 
 @rogue("A1", "dispatch accepted it")
 class Nothing(PassThrough):
-    """A falsy event is taken for none."""
+    """What is false is taken for nothing, unless it is an event."""
 
     def dispatch(self, event: DomainEvent) -> None:
-        if event:
+        if event or isinstance(event, DomainEvent):
             super().dispatch(event)
 
 

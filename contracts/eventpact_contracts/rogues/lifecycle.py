@@ -20,6 +20,7 @@ from eventpact_contracts.rogues.rogue import rogue
 __all__: list[str] = []
 
 
+_LOST_IN_A_RACE = {"L1": "what is accepted is conserved, raced or not", "G1": "nobody waits for what is lost"}
 _L1 = {"L3": "what is accepted is conserved also in a race", "C3": "it says L1 of every schedule"}
 
 
@@ -128,7 +129,7 @@ class Touchy(PassThrough):
         return await super().aclose(timeout)
 
 
-@rogue("L3", "aclose did not return it", also={"L1": "what is accepted is conserved, raced or not"})
+@rogue("L3", "aclose did not return it", also=_LOST_IN_A_RACE)
 class LeakingClose(PassThrough):
     """The closed flag is read first, and the event handed over afterwards."""
 
@@ -146,6 +147,16 @@ class LeakingClose(PassThrough):
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
         self.closing = True
         return await super().aclose(timeout)
+
+
+@rogue("L3", "aclose did not return it", also=_LOST_IN_A_RACE)
+class NarrowlyLeakingClose(LeakingClose):
+    """It asks first whether it is closed, and then hands the event over at once."""
+
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        if self.closing:
+            raise DispatcherClosedError("it is closed")
+        PassThrough.accept(self, event, route)
 
 
 @rogue("L4", "the thread rogue-leftover")

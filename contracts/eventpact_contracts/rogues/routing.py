@@ -24,6 +24,8 @@ __all__: list[str] = []
 
 _C3 = {"C3": "it says I3 of every schedule"}
 
+_ANYWHERE = ("A3", "C1", "C2", "C3", "G1", "G4", "I2", "I4", "L1", "L3", "R3", "R5")
+
 
 @rogue(
     "R1",
@@ -118,6 +120,15 @@ class JudgingByClass(PassThrough):
             return result
         close_unawaited(result)
         return None
+
+
+@rogue("R1", "Emptied.*never received", also=dict.fromkeys(_ANYWHERE, "it is dropped whatever else happens"))
+class TruthTesting(PassThrough):
+    """An event that is false is taken for none."""
+
+    def dispatch(self, event: DomainEvent) -> None:
+        if event or not isinstance(event, DomainEvent):
+            super().dispatch(event)
 
 
 @rogue("R4", "was not accepted")

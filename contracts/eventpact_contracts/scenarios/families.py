@@ -57,6 +57,7 @@ _ALL: Final = (
     Family("closed", closing.closed, 0.3, 0.12),
     Family("closing", closing.closing, 0.4, 0.3),
     Family("closing twice", closing.closing_twice, 0.25, 0.18),
+    Family("paused", concurrent.paused, 0.6, 0.4),
     Family("racing", closing.racing, 0.4, 0.18),
     Family("leaks", closing.leaks, 0.2, 0.3),
 )

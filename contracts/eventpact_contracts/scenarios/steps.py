@@ -8,14 +8,17 @@ __all__ = [
     "AwaitBegun",
     "AwaitClosed",
     "AwaitEnded",
+    "AwaitPaused",
     "AwaitReturned",
     "AwaitStarted",
     "Close",
     "CollectGarbage",
     "Dispatch",
     "DispatchNonEvent",
+    "DispatchPaused",
     "Flood",
     "Release",
+    "Resume",
     "Step",
 ]
 
@@ -25,6 +28,28 @@ class Dispatch:
     """Dispatch event number ``event`` of the scenario."""
 
     event: int
+
+
+@dataclass(frozen=True)
+class DispatchPaused:
+    """Dispatch event number ``event``, and pause on the way until another caller takes :class:`Resume`.
+
+    Attributes:
+        place: where it pauses: after so many lines, modulo those of the call before it. The first call does not pause.
+    """
+
+    event: int
+    place: int = 0
+
+
+@dataclass(frozen=True)
+class AwaitPaused:
+    """Wait until dispatching pauses, or has ended without."""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Let the dispatching that pauses go on. It does so by itself after a moment, lest it keep all others waiting."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +121,16 @@ class Close:
 Step = (
     Dispatch
     | DispatchNonEvent
+    | DispatchPaused
     | Flood
     | AwaitStarted
     | AwaitEnded
+    | AwaitPaused
     | AwaitReturned
     | AwaitBegun
     | AwaitClosed
     | CollectGarbage
     | Release
+    | Resume
     | Close
 )

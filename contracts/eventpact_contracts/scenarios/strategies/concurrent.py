@@ -23,7 +23,9 @@ from eventpact_contracts.scenarios.strategies.parts import (
     planning,
 )
 
-__all__ = ["cascades", "held", "ordered", "schedules", "threads"]
+__all__ = ["cascades", "held", "ordered", "paused", "paused_at", "schedules", "threads"]
+
+_MAX_LINES = 200
 
 _BLOCKED_SECONDS = 0.03
 """How long a scenario waits for a caller of whom it is likely that it waits."""
@@ -41,6 +43,28 @@ def threads(traits: Traits) -> st.SearchStrategy[Scenario]:
         st.lists(planning(USUAL, failing_or_not(traits)), min_size=1, max_size=3), min_size=2, max_size=3
     )
     return st.builds(scenario, st.one_of(quiet, quiet, quiet, failing), st.booleans())
+
+
+def paused_at(
+    place: int, *, closes: bool, kinds: Sequence[type[DomainEvent]] = (events.Placed,) * 3, inside: bool = False
+) -> Scenario:
+    """Dispatching pauses after so many lines, and meanwhile another caller closes, or dispatches."""
+    first = Caller((steps.DispatchPaused(0), steps.DispatchPaused(1, place)), thread=True)
+    meanwhile = steps.Close(0.5) if closes else steps.Dispatch(2)
+    other = Caller((steps.AwaitPaused(), meanwhile, steps.Resume()), thread=not closes)
+    plans = tuple(map(EventPlan, kinds[: 2 if closes else 3]))
+    return Scenario(plans, (first, other), inside_loop=inside, close=closes)
+
+
+def paused(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
+    """The same at any line, with events of any type."""
+    return st.builds(
+        paused_at,
+        st.integers(0, _MAX_LINES),
+        closes=st.booleans(),
+        kinds=st.lists(st.sampled_from((*USUAL, events.Signed)), min_size=3, max_size=3),
+        inside=st.booleans(),
+    )
 
 
 def cascades(traits: Traits) -> st.SearchStrategy[Scenario]:
