@@ -65,6 +65,7 @@ class Driver:
         self._recorder, self._conditions = program.recorder, program.recorder.conditions
         self._ids: dict[int, str] = {}
         self._pausing = Pausing(self._conditions.recheck)
+        self._slowest = max((plan.seconds for each in scenario.events for plan in each.handlers.values()), default=0.0)
         several = len(scenario.callers) > 1
         self._names = [f"caller {number}" if several else "caller" for number in range(1, len(scenario.callers) + 1)]
 
@@ -222,7 +223,7 @@ class Driver:
         passed = program.mark() if program.failed_once and not conditions.has_begun() else None
         seen = marked = len(recorder.entries)
         while True:
-            while not (yield self._until(conditions.settled)):
+            while not (yield self._until(conditions.settled, self.patience + self._slowest)):
                 if len(recorder.entries) == seen or recorder.clock() - started > _MAX_ROUNDS * self.patience:
                     recorder.write(Kind.OVERDUE, timeout=self.patience)
                     return

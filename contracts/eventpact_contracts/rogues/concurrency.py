@@ -158,7 +158,12 @@ class Lucky(LoopPassThrough):
         await super().deliver_async(subscription, event)
 
 
-@rogue("C3", "does not hold on this schedule", settle_timeout=0.5)
+@rogue(
+    "C3",
+    "does not hold on this schedule",
+    also={"A3": "closing begins a turn later", "I3": "what has not begun is cancelled, and reported"},
+    settle_timeout=0.5,
+)
 class Hurried(LoopPassThrough):
     """Closing gives every task one turn to start, and cancels those that have not.
 

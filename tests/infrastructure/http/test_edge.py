@@ -368,7 +368,7 @@ def test_one_client_with_many_requests_leaves_room_for_the_others(tmp_path: Path
         silent = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=200))
         smtp = f"smtp://127.0.0.1:{silent.getsockname()[1]}"
         served = stack.enter_context(
-            serving(tmp_path, dispatcher="sync", smtp=smtp, smtp_timeout=5, max_in_flight=60, rate_limit="1000/minute")
+            serving(tmp_path, dispatcher="sync", smtp=smtp, smtp_timeout=15, max_in_flight=60, rate_limit="1000/minute")
         )
         flood = [stack.enter_context(served.connect()) for _ in range(100)]
         for number, connection in enumerate(flood):
