@@ -293,7 +293,7 @@ def test_a_green_run_says_how_to_repeat_it(run: Run, pytester: pytest.Pytester) 
     repeated = pytester.run(sys.executable, "-m", *shlex.split(again))
     assert f"To repeat this run: {again}" in repeated.outlines
     # How many examples there is time for, the machine says.
-    assert row("\n".join(repeated.outlines), "R6").split()[0] == row(text, "R6").split()[0]
+    assert "✓" in row("\n".join(repeated.outlines), "R6")
 
 
 def test_tests_in_random_order_have_the_same_results(run: Run) -> None:
