@@ -68,7 +68,7 @@ class DeduplicatingByContent(PassThrough):
             super().accept(event, route)
 
 
-@rogue("R2", "which is not subscribed to it")
+@rogue("R2", "which is not subscribed to it", also={"L1": "a handler that is not subscribed may fail with it"})
 class Inheriting(PassThrough):
     """A subscription to a base class is taken to mean its subclasses too."""
 
