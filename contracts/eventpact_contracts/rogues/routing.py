@@ -123,7 +123,7 @@ class JudgingByClass(PassThrough):
 
 
 @rogue("R1", "Emptied.*never received", also=dict.fromkeys(_ANYWHERE, "it is dropped whatever else happens"))
-class TruthTesting(PassThrough):
+class TruthTestingEvents(PassThrough):
     """An event that is false is taken for none."""
 
     def dispatch(self, event: DomainEvent) -> None:
