@@ -70,7 +70,10 @@ class Halfhearted(LoopPassThrough):
 @rogue(
     "A2",
     "was refused, and delivered to",
-    also={"A3": "nothing is delivered, it says of what was refused because of closing"},
+    also={
+        "A3": "nothing is delivered, it says of what was refused because of closing",
+        "I1": "who calls handlers himself gets their exceptions",
+    },
     defect="handlers run although the sender's request failed",
 )
 class RunsAnyway(PassThrough):
@@ -83,7 +86,7 @@ class RunsAnyway(PassThrough):
         raise error
 
 
-@rogue("A3", "was accepted", also=_LOST)
+@rogue("A3", "was accepted", also={**_LOST, "G1": "nobody waits for what is not done"})
 class Undead(PassThrough):
     """Closed, it takes events, and does nothing with them."""
 
