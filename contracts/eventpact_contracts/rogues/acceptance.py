@@ -172,6 +172,7 @@ class Nothing(PassThrough):
         "R3": "what is dispatched twice is handled four times",
         "C1": "it is handled four times as well where many dispatch",
         "G2": "handling it again is no retry",
+        "L1": "what is in doubt was not accepted, and is returned",
     },
 )
 class Doubting(PassThrough):
