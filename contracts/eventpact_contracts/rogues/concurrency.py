@@ -27,6 +27,7 @@ _C1 = {
     "G1": "threads dispatch in its scripts too",
     "G4": "threads dispatch in its scripts too",
     "R5": "an event that a thread lost had handlers of some kind",
+    **dict.fromkeys(("R1", "R3", "I2", "I3", "G2"), "threads dispatch in its scripts too"),
 }
 
 
@@ -49,6 +50,8 @@ class Racy(PassThrough):
         **_C1,
         "A5": "where no loop runs, a DispatchError is owed",
         "C2": "a plain handler that dispatches does so on a thread",
+        "A3": "closed, it raises that as well",
+        "R4": "an event without a handler is refused like the others",
     },
     defect="dispatch from a worker thread raises for want of a loop",
 )
@@ -80,7 +83,15 @@ class _Nesting(PassThrough):
             self.local.inside = before
 
 
-@rogue("C2", "RecursionError", also={"A5": "deep in a cascade it raises that, where a DispatchError is owed"})
+@rogue(
+    "C2",
+    "RecursionError",
+    also={
+        "A5": "deep in a cascade it raises that, where a DispatchError is owed",
+        "I5": "an interruption goes through the handler that dispatched",
+        "R5": "an interruption breaks off the handler that dispatched",
+    },
+)
 class Recursive(_Nesting):
     """Events that a handler dispatches are handled on the handler's stack."""
 
@@ -113,6 +124,7 @@ _next: ContextVar[list[DomainEvent] | None] = ContextVar("overwriting_next", def
 @rogue(
     "C2",
     "never received",
+    also=dict.fromkeys(("A2", "G1", "L1", "L3", "R1", "R5"), "a cascade loses events in its scripts too"),
     defect="a nested dispatch overwrites the queue and loses a pending event",
     settle_timeout=0.3,
 )
@@ -132,7 +144,7 @@ class Overwriting(PassThrough):
             _next.reset(token)
 
 
-@rogue("C3", "does not hold on this schedule", settle_timeout=0.5)
+@rogue("C3", "does not hold on this schedule", also={"C2": "cascades have schedules, too"}, settle_timeout=0.5)
 class Lucky(LoopPassThrough):
     """An event older than the last that a handler has had is taken for a duplicate.
 
