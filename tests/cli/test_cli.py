@@ -209,3 +209,15 @@ def test_a_mistyped_setting_stops_every_command(
         "eventpact: EVENTPACT_DISPACHER in the environment is no setting; did you mean EVENTPACT_DISPATCHER?\n"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", ["settings", "verify --list"])
+def test_a_reader_that_has_read_enough_ends_a_command_without_a_word(arguments: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "eventpact", *arguments.split()]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141

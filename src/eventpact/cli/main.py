@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -14,6 +15,7 @@ EX_ERROR: Final = 1
 EX_COULD_NOT_RUN: Final = 2
 EX_USAGE: Final = 64
 EX_INTERRUPTED: Final = 130
+EX_READER_GONE: Final = 141
 
 _SETTINGS: Final = {
     "dispatcher": "the engine that carries events: sync, asyncio (default) or celery",
@@ -38,7 +40,17 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0 done, 1 failed, 2 could not run (verify), 64 bad usage."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _command(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        return EX_READER_GONE
+    return code
+
+
+def _command(arguments: list[str]) -> int:
     verifies = arguments[:1] == ["verify"]  # it has a parser of its own
     try:
         if verifies:
@@ -55,6 +67,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EX_COULD_NOT_RUN if verifies else EX_ERROR
     except KeyboardInterrupt:
         return EX_INTERRUPTED
+
+
+def _reader_is_gone() -> bool:
+    """Return whether nobody reads the output any more, as behind ``| head``; nothing more is written then."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _run(options: argparse.Namespace) -> int:
