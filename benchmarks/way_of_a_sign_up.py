@@ -42,7 +42,7 @@ async def sign_up(client: httpx.AsyncClient, mails: Path, name: str) -> None:
     answer.raise_for_status()
     async with asyncio.timeout(MAIL_SECONDS):
         while count(mails) == before:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # between two looks; the deadline is above
 
 
 async def main(dispatcher: str) -> None:
@@ -62,7 +62,7 @@ async def main(dispatcher: str) -> None:
             await sign_up(client, given["data_dir"] / "mail", "first")
             backlog = app.state.application.counts.get("outbox", lambda: 0)
             while backlog():  # settling the first one is no part of the second
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # between two looks
             touched.clear()
             await sign_up(client, given["data_dir"] / "mail", "second")
             way = [*touched]

@@ -139,7 +139,7 @@ def test_the_server_serves_on_loopback_stops_in_good_order_and_leaves_no_broker(
             except OSError:
                 assert server.poll() is None, (tmp_path / "log").read_text()
                 assert time.monotonic() < deadline
-                time.sleep(0.05)
+                time.sleep(0.05)  # between two looks; the deadline is above
     finally:
         server.send_signal(signal.SIGTERM)
         assert server.wait(60) == 0

@@ -80,7 +80,7 @@ async def place_orders(dispatcher: EventDispatcher) -> None:
             dispatcher.dispatch(OrderPlaced(order_id="order-2", total=Decimal("1.00")))
         async with asyncio.timeout(60):  # a server would go on; whatever is left, the next relay delivers
             while OutboxStore(database).backlog().entries:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # between two looks; the deadline is above
     undelivered = await dispatcher.aclose(timeout=10)
     print(f"{len(undelivered)} undelivered", flush=True)
 

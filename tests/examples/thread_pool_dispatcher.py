@@ -47,7 +47,7 @@ class ThreadPoolDispatcher(domain.EventDispatcher):
     async def _idle(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
         while self._pending and time.monotonic() < deadline:
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # between two looks; the pool tells no event loop that it is idle
 
     def _deliver(self, delivery: object, subscription: Subscription, event: DomainEvent) -> None:
         try:

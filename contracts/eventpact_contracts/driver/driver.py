@@ -35,7 +35,7 @@ _TICK_SECONDS: Final = 0.01
 """Seconds between two looks at how late this machine is."""
 
 _MAX_ROUNDS: Final = 10
-"""How often the suite goes on waiting because something still happens."""
+"""So often the suite goes on waiting because something still happens."""
 
 _BLOCKED_SECONDS: Final = 0.5
 """Seconds that one dispatch of a flood takes only where the caller waits for handlers, so that there is no flood."""
@@ -205,12 +205,15 @@ class Driver:
         if gone:
             order = ", ".join(f"event {event + 1}" for event in gone)
             self._recorder.describe(schedule=f"held handlers went on in this order: {order}")
+        if self._blocks_caller:
+            yield from self._let_callers_go()
+
+    def _let_callers_go(self) -> _Steps:
+        """Let all handlers go on once everybody has closed: one that was not cancelled keeps its caller waiting."""
         closings = sum(isinstance(step, steps.Close) for caller in self._scenario.callers for step in caller.steps)
-        if closings and self._blocks_caller:
-            # A handler that closing did not cancel keeps its caller waiting until it is let go on.
-            yield self._until(
-                partial(self._conditions.has_closed, closings), 2 * self.patience + self._scenario.seconds
-            )
+        if closings:
+            all_closed = partial(self._conditions.has_closed, closings)
+            yield self._until(all_closed, 2 * self.patience + self._scenario.seconds)
             self._program.release_all()
 
     def _settling(self) -> _Steps:

@@ -20,7 +20,7 @@ from eventpact_contracts.scenarios.scenario import ALWAYS, EventPlan, HandlerPla
 __all__ = ["Program"]
 
 _REPEATS: Final = 4
-"""How often an event is dispatched again that an engine leaves in doubt, as a careful caller would."""
+"""So often an event is dispatched again that an engine leaves in doubt, as a careful caller would."""
 
 _NOTHING: Final = HandlerPlan()
 _MEANINGLESS: Final[tuple[object, ...]] = (

@@ -158,7 +158,7 @@ class Unwrapped(LoopPassThrough):
 
 @rogue("A1", "dispatch accepted it")
 class Nothing(PassThrough):
-    """What is false is taken for nothing, unless it is an event."""
+    """An object that is false is taken for nothing, unless it is an event."""
 
     def dispatch(self, event: DomainEvent) -> None:
         if event or isinstance(event, DomainEvent):

@@ -196,7 +196,7 @@ class _CascadesFirst(SyncEventDispatcher):
 
 @rogue("G4", "dispatched first")
 class JumpingTheQueue(PassThrough):
-    """What a handler dispatches goes to the head of the queue: of two, the second comes first."""
+    """An event of a handler goes to the head of the queue: of two, the second comes first."""
 
     def build(self, handlers: Handlers) -> EventDispatcher:
         return _CascadesFirst(handlers, on_failure=self.reported)

@@ -163,7 +163,7 @@ class Miscounting(PassThrough):
     "I3", "was never reported", also={"I4": "it looks at reports where handlers fail, too", **_C3}, settle_timeout=0.1
 )
 class AlikeOnce(PassThrough):
-    """What failed in the same way is reported once an event."""
+    """Handlers of an event that failed in the same way are reported once."""
 
     def prepare(self) -> None:
         self.known: set[tuple[UUID, type[BaseException]]] = set()

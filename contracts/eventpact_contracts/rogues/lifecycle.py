@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import socket
 import threading
-import time
 import weakref
 from contextlib import suppress
 
@@ -138,7 +137,6 @@ class LeakingClose(PassThrough):
     def accept(self, event: DomainEvent, route: Route) -> None:
         if self.closing:
             raise DispatcherClosedError("it is closed")
-        time.sleep(0.002)  # something takes its time in between
         super().accept(event, route)
 
     def refuse_closed(self, event: DomainEvent, error: DispatcherClosedError) -> None:
@@ -147,16 +145,6 @@ class LeakingClose(PassThrough):
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
         self.closing = True
         return await super().aclose(timeout)
-
-
-@rogue("L3", "aclose did not return it", also=_LOST_IN_A_RACE)
-class NarrowlyLeakingClose(LeakingClose):
-    """It asks first whether it is closed, and then hands the event over at once."""
-
-    def accept(self, event: DomainEvent, route: Route) -> None:
-        if self.closing:
-            raise DispatcherClosedError("it is closed")
-        PassThrough.accept(self, event, route)
 
 
 @rogue("L4", "the thread rogue-leftover")

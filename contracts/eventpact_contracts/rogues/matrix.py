@@ -20,7 +20,7 @@ from eventpact_contracts.rogues.rogue import Rogue
 __all__ = ["Trial", "rendered", "tried", "without_rogue"]
 
 _EXAMPLES: Final = 50
-"""How many examples a family of scenarios gets, at most."""
+"""The number of examples that a family of scenarios gets, at most."""
 
 
 @dataclass(frozen=True)

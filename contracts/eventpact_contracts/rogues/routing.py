@@ -24,8 +24,6 @@ __all__: list[str] = []
 
 _C3 = {"C3": "it says I3 of every schedule"}
 
-_ANYWHERE = ("A3", "C1", "C2", "C3", "G1", "G4", "I2", "I4", "L1", "L3", "R3", "R5")
-
 
 @rogue(
     "R1",
@@ -109,7 +107,7 @@ class Stuttering(PassThrough):
     "R5", "was not awaited to its end", also={"R1": "what is never awaited is never delivered", "G1": "nor waited for"}
 )
 class JudgingByClass(PassThrough):
-    """Whether to await what a handler returns, it learns from the first of each class."""
+    """It learns from the first result of each class of handlers if there is something to await."""
 
     def prepare(self) -> None:
         self.awaits: dict[type[object], bool] = {}
@@ -122,7 +120,13 @@ class JudgingByClass(PassThrough):
         return None
 
 
-@rogue("R1", "Emptied.*never received", also=dict.fromkeys(_ANYWHERE, "it is dropped whatever else happens"))
+@rogue(
+    "R1",
+    "Emptied.*never received",
+    also=dict.fromkeys(
+        ("A3", "C1", "C2", "C3", "G1", "G4", "I2", "I4", "L1", "L3", "R3", "R5"), "it is dropped whatever else happens"
+    ),
+)
 class TruthTestingEvents(PassThrough):
     """An event that is false is taken for none."""
 

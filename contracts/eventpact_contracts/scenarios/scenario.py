@@ -47,9 +47,9 @@ class Traits:
     guarantees: Guarantees
     needs_loop: bool = False
     depth: int = 1_200
-    """How deep a cascade may be: less where an event takes milliseconds."""
+    """The depth that a cascade may have: less where an event takes milliseconds."""
     quick: bool = True
-    """Whether thousands of events are no trouble."""
+    """Thousands of events are no trouble."""
     async_handlers: bool = True
     """Whether an ``async def handle`` may be registered."""
     schedulable: bool = False
