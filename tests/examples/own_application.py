@@ -29,6 +29,12 @@ from eventpact.infrastructure.outbox_dispatcher import OutboxEventDispatcher
 from eventpact.infrastructure.persistence.database import Database
 
 
+def say(text: str) -> None:
+    """Print a line in one piece; ``print`` does so in two, between which another thread's line may come."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 @dataclass(frozen=True, kw_only=True)
 class OrderPlaced(DomainEvent):
     order_id: str
@@ -37,7 +43,7 @@ class OrderPlaced(DomainEvent):
 
 class Receipt:
     def handle(self, event: OrderPlaced) -> None:
-        print(f"receipt for {event.order_id}: {event.total}", flush=True)
+        say(f"receipt for {event.order_id}: {event.total}")
 
 
 class Warehouse:
@@ -45,7 +51,7 @@ class Warehouse:
         await asyncio.sleep(0)
         if event.total > 1000:
             raise PermanentFailureError("too large to be packed")
-        print(f"{event.order_id} is packed", flush=True)
+        say(f"{event.order_id} is packed")
 
 
 HANDLERS: Handlers = {OrderPlaced: [Receipt(), Warehouse()]}
@@ -53,7 +59,7 @@ HANDLERS: Handlers = {OrderPlaced: [Receipt(), Warehouse()]}
 
 def on_failure(failed: FailedDelivery) -> None:
     """Report a delivery that is not tried again."""
-    print(f"{type(failed.handler).__name__} failed: {failed.exception}", flush=True)
+    say(f"{type(failed.handler).__name__} failed: {failed.exception}")
 
 
 app = Celery("shop", broker=os.environ.get("BROKER", "redis://127.0.0.1:6379/0"))
@@ -82,7 +88,7 @@ async def place_orders(dispatcher: EventDispatcher) -> None:
             while OutboxStore(database).backlog().entries:
                 await asyncio.sleep(0.05)  # between two looks; the deadline is above
     undelivered = await dispatcher.aclose(timeout=10)
-    print(f"{len(undelivered)} undelivered", flush=True)
+    say(f"{len(undelivered)} undelivered")
 
 
 async def main(engine: str) -> None:
