@@ -124,6 +124,21 @@ class Refusing(SyncEventDispatcher):
         raise DispatchError("there is no loop here")
 
 
+def test_a_relay_whose_engine_refuses_keeps_nothing_from_one_that_delivers(
+    database: Database, background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a host that the broker cannot be reached from, but the database can; once it held a thousand events."""
+    monkeypatch.setitem(INNER, "refusing", lambda handlers, on_failure: Refusing(handlers, on_failure=on_failure))
+    refusing = background.outbox({Counted: Recorder()}, database, "refusing", poll=0.02)
+    until(lambda: refusing._relay is not None and refusing._relay.room())
+    for number in range(300):
+        refusing.dispatch(Counted(number=number))
+    handler = Recorder()
+    background.outbox({Counted: handler}, database, poll=0.02)
+    until(lambda: entries(database) == 0)
+    assert sorted(handler.numbers) == list(range(300))
+
+
 async def _dispatch_in_child(outbox: OutboxEventDispatcher) -> None:
     outbox.dispatch(Counted(number=2))
     while await asyncio.to_thread(lambda: outbox._store.backlog().entries):

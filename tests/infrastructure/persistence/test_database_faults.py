@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import timedelta
 
@@ -13,7 +14,12 @@ from support.outbox_kit import Background, Counted, Recorder, until, url_of
 
 from eventpact.infrastructure.outbox.settlements import Heartbeats
 from eventpact.infrastructure.outbox.store import OutboxStore
-from eventpact.infrastructure.persistence.database import IDLE_TRANSACTION_SECONDS, Database, check_database
+from eventpact.infrastructure.persistence.database import (
+    IDLE_TRANSACTION_SECONDS,
+    Database,
+    check_database,
+    readiness,
+)
 
 _CUT_OFF = """
 import sys, time
@@ -93,5 +99,32 @@ def test_a_forked_child_has_connections_of_its_own(database: Database) -> None:
             code = 0
         finally:
             os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    check_database(database)
+
+
+def test_a_child_that_is_forked_while_a_thread_writes_can_write(database: Database) -> None:
+    """SQLite's locks were copied with the thread's write: the child found the file locked for ever, or hung."""
+    writing, forked = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with database.transaction() as connection:
+            connection.execute(sa.insert(readiness).values(check_id=2, checked_at=database.now()))
+            writing.set()
+            forked.wait(0.2)  # the fork waits for the write to end, or else comes into the middle of it
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert writing.wait(10)
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            check_database(database)
+            code = 0
+        finally:
+            os._exit(code)
+    forked.set()
+    thread.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     check_database(database)

@@ -31,8 +31,35 @@ def _reset_all() -> None:
         thing.reset_after_fork()
 
 
+FORK_WAIT_SECONDS: Final = 1.5
+"""How long a fork waits for what other threads must not be in the middle of."""
+
+_held_in_forks: "WeakSet[threading.RLock]" = WeakSet()
+_held_here = threading.local()
+
+
+def hold_in_forks(lock: "threading.RLock") -> None:
+    """Hold ``lock`` while this process is forked, so that no other thread is in the middle of what it guards.
+
+    The child must not use the lock: its copy is held, and is nobody's.
+    """
+    _held_in_forks.add(lock)
+
+
+def _hold_all() -> None:
+    deadline = time.monotonic() + FORK_WAIT_SECONDS
+    _held_here.locks = [
+        lock for lock in list(_held_in_forks) if lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
+    ]
+
+
+def _release_all() -> None:
+    for lock in _held_here.locks:
+        lock.release()
+
+
 if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
-    os.register_at_fork(after_in_child=_reset_all)
+    os.register_at_fork(before=_hold_all, after_in_parent=_release_all, after_in_child=_reset_all)
 
 
 GRACE_SECONDS: Final = 0.5

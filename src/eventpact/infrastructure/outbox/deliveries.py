@@ -57,7 +57,7 @@ class Deliveries(ABC):
 
     @abstractmethod
     def skip(self, entry: Entry) -> None:
-        """Note that an entry could not be read."""
+        """Note that an entry was given back before it was dispatched: it cannot be read, or was refused."""
 
     @abstractmethod
     def lose(self) -> None:
@@ -206,7 +206,7 @@ class DeliveriesHere(Deliveries):
             raise
 
     def skip(self, entry: Entry) -> None:
-        """Make room for another suspect: it was not this one."""
+        """Make room for another suspect: this one has done no harm here."""
         if entry.event_id in self._suspects:
             self._suspects.discard(entry.event_id)
             self._on_room()

@@ -83,4 +83,4 @@ class EntryReader:
             self._leave(entry)
 
     def _leave(self, entry: Entry) -> None:
-        self._store.leave(entry, min(max(self._lease, entry.age), _MAX_LEFT_WAIT))
+        self._store.leave([entry], min(max(self._lease, entry.age), _MAX_LEFT_WAIT))

@@ -27,6 +27,8 @@ _log = logging.getLogger("eventpact")
 
 _T = TypeVar("_T")
 
+_Item = tuple[Entry, DomainEvent | None]
+
 _BATCH: Final = 200
 _FIRST_WAIT_SECONDS: Final = 0.1
 _MAX_WAIT_SECONDS: Final = 10.0
@@ -75,9 +77,11 @@ class Relay:
         self._capacity = capacity
         self._monitor = LivenessMonitor(Heartbeats(store.database), lease.total_seconds(), poll)
         self._relay_id: str | None = None
-        self._inbox: deque[tuple[Entry, DomainEvent | None]] = deque()
+        self._inbox: deque[_Item] = deque()
         # Entries that this process appended, and has not tried to hand over yet.
         self._offered: set[UUID] = set()
+        # Several entries in a row were refused, so new ones are anybody's.
+        self._refused = False
         # When retries are due, on the monotonic clock.
         self._wakes: list[float] = []
         self._look_now = False
@@ -97,7 +101,7 @@ class Relay:
     def room(self) -> str | None:
         """Return the id to append an event under, if this relay takes it at once; None where it must wait."""
         with self._changed:
-            return None if self._stopping or self._room() <= 0 else self._relay_id
+            return None if self._stopping or self._refused or self._room() <= 0 else self._relay_id
 
     def offer(self, entry: Entry, event: DomainEvent, relay_id: str | None) -> None:
         """Dispatch an event that was appended under ``relay_id``."""
@@ -166,10 +170,15 @@ class Relay:
                 self._look_now = False
             if item is not None:
                 wait = min(_FIRST_WAIT_SECONDS * 2.0 ** min(failures, 30), _MAX_WAIT_SECONDS)
-                failures = 0 if self._is_handed_over(*item, wait) else failures + 1
+                failures = 0 if self._is_handed_over(*item) else failures + 1
+                if failures:
+                    # Another relay may have what this one lacks. It gets the second half of the pause to claim them:
+                    # entries that were due when the pause ends would be this one's again, and again refused.
+                    self._give_back([*(self._take_inbox() if failures > 1 else ()), item], wait / 2)
                 with self._changed:
                     self._offered.discard(item[0].entry_id)
                     self._changed.notify_all()
+                    self._refused = failures > 1
                     if failures:
                         self._changed.wait_for(lambda: self._stopping, wait)
             if look:
@@ -182,8 +191,8 @@ class Relay:
             return regular
         return min(regular, max(self._wakes[0], looked_at + self._poll / _LOOKS_PER_POLL))
 
-    def _is_handed_over(self, entry: Entry, event: DomainEvent | None, wait: float) -> bool:
-        """Dispatch an entry. If it is refused, or the database does not answer, it is due again after ``wait``."""
+    def _is_handed_over(self, entry: Entry, event: DomainEvent | None) -> bool:
+        """Dispatch an entry. Returns False if it is refused, or the database does not answer."""
         try:
             if event is None:
                 read = self._reader.read(entry)
@@ -193,7 +202,6 @@ class Relay:
                 entry, event = read
             run_with(self._carrier, entry.context, self._deliveries.deliver, entry, event)
         except Exception as error:  # noqa: BLE001 - whatever it is, the event stays here
-            self._give_back(entry, event, wait)
             if not isinstance(error, DispatcherClosedError):
                 reason = error if isinstance(error, DispatchError) else type(error).__name__
                 log_about(entry, logging.WARNING, "{event} stays in the outbox, and is dispatched again: %s", reason)
@@ -202,20 +210,28 @@ class Relay:
             log_about(entry, logging.WARNING, "a handler of {event} raised %s", type(interruption).__name__)
         return True
 
-    def _give_back(self, entry: Entry, event: DomainEvent | None, wait: float) -> None:
-        """Let any relay have an entry that this one cannot dispatch, unless its other handlers may be running here."""
+    def _take_inbox(self) -> list[_Item]:
+        with self._changed:
+            items = list(self._inbox)
+            self._inbox.clear()
+        return items
+
+    def _give_back(self, items: list[_Item], wait: float) -> None:
+        """Let any relay have what this one cannot dispatch, except for retries: other handlers may be running here."""
         with self._changed:
             if self._stopping:
                 return
-        if not entry.retry:
-            try:
-                self._store.leave(entry, timedelta(seconds=wait))
-            except SQLAlchemyError:
-                pass  # it stays in hand, and the refusal is logged
-            else:
-                return
+        kept = [item for item in items if item[0].retry]
+        anybodys = [entry for entry, _ in items if not entry.retry]
+        try:
+            self._store.leave(anybodys, timedelta(seconds=wait))
+        except SQLAlchemyError:
+            kept = items  # the refusal is logged
+        else:
+            for entry in anybodys:
+                self._deliveries.skip(entry)
         with self._changed:
-            self._inbox.append((entry, event))
+            self._inbox.extend(kept)
 
     def _look(self) -> None:
         """Expire relays that are silent, and claim entries that belong to no relay or are due again."""

@@ -113,11 +113,11 @@ class OutboxStore:
             rows = connection.execute(old.limit(limit).with_for_update(skip_locked=True)).all()
             return self._take(relay_id, rows, counted=False) if rows else []
 
-    def leave(self, entry: Entry, wait: timedelta) -> None:
-        """Give an entry back, to be claimed by any relay after ``wait``."""
-        this = sa.update(outbox).where(outbox.c.entry_id == entry.entry_id)
+    def leave(self, entries: Sequence[Entry], wait: timedelta) -> None:
+        """Give entries back, to be claimed by any relay after ``wait``."""
+        these = sa.update(outbox).where(outbox.c.entry_id.in_([entry.entry_id for entry in entries]))
         with self.database.transaction() as connection:
-            connection.execute(this.values(claimed_by=None, due_at=self.database.clock() + wait))
+            connection.execute(these.values(claimed_by=None, due_at=self.database.clock() + wait))
 
     def split(self, entry: Entry, unknown: Sequence[str]) -> None:
         """Put these handlers of an entry into an entry of their own, which belongs to no relay."""

@@ -17,7 +17,7 @@ from alembic.config import Config
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 
-from eventpact.infrastructure.dispatching.threads import reset_in_children
+from eventpact.infrastructure.dispatching.threads import hold_in_forks, reset_in_children
 
 __all__ = ["Database"]
 
@@ -113,7 +113,7 @@ class Database:
             event.listen(self.engine, "connect", _prepare_postgresql)
         self._current: ContextVar[_Transaction | None] = ContextVar("eventpact_transaction", default=None)
         self._deadline: ContextVar[float | None] = ContextVar("eventpact_deadline", default=None)
-        self._writer = threading.Lock()
+        self._prepare_turns()
         reset_in_children(self)
 
     @contextmanager
@@ -158,6 +158,13 @@ class Database:
                 self._deadline.reset(token)
         finally:
             self._writer.release()
+
+    def _prepare_turns(self) -> None:
+        # SQLite's locks are in the process too: a child that is forked while a thread writes finds the file locked for
+        # ever, or waits for ever in the first call.
+        self._writer = threading.RLock()
+        if self.is_sqlite:
+            hold_in_forks(self._writer)
 
     def _begin_immediate(self, connection: sa.Connection) -> None:
         # Another process may hold the file for the rest of the wait.
@@ -214,13 +221,13 @@ class Database:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: it does not answer, or was never migrated.
         """
-        with self.engine.connect() as connection:
+        with self._turn(_WAIT), self.engine.connect() as connection:
             connection.execute(sa.text("SELECT 1 FROM accounts LIMIT 1"))
 
     def reset_after_fork(self) -> None:
         """Leave the connections of the parent process alone, in a forked child."""
         self.engine.dispose(close=False)
-        self._writer = threading.Lock()  # a thread that was not forked may have held the other one
+        self._prepare_turns()
 
     def close(self) -> None:
         """Close every connection."""
