@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,9 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import redis
+from support.application import SECRET
 from support.celery_kit import until
 from support.services_kit import MailServer
 
+from eventpact.infrastructure.celery.embedded_broker import EmbeddedBroker
 from eventpact_contracts.demo.processes import Server, Worker
 
 pytestmark = pytest.mark.slow
@@ -119,7 +123,38 @@ def test_a_worker_elsewhere_without_the_secret_is_refused_and_makes_nothing(
     with serving(tmp_path, server):
         for more in ({}, database):
             done = eventpact(common | more, "worker", cwd=elsewhere)
-            assert done.returncode == 1
+            assert done.returncode == 1, done.stderr
             assert done.stderr.startswith("eventpact: there is no eventpact here: .eventpact/")
             assert done.stderr.count("\n") == 1
             assert list(elsewhere.iterdir()) == []
+
+
+def test_a_worker_that_the_broker_refuses_ends_with_one_line(
+    tmp_path: Path, common: dict[str, str], own_valkey: EmbeddedBroker
+) -> None:
+    with redis.Redis.from_url(own_valkey.url) as client:
+        client.config_set("requirepass", "right")
+        refused(tmp_path, common | {"EVENTPACT_BROKER": own_valkey.url})
+        refused(tmp_path, common | {"EVENTPACT_BROKER": own_valkey.url.replace("//", "//:wrong-password@")})
+        client.config_set("requirepass", "")
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("login", ["guest:wrong-password@", "guest:guest@"])
+def test_a_worker_that_rabbitmq_refuses_ends_with_one_line(
+    tmp_path: Path, common: dict[str, str], rabbitmq_service: str, login: str
+) -> None:
+    url = re.sub(r"//[^@]*@(.*?)/.*", rf"//{login}\1/no-such-vhost", rabbitmq_service)
+    refused(tmp_path, common | {"EVENTPACT_BROKER": url})
+
+
+def refused(tmp_path: Path, settings: dict[str, str]) -> None:
+    settings = settings | {"EVENTPACT_SECRET": SECRET}
+    assert eventpact(settings, "migrate", cwd=tmp_path).returncode == 0
+    done = eventpact(settings, "worker", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "refuses this worker" in line]
+    assert len(lines) == 1, done.stderr
+    assert "EVENTPACT_BROKER" in lines[0]
+    assert "Traceback" not in done.stderr
+    assert "wrong-password" not in done.stderr
