@@ -145,7 +145,8 @@ class Settings(BaseSettings):
         None, description="acknowledge after handling; by default on RabbitMQ, where that gives at least once"
     )
     celery_visibility_timeout: Annotated[timedelta, seconds(0.1, 7 * _DAY_SECONDS)] = Field(
-        timedelta(seconds=300), description="Redis: seconds after which a killed worker's event is redelivered"
+        timedelta(seconds=300),
+        description="Redis: seconds after which events that a killed worker had fetched are redelivered",
     )
     retention: Annotated[timedelta, seconds(_DAY_SECONDS, 3650 * _DAY_SECONDS)] = Field(
         timedelta(days=30), description="seconds after which eventpact prune removes rows that nobody needs"

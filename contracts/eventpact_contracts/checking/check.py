@@ -8,11 +8,11 @@ from typing import Any
 
 from eventpact_contracts.checking.evidence import Evidence, LawCheck
 from eventpact_contracts.checking.outcomes import LawResult, Outcome
-from eventpact_contracts.checking.play import Progress, families_of, play
+from eventpact_contracts.checking.play import Progress, play
 from eventpact_contracts.laws import Law
 from eventpact_contracts.subjects.subject import CouldNotRunError, Subject
 
-__all__ = ["CouldNotRunError", "Evidence", "check", "check_laws", "conclude", "families_of", "play"]
+__all__ = ["CouldNotRunError", "check", "check_laws", "conclude", "play"]
 
 
 def check(law: Law, subject: Any, *, examples: int = 100, seed: int = 0, seconds: float = 60.0) -> LawResult:

@@ -1,4 +1,4 @@
-"""Parallel checks: the families of scenarios are divided among processes, and their findings are merged."""
+"""Parallel checks: the scenarios are divided among processes, and their findings are merged."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from eventpact_contracts.subjects.loading import find
 
 __all__ = ["play_in_jobs"]
 
-_USUAL_SECONDS: Final = {CRASHES: 12.0, FIXED: 4.0}
-"""The usual duration of the parts that are no family."""
+_CRASHES_SECONDS: Final = 12.0
+"""The usual duration of the part that is no family."""
 
 
 def play_in_jobs(
     laws: Sequence[Law], target: str, given: Mapping[str, Any], *, examples: int, seed: int, jobs: int
 ) -> Evidence:
-    """Play the families that these laws need in so many processes, each with dispatchers of its own.
+    """Play the scenarios that these laws need in so many processes, each with dispatchers of its own.
 
     Args:
         target: the target of the command line, for the other processes to find.
@@ -34,7 +34,10 @@ def play_in_jobs(
     law_ids = [law.id for law in laws]
     # Spawned, because a process that is forked inherits threads and connections that are dead in it.
     with ProcessPoolExecutor(len(parts), mp_context=get_context("spawn")) as pool:
-        played = [pool.submit(_play, law_ids, target, dict(given), examples, seed, part) for part in parts]
+        played = [
+            pool.submit(_play, law_ids, target, dict(given), examples, seed, part, (number, len(parts)))
+            for number, part in enumerate(parts)
+        ]
         first, *others = [each.result() for each in played]
     evidence = first.merged(*others)
     evidence.seconds = time.monotonic() - started
@@ -42,16 +45,23 @@ def play_in_jobs(
 
 
 def _divided(families: Sequence[str], jobs: int) -> list[list[str]]:
-    """The families in at most so many parts that take about as long as one another."""
-    seconds = {name: _USUAL_SECONDS.get(name) or FAMILIES[name].seconds for name in families}
-    parts: list[list[str]] = [[] for _ in range(min(jobs, len(families)))]
-    for name in sorted(families, key=lambda name: -seconds[name]):
+    """The families in at most so many parts that take about as long as one another; each has fixed scenarios, too."""
+    names = [name for name in families if name != FIXED]
+    seconds = {name: _CRASHES_SECONDS if name == CRASHES else FAMILIES[name].seconds for name in names}
+    parts: list[list[str]] = [[] for _ in range(max(1, min(jobs, len(names))))]
+    for name in sorted(names, key=lambda name: -seconds[name]):
         min(parts, key=lambda part: sum(seconds[other] for other in part)).append(name)
-    return parts
+    return [[FIXED, *part] for part in parts]
 
 
 def _play(
-    law_ids: list[str], target: str, given: dict[str, Any], examples: int, seed: int, part: list[str]
+    law_ids: list[str],
+    target: str,
+    given: dict[str, Any],
+    examples: int,
+    seed: int,
+    part: list[str],
+    fixed_share: tuple[int, int],
 ) -> Evidence:
     laws = [law for law in LAWS if law.id in law_ids]
-    return play(laws, find(target, **given), examples=examples, seed=seed, only=part)
+    return play(laws, find(target, **given), examples=examples, seed=seed, only=part, fixed_share=fixed_share)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
@@ -87,6 +87,12 @@ class LawResult:
 _HOLDING: Final = (Outcome.UPHELD, Outcome.ABSENT, Outcome.UNCLAIMED, Outcome.NOT_APPLICABLE)
 
 
+def gravest(codes: Iterable[int]) -> int:
+    """One exit code for several: 1, a violation, outweighs 2, could not run, which stands for nothing at all, too."""
+    found = set(codes)
+    return 1 if 1 in found else max(found, default=2)
+
+
 def with_known(result: LawResult, known: Mapping[str, str]) -> LawResult:
     """Take into account that violations of some laws are known: their IDs, each with its reason."""
     reason = known.get(result.law_id, "")
@@ -122,6 +128,5 @@ class Verdict:
 
     @property
     def exit_code(self) -> int:
-        """The exit code of ``verify``: 1 outweighs 2, and no result at all is 2."""
-        codes = {result.exit_code for result in self.results}
-        return 1 if 1 in codes else max(codes, default=2)
+        """The exit code of ``verify``."""
+        return gravest(result.exit_code for result in self.results)

@@ -87,11 +87,16 @@ def play(
     seed: int = 0,
     seconds: float = 60.0,
     only: Iterable[str] | None = None,
+    fixed_share: tuple[int, int] = (0, 1),
     progress: Progress | None = None,
 ) -> Evidence:
     """Play the scenarios of these laws, or only parts of them, and return the findings.
 
     Whatever is opened is closed before it returns. No part is begun after ``seconds``, doubled for a slow engine.
+
+    Args:
+        only: the names of the parts.
+        fixed_share: which share of the fixed scenarios, of how many.
 
     Raises:
         CouldNotRunError: a hook is missing, or no dispatcher could be opened.
@@ -99,11 +104,20 @@ def play(
     subject = Subject.of(hooks)
     with ExitStack() as stack:
         subject.keeper = stack
-        return _Player(laws, subject, examples, seed, seconds).play(only, progress)
+        return _Player(laws, subject, examples, seed, seconds, fixed_share).play(only, progress)
 
 
 class _Player:
-    def __init__(self, laws: Sequence[Law], subject: Subject, examples: int, seed: int, seconds: float) -> None:
+    def __init__(
+        self,
+        laws: Sequence[Law],
+        subject: Subject,
+        examples: int,
+        seed: int,
+        seconds: float,
+        fixed_share: tuple[int, int],
+    ) -> None:
+        self._fixed_share = fixed_share
         self._laws = [law for law in laws if not law.processes]
         self._crashes = [law for law in laws if law.processes]
         self._subject = subject
@@ -173,7 +187,8 @@ class _Player:
     def _play_fixed(self) -> None:
         """Play the fixed scenarios: of each law the first, then the second, so that none is without if time is up."""
         deadline = self._started + _FIXED_SHARE * (self._deadline - self._started)
-        queues = [(law, deque(law.fixed(self._subject.traits))) for law in self._laws]
+        first, step = self._fixed_share
+        queues = [(law, deque(law.fixed(self._subject.traits)[first::step])) for law in self._laws]
         done = self._play_together([scenario for _, left in queues for scenario in left])
         while queues := [(law, left) for law, left in queues if left]:
             for law, left in queues:
@@ -203,7 +218,7 @@ class _Player:
             if each.exception() is None and not each.result().unfinished:
                 view = TraceView(each.result().trace)
                 if not any(law.judge(view) for law in judges):
-                    self._take_down(scenario, each.result())
+                    self._note_facts(scenario, each.result())
                     self._judged(view)
                     clean.append(scenario)
         return clean
@@ -298,7 +313,7 @@ class _Player:
             return
         hurried = self._vain_runs > 0
         run = self._run(scenario, self._short_patience() if hurried else self._subject.settle_timeout)
-        self._take_down(scenario, run)
+        self._note_facts(scenario, run)
         if run.excused:
             return
         faults = self._judged(TraceView(run.trace))
@@ -331,7 +346,7 @@ class _Player:
             return self._subject.settle_timeout
         return min(self._subject.settle_timeout, max(_MIN_CONFIRMING_SECONDS, 10 * self._subject.longest))
 
-    def _take_down(self, scenario: Scenario, run: Run) -> None:
+    def _note_facts(self, scenario: Scenario, run: Run) -> None:
         """Note the facts that a run showed besides violations."""
         evidence = self._evidence
         evidence.played += 1

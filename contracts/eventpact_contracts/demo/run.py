@@ -61,7 +61,7 @@ def _try(dispatcher: str, folder: Path, stack: ExitStack) -> dict[str, str]:
         broker = stack.enter_context(EmbeddedBroker(folder / "broker"))
         environment |= {
             "EVENTPACT_BROKER": broker.url,
-            # A killed worker's event is delivered again after this time; 5 minutes by default.
+            # What a killed worker had fetched is delivered again after this time; 5 minutes by default.
             "EVENTPACT_CELERY_ACKS_LATE": "true",
             "EVENTPACT_CELERY_VISIBILITY_TIMEOUT": "3",
         }

@@ -64,7 +64,7 @@ class Driver:
         self._program, self._scenario = program, scenario
         self._recorder, self._conditions = program.recorder, program.recorder.conditions
         self._ids: dict[int, str] = {}
-        self._pausing = Pausing(self._conditions.recheck)
+        self._pausing = program.pausing = Pausing(self._conditions.recheck)
         self._slowest = max((plan.seconds for each in scenario.events for plan in each.handlers.values()), default=0.0)
         several = len(scenario.callers) > 1
         self._names = [f"caller {number}" if several else "caller" for number in range(1, len(scenario.callers) + 1)]
@@ -72,6 +72,7 @@ class Driver:
     def in_threads(self) -> None:
         """Drive it where no event loop runs: each caller in a thread of its own, if there are several."""
         scenario = self._scenario
+        self._pausing.spare_this_thread()
         if len(scenario.callers) == 1 and not scenario.callers[0].thread:
             run_blocking(self._steps(scenario.callers[0], self._names[0]))
         elif scenario.callers:
@@ -92,6 +93,7 @@ class Driver:
     async def in_loop(self) -> None:
         """Drive it on the running event loop: each caller is a task, or a thread where the scenario says so."""
         scenario = self._scenario
+        self._pausing.spare_this_thread()
         loop = asyncio.get_running_loop()
         threads = [caller.thread for caller in scenario.callers].count(True)
         start = None if scenario.schedule is not None or threads < 2 else threading.Barrier(threads)
@@ -139,8 +141,8 @@ class Driver:
                 case steps.DispatchPaused(event, place):
                     made = program.make(self._scenario.events[event], partial(self._ids.setdefault, event))
                     self._pausing.call(partial(program.dispatch_event, made, name), place)
-                case steps.AwaitPaused():
-                    yield self._until(lambda: self._pausing.is_reached)
+                case steps.AwaitPaused(event):
+                    yield self._until(partial(self._is_paused, event))
                 case steps.Resume():
                     self._pausing.resume()
                 case steps.DispatchNonEvent(number):
@@ -149,8 +151,8 @@ class Driver:
                     self._flood(event, limit, name)
                 case steps.AwaitStarted(event):
                     yield self._until(partial(self._is_held, event))
-                case steps.AwaitEnded(event):
-                    yield self._until(partial(self._has_ended, event))
+                case steps.AwaitEnded(event, seconds):
+                    yield self._until(partial(self._has_ended, event), seconds)
                 case steps.AwaitReturned(event, seconds):
                     yield self._until(partial(self._has_returned, event), seconds)
                 case steps.AwaitBegun():
@@ -164,6 +166,9 @@ class Driver:
                         program.release(self._ids[event])
                 case steps.Close(timeout):
                     yield _Closing(program, name, timeout)
+
+    def _is_paused(self, event: int | None) -> bool:
+        return self._pausing.is_reached or (event is not None and self._has_ended(event))
 
     def _dispatch(self, event: int, name: str) -> None:
         # Known before dispatch returns, which it need not do before the event is released.

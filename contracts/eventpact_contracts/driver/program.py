@@ -12,6 +12,7 @@ from eventpact.domain.events import DomainEvent
 from eventpact_contracts.driver.fingerprints import fingerprint, names_of
 from eventpact_contracts.driver.gates import Delay, Gate, Obstacle, Pause
 from eventpact_contracts.driver.recorder import Recorder, id_of
+from eventpact_contracts.driver.threads import Pausing
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.scenarios.events import ROLES, Marker, label_of
 from eventpact_contracts.scenarios.failures import EVERY, text_of
@@ -43,6 +44,7 @@ class Program:
         dispatcher: where handlers dispatch to.
         doubtful: the events that an engine left in doubt, with their callers.
         failed_once: whether a handler has failed.
+        pausing: pauses the threads of a dispatcher.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Program:
         self._fingerprints: dict[str, str] = {}
         self._markers: dict[str, set[str]] = {}
         self.failed_once = False
+        self.pausing: Pausing | None = None
         self._all_released = False
 
     # -- dispatching --------------------------------------------------------------------------------------------------
@@ -211,6 +214,8 @@ class Program:
             self.recorder.write(Kind.FAILED, **about, **_about(error), imposed=error is not raising)
             raise
         self.recorder.write(Kind.SUCCEEDED, **about)
+        if todo.pauses_after is not None and self.pausing is not None:
+            self.pausing.after(todo.pauses_after)
         return _MEANINGLESS[number_of(known) % len(_MEANINGLESS)] if todo.returns else None
 
     def _start(self, event: DomainEvent, known: str, handler: str) -> int:

@@ -66,6 +66,7 @@ def in_thread(function: Callable[[], T]) -> Future[T]:
 
 
 _OWN: Final = str(Path(__file__).parents[1]) + os.sep
+_ROGUES: Final = _OWN + "rogues" + os.sep
 _LIBRARY: Final = str(Path(threading.__file__).parent) + os.sep
 _INSTALLED: Final = _LIBRARY + "site-packages" + os.sep
 _PAUSE_SECONDS: Final = 0.0002
@@ -88,7 +89,9 @@ def _look_at_call(frame: FrameType, event: str, argument: object) -> Any:  # noq
 
 def _is_under_test(frame: FrameType) -> bool:
     file = frame.f_code.co_filename
-    return not (file.startswith((_OWN, "<")) or (file.startswith(_LIBRARY) and not file.startswith(_INSTALLED)))
+    if file.startswith((_ROGUES, _INSTALLED)):
+        return True
+    return not file.startswith((_OWN, _LIBRARY, "<"))
 
 
 def _give_way(frame: FrameType, event: str, argument: object) -> Any:  # noqa: ARG001 - Python calls it
@@ -101,7 +104,10 @@ _MAX_PAUSE_SECONDS: Final = 0.05
 
 
 class Pausing:
-    """Pauses a call at one line of the code under test: what it does in two steps, another caller comes between.
+    """Pauses one thread at one line of the code under test: what it does in two steps, another caller comes between.
+
+    It is a caller's thread, in a call, or one of the dispatcher's own, after a handler: what a worker thread does
+    between two deliveries is met by chance in one run of many.
 
     Args:
         tell: called when it pauses, or has ended without.
@@ -114,6 +120,11 @@ class Pausing:
         self._usual = 0
         self._seen = 0
         self._line = 0
+        self._spared: set[int] = set()
+
+    def spare_this_thread(self) -> None:
+        """Never pause the thread that calls this, for which the callers may wait."""
+        self._spared.add(threading.get_ident())
 
     def resume(self) -> None:
         self._resumed.set()
@@ -130,6 +141,29 @@ class Pausing:
             if self._usual:
                 self._reach()
             self._usual = self._seen
+
+    def after(self, place: int) -> None:
+        """Pause the calling thread after so many lines from now on, if it is the dispatcher's."""
+        if threading.get_ident() in self._spared or threading.current_thread().name.startswith(THREAD_PREFIX):
+            self._reach()
+            return
+        self._seen, self._line = 0, 1 + place
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:  # those that have begun are not looked at by the thread's own function
+            if _is_under_test(frame):
+                frame.f_trace = self._look_at_line_after
+            frame = frame.f_back
+        sys.settrace(self._look_at_call_after)
+
+    def _look_at_call_after(self, frame: FrameType, event: str, argument: object) -> Any:  # noqa: ARG002 - likewise
+        return self._look_at_line_after if _is_under_test(frame) else None
+
+    def _look_at_line_after(self, frame: FrameType, event: str, argument: object) -> Any:
+        if self.is_reached or self._resumed.is_set():
+            sys.settrace(None)
+            return None
+        self._look_at_line(frame, event, argument)
+        return self._look_at_line_after
 
     def _look_at_call(self, frame: FrameType, event: str, argument: object) -> Any:  # noqa: ARG002 - Python calls it
         return self._look_at_line if _is_under_test(frame) else None

@@ -9,10 +9,11 @@ from eventpact_contracts.laws.isolation import caller_spared, neighbours_spared,
 from eventpact_contracts.laws.law import Fault, law
 from eventpact_contracts.laws.lifecycle import again, conserved, racing
 from eventpact_contracts.laws.routing import delivered, nowhere_else, once
-from eventpact_contracts.laws.view import Call, TraceView
+from eventpact_contracts.laws.view import TraceView
 from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.schedule import Schedule
+from eventpact_contracts.scenarios.strategies.concurrent import FIRST_LINES, paused_at
 from eventpact_contracts.scenarios.strategies.parts import in_turn
 
 __all__: list[str] = []
@@ -27,6 +28,13 @@ def _many_callers(view: TraceView) -> bool:
 
 def _from_many(view: TraceView) -> int:
     return sum(call.accepted or call.refused for call in view.calls) if _many_callers(view) else 0
+
+
+def _fixed(traits: Traits) -> tuple[Scenario, ...]:
+    """The first events together; and a second caller between any two lines of those in which an event is taken."""
+    kinds = events.Placed, events.Paid, events.Paid  # the second is the first of its type
+    between = (paused_at(place, closes=False, kinds=kinds) for place in range(FIRST_LINES if traits.quick else 0))
+    return (*_first_together(traits), *between)
 
 
 def _first_together(traits: Traits) -> tuple[Scenario, ...]:
@@ -47,7 +55,7 @@ def _first_together(traits: Traits) -> tuple[Scenario, ...]:
 @law(
     "C1",
     families=("threads", "paused", "held"),
-    fixed=_first_together,
+    fixed=_fixed,
     observations=_from_many,
     causes=(
         "one queue, flag or current event for all threads, without a lock",
@@ -61,7 +69,7 @@ def threads(view: TraceView) -> Fault | None:
     if not _many_callers(view) or view.closing is not None or view.trace.hindrance:
         return None
     for call in view.calls:
-        if call.end is None or (call.raised and not _failed_meanwhile(view, call)):
+        if call.end is None or (call.raised and not view.failed_during(call)):
             return Fault(f"{call.start.caller} dispatched {view.name(call.event)}, and {call.outcome}")
     if view.interruptions:
         return None
@@ -75,10 +83,6 @@ def threads(view: TraceView) -> Fault | None:
         if count > view.due(event) and not failed:
             return Fault(f"{view.name(event)} was doubled: {handler} received it {count} times")
     return None
-
-
-def _failed_meanwhile(view: TraceView, call: Call) -> bool:
-    return any(entry.kind is Kind.FAILED for entry in view.trace.entries[call.began : call.ended])
 
 
 def _nested(view: TraceView) -> int:
@@ -126,11 +130,11 @@ def cascades(view: TraceView) -> Fault | None:
             return Fault(f"{what}, and dispatch never returned: a deadlock")
         if not call.start.cause or call.accepted or call.end.interruption:
             continue
-        if call.raised and not _failed_meanwhile(view, call):
+        if call.raised and not view.failed_during(call):
             return Fault(f"{what}, and dispatch raised {call.end.exception[0]}: {call.end.note}")
         if call.refused and not call.in_doubt and view.closing is None:
             pending = view.unsettled_at(call.began)
-            if pending <= _FEW_PENDING and not _failed_meanwhile(view, call):
+            if pending <= _FEW_PENDING and not view.failed_during(call):
                 return Fault(f"{what}, and it was refused, though little was pending ({pending}): {call.end.note}")
     for entry in view.failures:
         if "RecursionError" in entry.exception:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from eventpact.domain.dispatcher import Guarantees
 from eventpact_contracts.checking.outcomes import Violation
@@ -74,8 +74,7 @@ class Law:
             not promise the law is then judged all the same.
         likeness: counts how often a trace reached a state like the one that it is about, which stands in for that one
             where the dispatcher could not be brought to it. The law is then upheld, with a detail on the attempts.
-        usual_order: whether it looks only at traces in which ready tasks ran in the usual order; law C3 looks at the
-            others on its behalf.
+        usual_order: whether it judges only traces in which ready tasks ran in the usual order; C3 judges the others.
         processes: whether it is about processes that are killed, so that its traces come from elsewhere.
         needs: the capability without which nothing of it remains to be compared.
         causes: its usual causes.
@@ -119,42 +118,12 @@ def _view(trace: Trace | TraceView) -> TraceView:
 _REGISTERED: Final[dict[str, Law]] = {}
 
 
-def law(
-    law_id: str,
-    *,
-    observations: Callable[[TraceView], int],
-    causes: tuple[str, ...],
-    rogue: str,
-    families: tuple[str, ...] = (),
-    fixed: Callable[[Traits], tuple[Scenario, ...]] = _nothing,
-    promised: Callable[[Guarantees], bool] = always,
-    witness: Callable[[TraceView], str | None] | None = None,
-    likeness: Callable[[TraceView], int] | None = None,
-    usual_order: bool = False,
-    processes: bool = False,
-    needs: str = "",
-) -> Callable[[J], J]:
+def law(law_id: str, *, observations: Callable[[TraceView], int], **given: Any) -> Callable[[J], J]:
     """Register the decorated judge as that of a law; see :class:`Law`."""
     title, promise = contract_words()[law_id]
 
     def register(judge: J) -> J:
-        _REGISTERED[law_id] = Law(
-            id=law_id,
-            title=title,
-            promise=promise,
-            find=judge,
-            observe=observations,
-            families=families,
-            fixed=fixed,
-            promised=promised,
-            witness=witness,
-            likeness=likeness,
-            usual_order=usual_order,
-            processes=processes,
-            needs=needs,
-            causes=causes,
-            rogue=rogue,
-        )
+        _REGISTERED[law_id] = Law(id=law_id, title=title, promise=promise, find=judge, observe=observations, **given)
         return judge
 
     return register

@@ -12,8 +12,8 @@ from eventpact_contracts.laws.view import Attempt, Closing, TraceView
 from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import ROLES
 from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
-from eventpact_contracts.scenarios.strategies.closing import let_go_late
-from eventpact_contracts.scenarios.strategies.concurrent import paused_at
+from eventpact_contracts.scenarios.strategies.closing import between_attempts, let_go_late
+from eventpact_contracts.scenarios.strategies.concurrent import FIRST_LINES, paused_after, paused_at
 from eventpact_contracts.scenarios.strategies.parts import in_turn
 
 __all__ = ["again", "conserved", "racing"]
@@ -24,9 +24,6 @@ _SIMULTANEOUS_SECONDS: Final = 0.05
 
 _SINGLE: Final = (events.Placed, events.Priced, events.Signed)
 """Types with one handler, whose events are given up with that."""
-
-_FIRST_LINES: Final = 24
-"""So far goes, at the most, whoever decides whether to take an event."""
 
 _BACKLOG: Final = 120
 """Events that are pending when the dispatcher closes."""
@@ -45,10 +42,17 @@ def _each_state(traits: Traits) -> tuple[Scenario, ...]:
         let_go_late("plain", [], inside=False),
         # It takes longer than closing needs to look at it once.
         *(_slow(kind, role) for kind, role in ((events.Placed, "plain"), (events.Priced, "coroutine"))),
-        *(_between_attempts(kind, timeout) for kind in _SINGLE for timeout in (0.0, 5.0) if traits.guarantees.retries),
+        *(
+            between_attempts(kind, ALWAYS, timeout)
+            for kind in _SINGLE
+            for timeout in (0.0, 5.0)
+            if traits.guarantees.retries
+        ),
     ]
     if traits.quick and not traits.guarantees.blocks_caller:
         found += [_backlog(timeout) for timeout in (0.0, 5.0)]
+        if not traits.needs_loop:  # else handlers run on the callers' loop, which is not to stand still
+            found += [paused_after(place, timeout) for place in range(FIRST_LINES) for timeout in (0.0, 0.5)]
     if not traits.needs_loop:
         found.append(_reporting())
     if traits.guarantees.blocks_caller and not traits.needs_loop:
@@ -86,13 +90,6 @@ def _slow(kind: type[DomainEvent], role: str) -> Scenario:
         ),
         close=True,
     )
-
-
-def _between_attempts(kind: type[DomainEvent], timeout: float) -> Scenario:
-    """An attempt has failed when closing begins, and the next may not have come."""
-    plan = EventPlan(kind, handlers={ROLES[kind][0]: HandlerPlan(fails=ALWAYS)})
-    callers = (Caller((steps.Dispatch(0),), thread=True), Caller((steps.AwaitEnded(0), steps.Close(timeout))))
-    return Scenario((plan,), callers, close=True)
 
 
 def _backlog(timeout: float) -> Scenario:
@@ -329,7 +326,7 @@ def _raced(view: TraceView) -> Iterator[str]:
 
 def _at_each_line(traits: Traits) -> tuple[Scenario, ...]:
     """Closing comes between any two lines of those in which an event is taken or refused."""
-    return tuple(paused_at(place, closes=True) for place in range(_FIRST_LINES if traits.quick else 0))
+    return tuple(paused_at(place, closes=True) for place in range(FIRST_LINES if traits.quick else 0))
 
 
 @law(
@@ -350,13 +347,9 @@ def racing(view: TraceView) -> Fault | None:
     for call in view.calls:
         if call.event not in raced or call.accepted or not call.start.event_type:
             continue
-        if call.end is None or (call.raised and not _failed_meanwhile(view, call.began, call.ended)):
+        if call.end is None or (call.raised and not view.failed_during(call)):
             return Fault(f"{view.name(call.event)} was dispatched while the dispatcher closed, and {call.outcome}")
     return _lost(view, raced)
-
-
-def _failed_meanwhile(view: TraceView, began: int, ended: int | None) -> bool:
-    return any(entry.kind is Kind.FAILED for entry in view.trace.entries[began:ended])
 
 
 def _closings(view: TraceView) -> int:

@@ -119,6 +119,10 @@ class TraceView:
                 found[place] = Call(found[place].began, found[place].start, index, entry)
         return found
 
+    def failed_during(self, call: Call) -> bool:
+        """Return whether an attempt failed while a call of ``dispatch`` was under way."""
+        return any(entry.kind is Kind.FAILED for entry in self.trace.entries[call.began : call.ended])
+
     @cached_property
     def calls_of(self) -> dict[str, list[Call]]:
         """The calls of each event."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from eventpact.domain.dispatcher import Guarantees
-from eventpact_contracts.checking.outcomes import LawResult, Outcome, Verdict
+from eventpact_contracts.checking.outcomes import LawResult, Outcome, Verdict, gravest
 from eventpact_contracts.handlers.laws import HANDLER_LAWS, HandlerLaw
 from eventpact_contracts.laws import LAWS, Law
 
@@ -101,9 +101,8 @@ def group_of(law_id: str) -> str:
 
 
 def exit_code(verdicts: Iterable[Verdict]) -> int:
-    """The exit code of several verdicts at once: a violation outweighs a law that could not run."""
-    codes = {verdict.exit_code for verdict in verdicts}
-    return 1 if 1 in codes else max(codes, default=2)
+    """The exit code of several verdicts at once."""
+    return gravest(verdict.exit_code for verdict in verdicts)
 
 
 def tally(verdict: Verdict) -> dict[Outcome, int]:

@@ -70,6 +70,8 @@ class HandlerPlan:
         seconds: how long it takes.
         spawns: the events that it dispatches in turn.
         returns: whether it returns something that is not ``None``, and means nothing.
+        pauses_after: after how many lines the thread that called it pauses, once it has ended: see
+            :class:`eventpact_contracts.driver.threads.Pausing`.
     """
 
     fails: int = 0
@@ -81,6 +83,7 @@ class HandlerPlan:
     seconds: float = 0.0
     spawns: tuple[EventPlan, ...] = ()
     returns: bool = False
+    pauses_after: int | None = None
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,8 @@ class Scenario:
     def mostly_waits(self) -> bool:
         """Return whether it takes its time with any dispatcher: a handler does, or closing, which has to give up."""
         plans = [plan for event in self.events for plan in event.handlers.values()]
+        if any(plan.pauses_after is not None for plan in plans):
+            return False  # it is a matter of milliseconds who comes first
         closings = [step for caller in self.callers for step in caller.steps if isinstance(step, steps.Close)]
         gives_up = any(step.timeout < _SLOW_SECONDS for step in closings) and any(
             plan.held or plan.report_held for plan in plans

@@ -44,12 +44,14 @@ class DispatchPaused:
 
 @dataclass(frozen=True)
 class AwaitPaused:
-    """Wait until dispatching pauses, or has ended without."""
+    """Wait until something pauses, or has ended without: the dispatching, or an attempt with event number ``event``."""
+
+    event: int | None = None
 
 
 @dataclass(frozen=True)
 class Resume:
-    """Let the dispatching that pauses go on. It does so by itself after a moment, lest it keep all others waiting."""
+    """Let what pauses go on. It does so by itself after a moment, lest it keep all others waiting."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,10 @@ class AwaitStarted:
 
 @dataclass(frozen=True)
 class AwaitEnded:
-    """Wait until an attempt with event number ``event`` has ended."""
+    """Wait until an attempt with event number ``event`` has ended, ``seconds`` at most."""
 
     event: int
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from eventpact_contracts.scenarios.strategies.parts import (
 )
 
 __all__ = [
+    "between_attempts",
     "closed",
     "closing",
     "closing_twice",
@@ -96,12 +97,6 @@ def closing(traits: Traits) -> st.SearchStrategy[Scenario]:
         taken = (*in_turn(len(plans)).steps, steps.Close(timeout))
         return Scenario(tuple(plans), (Caller(taken),), inside_loop=inside, close=True)
 
-    def between_attempts(kind: type[DomainEvent], fails: int, timeout: float, inside: bool) -> Scenario:
-        """An attempt has failed when closing begins, and the next may not have come."""
-        plan = EventPlan(kind, handlers={ROLES[kind][0]: HandlerPlan(fails=fails)})
-        callers = (Caller((steps.Dispatch(0),), thread=True), Caller((steps.AwaitEnded(0), steps.Close(timeout))))
-        return Scenario((plan,), callers, inside_loop=inside, close=True)
-
     def cascading(kind: type[DomainEvent], timeout: float, inside: bool) -> Scenario:
         """A cascade is under way when closing begins."""
         callers = (Caller((steps.Dispatch(0),), thread=True), Caller((steps.AwaitEnded(0), steps.Close(timeout))))
@@ -140,6 +135,13 @@ def _closing(
         inside_loop=inside,
         close=True,
     )
+
+
+def between_attempts(kind: type[DomainEvent], fails: int, timeout: float, inside: bool = False) -> Scenario:
+    """An attempt has failed when closing begins, and the next may not have come."""
+    plan = EventPlan(kind, handlers={ROLES[kind][0]: HandlerPlan(fails=fails)})
+    callers = (Caller((steps.Dispatch(0),), thread=True), Caller((steps.AwaitEnded(0), steps.Close(timeout))))
+    return Scenario((plan,), callers, inside_loop=inside, close=True)
 
 
 def let_go_late(

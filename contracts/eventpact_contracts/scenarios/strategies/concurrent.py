@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from hypothesis import strategies as st
 
@@ -23,7 +24,10 @@ from eventpact_contracts.scenarios.strategies.parts import (
     planning,
 )
 
-__all__ = ["cascades", "held", "ordered", "paused", "paused_at", "schedules", "threads"]
+__all__ = ["FIRST_LINES", "cascades", "held", "ordered", "paused", "paused_after", "paused_at", "schedules", "threads"]
+
+FIRST_LINES: Final = 24
+"""So far goes, at the most, whoever decides whether to take an event."""
 
 _MAX_LINES = 200
 
@@ -56,13 +60,46 @@ def paused_at(
     return Scenario(plans, (first, other), inside_loop=inside, close=closes)
 
 
-def paused(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
+def paused_after(
+    place: int, timeout: float, *, kind: type[DomainEvent] = events.Placed, at_once: int = 1, inside: bool = False
+) -> Scenario:
+    """A thread of the dispatcher pauses so many lines after a handler has ended, and meanwhile a caller closes.
+
+    Args:
+        at_once: how many handlers run by then: a dispatcher of fewer threads has something left for each.
+    """
+    last = ROLES[kind][-1]
+    first = EventPlan(kind, handlers={last: HandlerPlan(held=True, pauses_after=place)})
+    dispatched = tuple(steps.Dispatch(number) for number in range(at_once + 2))
+    released = tuple(steps.Release(number) for number in range(at_once))
+    late = steps.AwaitEnded(at_once, _BLOCKED_SECONDS)  # what is begun now was given up already
+    closing = Caller((steps.AwaitPaused(at_once), steps.Close(timeout), steps.Resume(), late))
+    return Scenario(
+        (first,) * at_once + (EventPlan(kind),) * 2,
+        (Caller((*dispatched, steps.AwaitStarted(0), *released)), closing),
+        inside_loop=inside,
+        close=True,
+    )
+
+
+def paused(traits: Traits) -> st.SearchStrategy[Scenario]:
     """The same at any line, with events of any type."""
-    return st.builds(
+    kinds = st.sampled_from((*USUAL, events.Signed))
+    dispatching = st.builds(
         paused_at,
         st.integers(0, _MAX_LINES),
         closes=st.booleans(),
-        kinds=st.lists(st.sampled_from((*USUAL, events.Signed)), min_size=3, max_size=3),
+        kinds=st.lists(kinds, min_size=3, max_size=3),
+        inside=st.booleans(),
+    )
+    if traits.guarantees.blocks_caller:
+        return dispatching
+    return dispatching | st.builds(
+        paused_after,
+        st.integers(0, 2 * FIRST_LINES),
+        st.sampled_from([0.0, 0.5]),
+        kind=kinds,
+        at_once=st.sampled_from([1, 1, 4]),
         inside=st.booleans(),
     )
 

@@ -128,7 +128,7 @@ def _for_redis(settings: CelerySettings) -> tuple[Choice, ...]:
         Choice(
             "broker_transport_options.visibility_timeout",
             visibility,
-            "after this long, what a killed worker held is handled by another; longer than any handler takes",
+            "after this long, what a killed worker had fetched goes to another; longer than any handler takes",
         ),
         Choice(
             "broker_transport_options.unacked_restore_interval",
