@@ -33,6 +33,8 @@ class Conditions:
         self._pending: set[tuple[str, str]] = set()
         self._done: set[tuple[str, str]] = set()
         self._given_up: set[str] = set()
+        self._running: set[tuple[str, str]] = set()
+        self._failed_late: set[tuple[str, str]] = set()
         self._open_calls = 0
         self._dispatched: set[str] = set()
         self._returned: set[str] = set()
@@ -63,6 +65,7 @@ class Conditions:
                 self._pending.discard(astray)
         elif kind in (Kind.SUCCEEDED, Kind.REPORTED):
             self._settle(event, entry.handler)
+            self._failed_late.discard((event, entry.handler))
         elif kind is Kind.HELD:
             self._held.add(event)
         elif kind is Kind.BEGUN:
@@ -73,8 +76,13 @@ class Conditions:
             self._pending = {delivery for delivery in self._pending if delivery[0] not in self._given_up}
         elif kind is Kind.LOGGED:
             self.unlogged = False
+        if kind is Kind.STARTED:
+            self._running.add((event, entry.handler))
         if kind in (Kind.SUCCEEDED, Kind.FAILED):
             self._ended.add(event)
+            self._running.discard((event, entry.handler))
+            if kind is Kind.FAILED and event in self._given_up:
+                self._failed_late.add((event, entry.handler))
         self.changed()
 
     def _settle(self, event: str, handler: str) -> None:
@@ -98,6 +106,14 @@ class Conditions:
     def settled(self) -> bool:
         """Every accepted delivery has succeeded, was reported or was returned; and a sink that raised was logged."""
         return not self._pending and not self._open_calls and not self.unlogged
+
+    def idle(self) -> bool:
+        """No handler is running, also of those that were given up."""
+        return not self._running
+
+    def told(self) -> bool:
+        """Of what was given up, whatever failed afterwards was reported, which it must not be."""
+        return not self._failed_late
 
     def held(self, event: str) -> bool:
         """A handler, or the failure sink, is held with the event."""

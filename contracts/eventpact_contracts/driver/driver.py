@@ -43,6 +43,12 @@ _BLOCKED_SECONDS: Final = 0.5
 _MAX_REFUSALS: Final = 15
 """So often a flood goes on when it is refused."""
 
+_LATE_SECONDS: Final = 0.5
+"""Seconds in which handlers that were let go after closing may come to their end."""
+
+_REPORT_SECONDS: Final = 0.02
+"""Seconds in which one that failed then may be reported."""
+
 _GATHERING_SECONDS: Final = 0.02
 """Seconds in which other handlers may come to be held too, before the first is let go on. Nothing is judged by it."""
 
@@ -157,15 +163,16 @@ class Driver:
                     yield self._until(partial(self._has_returned, event), seconds)
                 case steps.AwaitBegun():
                     yield self._until(conditions.has_begun)
-                case steps.AwaitClosed():
-                    yield self._until(conditions.has_closed, 2 * self.patience + self._scenario.seconds)
+                case steps.AwaitClosed(seconds):
+                    yield self._until(conditions.has_closed, seconds or 2 * self.patience + self._scenario.seconds)
                 case steps.CollectGarbage():
                     gc.collect(1)  # the younger generations, where everything of this scenario is
                 case steps.Release(event):
                     if event in self._ids:
                         program.release(self._ids[event])
-                case steps.Close(timeout):
-                    yield _Closing(program, name, timeout)
+                case steps.Close(timeout, event):
+                    before = None if event is None else partial(self._dispatch, event, name)
+                    yield _Closing(program, name, timeout, before)
 
     def _is_paused(self, event: int | None) -> bool:
         return self._pausing.is_reached or (event is not None and self._has_ended(event))
@@ -247,6 +254,9 @@ class Driver:
                 break
             # A handler that nobody waited for, because its event was left in doubt, has dispatched more meanwhile.
             passed = None
+        if conditions.has_closed():  # what was given up may still end, and be reported, though it must not be
+            yield self._until(conditions.idle, _LATE_SECONDS)
+            yield self._until(conditions.told, _REPORT_SECONDS)
         self.took = recorder.clock() - started
         recorder.write(Kind.IDLE)
 
@@ -254,37 +264,51 @@ class Driver:
 class _Closing:
     """The obstacle of a caller who closes the dispatcher."""
 
-    def __init__(self, program: Program, caller: str, timeout: float) -> None:
+    def __init__(
+        self, program: Program, caller: str, timeout: float, before: Callable[[], object] | None = None
+    ) -> None:
         self._program, self._recorder = program, program.recorder
-        self._caller, self._timeout = caller, timeout
+        self._caller, self._timeout, self._before = caller, timeout, before
+        self._is_overdue = False
 
     def block(self) -> bool:
         return asyncio.run(self.wait())
 
     async def wait(self) -> bool:
-        recorder, caller = self._recorder, self._caller
-        assert self._program.dispatcher is not None
+        closing = asyncio.ensure_future(self._close())
+        done, _ = await asyncio.wait({closing}, timeout=self._timeout + 1.0 + _OVERTIME_SECONDS)
+        if done:
+            return closing.result()
+        self._is_overdue = True
+        self._recorder.write(Kind.OVERDUE, caller=self._caller, timeout=self._timeout + 1.0 + _OVERTIME_SECONDS)
+        closing.cancel()
+        await asyncio.wait({closing}, timeout=_OVERTIME_SECONDS)
+        return False
+
+    async def _close(self) -> bool:
+        """Close, and record it in the same step of the loop, so that nothing comes between."""
+        recorder, caller, dispatcher = self._recorder, self._caller, self._program.dispatcher
+        assert dispatcher is not None
+        if self._before is not None:
+            self._before()
         recorder.write(Kind.CLOSING, caller=caller, timeout=self._timeout)
-        aclose = self._program.dispatcher.aclose(self._timeout)
-        closing = asyncio.ensure_future(_announced(aclose, lambda: recorder.write(Kind.BEGUN, caller=caller)))
-        with _Lateness() as lateness:
-            done, _ = await asyncio.wait({closing}, timeout=self._timeout + 1.0 + _OVERTIME_SECONDS)
-        if not done:
-            recorder.write(Kind.OVERDUE, caller=caller, timeout=self._timeout + 1.0 + _OVERTIME_SECONDS)
-            closing.cancel()
-            await asyncio.wait({closing}, timeout=_OVERTIME_SECONDS)
-            return False
         try:
-            self._program.closed(caller, closing.result(), lateness.seconds)
+            with _Lateness() as lateness:
+                aclose = dispatcher.aclose(self._timeout)
+                left = await _announced(aclose, lambda: recorder.write(Kind.BEGUN, caller=caller))
         except BaseException as error:  # noqa: BLE001 - recorded, for the laws to judge
-            recorder.write(
-                Kind.RAISED,
-                caller=caller,
-                exception=names_of(error),
-                note=text_of(error),
-                interruption=not isinstance(error, Exception),
-            )
+            if not self._is_overdue:
+                recorder.write(
+                    Kind.RAISED,
+                    caller=caller,
+                    exception=names_of(error),
+                    note=text_of(error),
+                    interruption=not isinstance(error, Exception),
+                )
             return False
+        if self._is_overdue:
+            return False
+        self._program.closed(caller, left, lateness.seconds)
         return True
 
 

@@ -10,8 +10,6 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -21,7 +19,7 @@ from eventpact_contracts.driver.threads import THREAD_PREFIX
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.scenarios.scenario import Scenario
 
-__all__ = ["Leaks", "tasks_watched"]
+__all__ = ["Leaks", "TaskLeaks"]
 
 _ENDING_SECONDS: Final = 1.0
 """A thread or a task that is still ending gets so long."""
@@ -90,18 +88,22 @@ class Leaks:
         self._said.append(f"{type(unraisable.exc_value).__name__} that nobody could catch: {unraisable.exc_value}")
 
 
-@asynccontextmanager
-async def tasks_watched(scenario: Scenario, recorder: Recorder) -> AsyncGenerator[None]:
-    """Record the tasks that a closed dispatcher left on the running loop, where a scenario asks for it."""
-    before = asyncio.all_tasks()
-    yield
-    if not scenario.leaks or not recorder.conditions.has_closed():
-        return
-    deadline = time.monotonic() + _ENDING_SECONDS
-    while (left := asyncio.all_tasks() - before) and (seconds := deadline - time.monotonic()) > 0:
-        await asyncio.wait(left, timeout=seconds)
-    for name in sorted(getattr(task.get_coro(), "__qualname__", task.get_name()) for task in left):
-        recorder.write(Kind.LEFT, note=f"the task {name}")
+class TaskLeaks:
+    """Compares the tasks of the running loop, which had these when this was built, where a scenario asks for it."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._wanted = scenario.leaks
+        self._before = asyncio.all_tasks()
+
+    async def look(self, recorder: Recorder) -> None:
+        """Record the tasks that a closed dispatcher has left; those of held handlers it has cancelled."""
+        if not self._wanted or not recorder.conditions.has_closed():
+            return
+        deadline = time.monotonic() + _ENDING_SECONDS
+        while (left := asyncio.all_tasks() - self._before) and (seconds := deadline - time.monotonic()) > 0:
+            await asyncio.wait(left, timeout=seconds)
+        for name in sorted(getattr(task.get_coro(), "__qualname__", task.get_name()) for task in left):
+            recorder.write(Kind.LEFT, note=f"the task {name}")
 
 
 def _descriptors() -> Counter[str]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from eventpact.domain.dispatcher import EventDispatcher
 from eventpact_contracts.driver.driver import Driver
 from eventpact_contracts.driver.fingerprints import names_of
-from eventpact_contracts.driver.leaks import Leaks, tasks_watched
+from eventpact_contracts.driver.leaks import Leaks, TaskLeaks
 from eventpact_contracts.driver.probes import PROBES, SUBSCRIPTIONS, USUAL_SUBSCRIPTIONS
 from eventpact_contracts.driver.program import Program
 from eventpact_contracts.driver.recorder import Recorder
@@ -165,10 +165,13 @@ class _Session:
         self.driver.settle()
 
     async def _drive_inside(self) -> None:
-        async with tasks_watched(self._scenario, self._recorder):
-            with self._unavailable():
-                await self.driver.in_loop()
-            await self.driver.settle_in_loop()
+        await self._drive_in_loop(TaskLeaks(self._scenario))
+
+    async def _drive_in_loop(self, leaks: TaskLeaks) -> None:
+        with self._unavailable():
+            await self.driver.in_loop()
+        await leaks.look(self._recorder)  # before the handlers that are held still are let go
+        await self.driver.settle_in_loop()
 
     @contextmanager
     def _unavailable(self) -> Generator[None]:
@@ -190,14 +193,12 @@ class _Session:
             raise _NeedsThreadsError(f"{scheduled.strangers[0]} is a thread of the dispatcher's own")
 
     async def _in_loop(self) -> None:
-        async with tasks_watched(self._scenario, self._recorder):
-            with self._opened() as dispatcher:
-                self._program.dispatcher = dispatcher
-                with self._unavailable():
-                    await self.driver.in_loop()
-                await self.driver.settle_in_loop()
-                if not self._recorder.conditions.has_closed():
-                    await self._put_away(dispatcher)
+        leaks = TaskLeaks(self._scenario)
+        with self._opened() as dispatcher:
+            self._program.dispatcher = dispatcher
+            await self._drive_in_loop(leaks)
+            if not self._recorder.conditions.has_closed():
+                await self._put_away(dispatcher)
 
     def _without_its_loop(self) -> None:
         """Drive it in threads; the loop that the dispatcher was built in is closed by then."""

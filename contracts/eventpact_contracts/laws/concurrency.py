@@ -158,12 +158,17 @@ def _scheduled(view: TraceView) -> int:
 
 
 def _overtaken(traits: Traits) -> tuple[Scenario, ...]:
-    """Events of one type, of which each step that is ready early is overtaken by one or two others."""
+    """Events of one type, of which each step that is ready early is overtaken by one or two others; and the same where
+    closing follows.
+    """
     plans = tuple(EventPlan(events.Priced, values={"number": number}) for number in range(3))
+    dispatching = in_turn(len(plans))
+    closing = Caller((*dispatching.steps[:-1], steps.Close(5.0, len(plans) - 1)))
     return tuple(
-        Scenario(plans, (in_turn(len(plans)),), inside_loop=True, schedule=Schedule({decision: held}))
+        Scenario(plans, (caller,), inside_loop=True, close=caller is closing, schedule=Schedule({decision: held}))
         for decision in range(8 if traits.schedulable else 0)
         for held in (1, 2)
+        for caller in (dispatching, closing)
     )
 
 

@@ -38,6 +38,8 @@ def _each_state(traits: Traits) -> tuple[Scenario, ...]:
     # A plain handler cannot be cancelled, so closing has to leave without it, whatever becomes of it.
     found = [
         _held_too_long((events.Placed, HandlerPlan(held=True)), (events.Placed, HandlerPlan(held=True, fails=ALWAYS))),
+        _held_too_long((events.Placed, HandlerPlan(held=True, fails=ALWAYS)), (events.Placed, HandlerPlan())),
+        _all_held(traits),
         # It ends in the second of grace, when the handlers behind it are not to have their turn any more.
         let_go_late("plain", [], inside=False),
         # It takes longer than closing needs to look at it once.
@@ -51,15 +53,14 @@ def _each_state(traits: Traits) -> tuple[Scenario, ...]:
     ]
     if traits.quick and not traits.guarantees.blocks_caller:
         found += [_backlog(timeout) for timeout in (0.0, 5.0)]
-        if not traits.needs_loop:  # else handlers run on the callers' loop, which is not to stand still
-            found += [paused_after(place, timeout) for place in range(FIRST_LINES) for timeout in (0.0, 0.5)]
-    if not traits.needs_loop:
-        found.append(_reporting())
-    if traits.guarantees.blocks_caller and not traits.needs_loop:
-        # The failure sink has the caller's thread to itself: only reported deliveries are settled.
+        found += [paused_after(place, timeout) for place in range(FIRST_LINES) for timeout in (0.0, 0.5)]
+    if not traits.needs_loop:  # whose loop a failure sink that is held would hold, too
         told = HandlerPlan(fails=ALWAYS, report_held=True)
-        found.append(_held_too_long((events.Placed, told), (events.Paid, told)))
-        found.append(let_go_late(ROLES[events.Paid][-1], [], inside=False, handler=told))
+        found += [_reporting(), _reporting_too_long()]
+        if traits.guarantees.blocks_caller:
+            # The failure sink has the caller's thread to itself: only reported deliveries are settled.
+            found.append(_held_too_long((events.Placed, told), (events.Paid, told)))
+            found.append(let_go_late(ROLES[events.Paid][-1], [], inside=False, handler=told))
     return tuple(found)
 
 
@@ -73,6 +74,31 @@ def _held_too_long(*given: tuple[type[DomainEvent], HandlerPlan]) -> Scenario:
         steps.Close(0.02),
         steps.Release(0),
         steps.Release(1),
+    )
+    callers = tuple(Caller((steps.Dispatch(number),), thread=True) for number in range(len(plans)))
+    return Scenario(plans, (*callers, Caller(closer)), close=True)
+
+
+def _reporting_too_long() -> Scenario:
+    """A failure is being reported for longer than closing may take, which does not wait for it."""
+    plan = EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS, report_held=True)})
+    callers = (
+        Caller((steps.Dispatch(0),), thread=True),
+        Caller((steps.AwaitStarted(0), steps.Close(0.02))),
+        Caller((steps.AwaitBegun(), steps.AwaitClosed(2 * _GRACE_SECONDS), steps.Release(0))),
+    )
+    return Scenario((plan,), callers, close=True)
+
+
+def _all_held(traits: Traits) -> Scenario:
+    """Every handler that there is is held until closing has ended, which waits once for all of them."""
+    kinds = (events.Paid, events.Placed, events.Crowded, events.Priced)[: 4 if traits.quick else 2]
+    plans = tuple(EventPlan(kind, handlers={role: HandlerPlan(held=True) for role in ROLES[kind]}) for kind in kinds)
+    closer: tuple[steps.Step, ...] = (
+        steps.AwaitStarted(0),
+        *(steps.AwaitReturned(n, 0.02) for n in range(len(plans))),
+        steps.Close(0.19),
+        *(steps.Release(n) for n in range(len(plans))),
     )
     callers = tuple(Caller((steps.Dispatch(number),), thread=True) for number in range(len(plans)))
     return Scenario(plans, (*callers, Caller(closer)), close=True)
@@ -131,7 +157,14 @@ def _reporting() -> Scenario:
 )
 def conserved(view: TraceView) -> Fault | None:
     """Find an event that was lost, returned though it was settled, or settled though it was returned."""
-    return _raised(view, first=True) or _returned_wrongly(view) or _lost(view) or _settled_later(view) or _late(view)
+    return (
+        _raised(view, first=True)
+        or _returned_wrongly(view)
+        or _never_returned(view)
+        or _lost(view)
+        or _settled_later(view)
+        or _late(view)
+    )
 
 
 def _raised(view: TraceView, *, first: bool) -> Fault | None:
@@ -185,6 +218,13 @@ def _settled_before(view: TraceView, delivery: tuple[str, str], closed: int, mar
     if last.ended is None or last.end is None or last.ended > closed or last.end.time > latest:
         return False
     return view.is_settled(delivery)
+
+
+def _never_returned(view: TraceView) -> Fault | None:
+    if not view.closings or view.closings[0].end is not None:
+        return None
+    timeout = view.closings[0].start.timeout or 0.0
+    return Fault(f"aclose({timeout:g}) never returned", timed=True)
 
 
 def _lost(view: TraceView, events: set[str] | None = None) -> Fault | None:

@@ -11,8 +11,9 @@ from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
-from eventpact.domain.dispatcher import DispatchError, FailedDelivery
+from eventpact.domain.dispatcher import DispatchError, EventDispatcher, FailedDelivery, Handlers
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact_contracts.rogues.pass_through import AsyncPassedHandler, LoopPassThrough, PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
@@ -206,3 +207,22 @@ class Hurried(LoopPassThrough):
             if coroutine.cr_frame.f_locals["event"].event_id in self.here:
                 task.cancel()
         return await closing
+
+
+@rogue("C3", "aclose", also={"L1": "it says of the usual order what C3 says of every one"})
+class TrustingOneTurn(LoopPassThrough):
+    """Closing gives the loop one turn, in which whatever was posted before must have begun."""
+
+    def build(self, handlers: Handlers) -> EventDispatcher:
+        return _StartingLater(handlers, on_failure=self.reported)
+
+
+class _StartingLater(AsyncioEventDispatcher):
+    def _start(self, delivery: Any) -> None:
+        assert self._home is not None
+        self._home.call_soon(super()._start, delivery)
+
+    async def _close(self, timeout: float) -> tuple[DomainEvent, ...]:
+        self._start_posted()
+        await asyncio.sleep(0)
+        return await super()._close(timeout)

@@ -44,23 +44,27 @@ class Retrying(PassThrough):
         for number, wait in enumerate(waits):
             try:
                 result = self.attempt(subscription, event)
-            except PermanentFailureError:
-                raise
-            except Exception:  # noqa: BLE001 - tried again
+            except Exception as error:
+                if self.is_final(error):
+                    raise
                 time.sleep(wait)  # the back-off, in the caller's time
             else:
                 attempt = partial(self.attempt, subscription, event)
-                return _retried(waits[number:], attempt, result) if isawaitable(result) else None
+                return _retried(waits[number:], self.is_final, attempt, result) if isawaitable(result) else None
             if time.monotonic() > self.deadline:
                 raise asyncio.CancelledError("closing gives it up")
         return self.attempt(subscription, event)
 
     async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
-        await _retried(self.waits_of(subscription), partial(self.attempt_async, subscription, event))
+        await _retried(self.waits_of(subscription), self.is_final, partial(self.attempt_async, subscription, event))
 
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
         self.deadline = min(self.deadline, time.monotonic() + timeout)
         return await super().aclose(timeout)
+
+    def is_final(self, error: Exception) -> bool:
+        """Return whether it does not try again after this."""
+        return isinstance(error, PermanentFailureError)
 
     def waits_of(self, subscription: Subscription) -> tuple[float, ...]:
         """Return how long to wait before each time that it tries again."""
@@ -83,6 +87,7 @@ class Retrying(PassThrough):
 
 async def _retried(
     waits: tuple[float, ...],
+    is_final: Callable[[Exception], bool],
     attempt: Callable[[], Awaitable[None] | None],
     begun: Awaitable[None] | None = None,
 ) -> None:
@@ -90,9 +95,9 @@ async def _retried(
     for wait in waits:
         try:
             await _done(attempt() if begun is None else begun)
-        except PermanentFailureError:
-            raise
-        except Exception:  # noqa: BLE001 - tried again
+        except Exception as error:
+            if is_final(error):
+                raise
             await asyncio.sleep(wait)
         else:
             return
@@ -124,6 +129,14 @@ class Impatient(Retrying):
     """It tries again, and at once, each time."""
 
     waits: ClassVar[tuple[float, ...]] = (0.004, 0.001)
+
+
+@rogue("G2", "are promised")
+class LookingForTheCause(Retrying):
+    """It looks for a permanent failure among the causes, too: one that a handler has dealt with ends the retries."""
+
+    def is_final(self, error: Exception) -> bool:
+        return super().is_final(error) or isinstance(error.__cause__, PermanentFailureError)
 
 
 @rogue("G2", "had succeeded", also={"I3": "attempts that were none of the delivery's own are counted"})

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from uuid import UUID
 
-from eventpact.domain.dispatcher import DispatchError, EventDispatcher, FailedDelivery, Handlers
+from eventpact.domain.dispatcher import DispatchError, EventDispatcher, FailedDelivery, FailureSink, Handlers
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.cascades import Cascade
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
@@ -335,3 +335,53 @@ class KnowingOnlyPythons(PassThrough):
             known = (Exception, KeyboardInterrupt, SystemExit, asyncio.CancelledError)
             if subscription.is_async or isinstance(error, known):
                 raise
+
+
+@rogue("I3", "instead of ExceptionGroup")
+class Unwrapping(PassThrough):
+    """It reports the one exception of a group, as if it had made the group itself."""
+
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        error = failed.exception
+        if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        super().report(subscription, dataclasses.replace(failed, exception=error))
+
+
+@rogue(
+    "I4",
+    "never received|was not reported any more",
+    also={"G1": "nobody waits for what is dropped"},
+    settle_timeout=0.3,
+)
+class ExpectingExceptions(PassThrough):
+    """It takes a failure sink that raises anything but an ``Exception`` for the end of the process."""
+
+    has_ended = False
+
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        try:
+            super().report(subscription, failed)
+        except Exception:
+            raise
+        except BaseException:
+            self.has_ended = True
+            raise
+
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        if not self.has_ended:
+            super().accept(event, route)
+
+
+@rogue("I5", "never received", settle_timeout=0.3)
+class StoppingShort(SyncEventDispatcher):
+    """It drops what a handler had dispatched before it was interrupted."""
+
+    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
+        super().__init__(handlers, on_failure=on_failure)
+
+    def _drain(self, cascade: Cascade) -> None:
+        if cascade.interruption is not None:
+            with self._cascades.lock:
+                cascade.queue.clear()
+        super()._drain(cascade)

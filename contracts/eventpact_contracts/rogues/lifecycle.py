@@ -221,6 +221,19 @@ class WaitingForNothing(PassThrough):
         return ()
 
 
+@rogue("L4", "the task", also={"I3": "a future that is awaited from outside raises a CancelledError of its own"})
+class Shielding(LoopPassThrough):
+    """It shields the awaitable of a plain handler, which nobody cancels when it closes."""
+
+    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
+        result = super().deliver(subscription, event)
+        return None if result is None or not must_await(result) else _shielded(result)
+
+
+async def _shielded(result: Awaitable[None]) -> None:
+    await asyncio.shield(result)
+
+
 @rogue(
     "L1",
     "as undelivered, and then",

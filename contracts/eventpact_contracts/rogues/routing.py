@@ -273,3 +273,18 @@ class Packing(PassThrough):
     def accept(self, event: DomainEvent, route: Route) -> None:
         struct.pack("q", getattr(event, "number", 0))
         super().accept(event, route)
+
+
+@rogue("R2", "AnotherPlaced", also={"R4": "what has no handler is delivered"})
+class Reloading(PassThrough):
+    """A type that it does not know is looked up by module and name, as one that was loaded again."""
+
+    def prepare(self) -> None:
+        self.names = {(each.__module__, each.__qualname__): each for each in self.table}
+
+    def dispatch(self, event: DomainEvent) -> None:
+        kind = type(event)
+        known = self.names.get((kind.__module__, kind.__qualname__), kind)
+        if known is not kind:
+            event = known.from_dict(event.to_dict())
+        super().dispatch(event)

@@ -45,6 +45,7 @@ __all__ = [
     "Signed",
     "Size",
     "is_async",
+    "is_shared",
     "label_of",
 ]
 
@@ -188,6 +189,7 @@ def _namesake() -> type[DomainEvent]:
     class Placed(_Content):
         """The same name as an event type with a handler, and no handler."""
 
+    Placed.__qualname__ = "Placed"  # as a class has that was loaded again
     return Placed
 
 
@@ -289,6 +291,11 @@ def label_of(kind: type) -> str:
 def is_async(handler: str) -> bool:
     """Return whether the handler of this name is an ``async def``."""
     return handler.rpartition(".")[2].startswith("coroutine")
+
+
+def is_shared(handler: str) -> bool:
+    """Return whether the handler of this name is one of two types, and has another name with the other."""
+    return handler.endswith("_shared")
 
 
 def is_awaitable(handler: str) -> bool:

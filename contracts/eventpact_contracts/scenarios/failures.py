@@ -119,7 +119,10 @@ FAILURES: Final[dict[str, Failure]] = {
     "the same object": Failure(lambda _: _ALWAYS_THE_SAME),
     "with odd text": Failure(lambda message: ValueError(f"{message} %s {{}} \0 \ud800 \U0001f600\r\n")),
     "group": Failure(lambda message: ExceptionGroup(message, [ValueError("one"), KeyError("two")])),
-    "with a cause": Failure(lambda message: _caused(message)),
+    "group of one": Failure(lambda message: ExceptionGroup(message, [ValueError("one")])),
+    "with a cause": Failure(lambda message: _caused(ValueError(message), KeyError("the cause"))),
+    "with a permanent cause": Failure(lambda message: _caused(ValueError(message), PermanentFailureError("the cause"))),
+    "after a cancellation": Failure(lambda message: _caused(TimeoutError(message), asyncio.CancelledError())),
     "StopIteration": Failure(StopIteration, everywhere=False),
     "StopAsyncIteration": Failure(StopAsyncIteration, everywhere=False),
 }
@@ -154,9 +157,8 @@ INTERRUPTIONS: Final[dict[str, Failure]] = {
 EVERY: Final = {**FAILURES, **LOOK_ALIKES, **PERMANENT, **INTERRUPTIONS}
 
 
-def _caused(message: str) -> Exception:
-    error = ValueError(message)
-    error.__cause__ = KeyError("the cause")
+def _caused(error: Exception, cause: BaseException) -> Exception:
+    error.__cause__ = cause
     return error
 
 

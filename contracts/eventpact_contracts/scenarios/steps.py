@@ -99,7 +99,9 @@ class AwaitBegun:
 
 @dataclass(frozen=True)
 class AwaitClosed:
-    """Wait until closing has ended."""
+    """Wait until closing has ended, ``seconds`` at most."""
+
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,10 @@ class CollectGarbage:
 
 @dataclass(frozen=True)
 class Close:
-    """``aclose(timeout)``."""
+    """``aclose(timeout)``; where ``event`` is given, it is dispatched before, and nothing comes between."""
 
     timeout: float
+    event: int | None = None
 
 
 Step = (

@@ -203,10 +203,9 @@ def leaks(traits: Traits) -> st.SearchStrategy[Scenario]:
         taken = (*in_turn(len(plans)).steps, steps.Close(5.0))
         return Scenario(tuple(plans), (Caller(taken),), inside_loop=inside, close=True, leaks=True)
 
-    def given_up(plans: list[EventPlan], timeout: float, inside: bool) -> Scenario:
-        """Closing has to give up one event, of whose handlers the first is held and the second has no turn."""
-        roles = {"plain": HandlerPlan(), "coroutine": _HELD, "coroutine_too": HandlerPlan(pauses=1)}
-        every = (EventPlan(events.Paid, handlers=roles), *plans)
+    def given_up(first: EventPlan, plans: list[EventPlan], timeout: float, inside: bool) -> Scenario:
+        """Closing has to give up one event, of whose handlers one is held and those behind it have no turn."""
+        every = (first, *plans)
         return Scenario(
             every,
             (
@@ -223,6 +222,12 @@ def leaks(traits: Traits) -> st.SearchStrategy[Scenario]:
         )
 
     some = st.lists(planning(ANY, failing_or_not(traits)), min_size=1, max_size=3)
+    held = st.sampled_from(
+        [
+            EventPlan(events.Paid, handlers={"coroutine": _HELD, "coroutine_too": HandlerPlan(pauses=1)}),
+            EventPlan(events.Signed, handlers={"awaitable": _HELD}),
+        ]
+    )
     return st.builds(scenario, some, st.booleans()) | st.builds(
-        given_up, some, st.sampled_from([0.0, 0.02]), st.booleans()
+        given_up, held, some, st.sampled_from([0.0, 0.02]), st.booleans()
     )

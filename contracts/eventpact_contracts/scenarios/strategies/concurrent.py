@@ -141,10 +141,19 @@ def schedules(traits: Traits) -> st.SearchStrategy[Scenario]:
     either = pausing | st.builds(HandlerPlan, spawns=st.lists(of(USUAL), min_size=1, max_size=2).map(tuple))
     spawning = planning((events.Priced, events.Paid), lambda _: either)
 
-    def scenario(drawn: list[list[EventPlan]], threads: list[bool], timeout: float | None, order: Schedule) -> Scenario:
+    def scenario(
+        drawn: list[list[EventPlan]], threads: list[bool], timeout: float | None, apart: bool, order: Schedule
+    ) -> Scenario:
         plans, callers = many_callers(drawn, threads=threads)
         if timeout is not None:
-            callers.append(Caller((steps.Close(timeout),)))
+            first = callers.pop()
+            *before, last = first.steps
+            assert isinstance(last, steps.Dispatch)
+            callers += (
+                [first, Caller((steps.Close(timeout),))]
+                if apart
+                else [Caller((*before, steps.Close(timeout, last.event)))]
+            )
         return Scenario(plans, tuple(callers), inside_loop=True, close=timeout is not None, schedule=order)
 
     return st.builds(
@@ -152,6 +161,7 @@ def schedules(traits: Traits) -> st.SearchStrategy[Scenario]:
         st.lists(st.lists(spawning, min_size=1, max_size=2), min_size=1, max_size=3),
         st.lists(st.booleans(), min_size=3, max_size=3),
         st.sampled_from([None, 0.0, 5.0]),
+        st.booleans(),
         orders(),
     )
 
