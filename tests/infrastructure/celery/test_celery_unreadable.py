@@ -14,8 +14,14 @@ import pytest
 import redis
 from support.celery_kit import Counted, Named, Recorder, app_on, until, worker_of
 
+from eventpact.domain.dispatcher import Handlers
 from eventpact.infrastructure.celery.consumer import UnreadableMessage
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
+from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
+from eventpact.infrastructure.outbox.store import OutboxStore
+from eventpact.infrastructure.persistence.database import Database
+from eventpact.infrastructure.persistence.failure_store import FailureStore
+from eventpact.infrastructure.persistence.replay import return_readable
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +35,7 @@ def message(
     task: str = "handle_Named",
     content_type: str = "application/json",
     body: bytes | None = None,
+    **headers: object,
 ) -> str:
     """A message as Celery puts it into Redis."""
     if body is None:
@@ -39,7 +46,7 @@ def message(
             "body": base64.b64encode(body).decode(),
             "content-encoding": "utf-8" if content_type == "application/json" else "binary",
             "content-type": content_type,
-            "headers": {"lang": "py", "task": task, "id": task_id, "retries": 0, "root_id": task_id},
+            "headers": {"lang": "py", "task": task, "id": task_id, "retries": 0, "root_id": task_id} | headers,
             "properties": {
                 "correlation_id": task_id,
                 "delivery_mode": 2,
@@ -130,3 +137,26 @@ def test_while_the_sink_raises_messages_wait_and_are_stored_when_it_takes_them(
     asyncio.run(dispatcher.aclose())
     assert len(calls) <= 5 * 6  # not a hundred a second
     assert len(caplog.records) <= 100
+
+
+@pytest.mark.parametrize(
+    ("sender", "is_known", "returned"), [("elsewhere", True, 0), ("elsewhere", False, 0), ("here", False, 1)]
+)
+def test_what_a_sender_on_another_database_sent_is_not_returned_however_well_it_can_be_read(
+    sender: str, is_known: bool, returned: int, valkey: str, database: Database
+) -> None:
+    """Else it would succeed here, where there is no such account, and nobody would ever hear of it again."""
+    newer: Handlers = {Named: Recorder(), Counted: Recorder()}
+    older: Handlers = {Counted: Recorder()}
+    table = SubscriptionTable(newer)
+    failures = FailureStore(database, table)
+    app, agreement = app_on(valkey), {"database": "here"}
+    dispatcher = CeleryEventDispatcher(
+        app, newer if is_known else older, on_unreadable=failures.keep_unreadable, agreement=agreement
+    )
+    with worker_of(app), redis.Redis.from_url(valkey) as client:
+        client.lpush(app.conf.task_default_queue, message([EVENT], eventpact={"database": sender}))
+        until(failures.count)
+    asyncio.run(dispatcher.aclose())
+    assert return_readable(failures, table, OutboxStore(database)) == returned
+    assert failures.count() == 1 - returned

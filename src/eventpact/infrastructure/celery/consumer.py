@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -10,7 +11,7 @@ from celery import Celery
 from celery.exceptions import WorkerShutdown
 from celery.worker.consumer import Consumer
 
-from eventpact.infrastructure.celery.messages import declare_queues
+from eventpact.infrastructure.celery.messages import HEADER, declare_queues, disagreement
 from eventpact.infrastructure.dispatching.failures import UnreadableMessage, UnreadableSink
 
 _log = logging.getLogger("eventpact")
@@ -21,17 +22,26 @@ MAX_SINK_WAIT_SECONDS: Final = 30.0
 REFUSED_WAIT_SECONDS: Final = 3.0
 """Between two tries of a worker whose broker is full."""
 
-_sinks: WeakKeyDictionary[Celery, UnreadableSink] = WeakKeyDictionary()
+_sinks: WeakKeyDictionary[Celery, tuple[UnreadableSink, Mapping[str, str]]] = WeakKeyDictionary()
 
 
-def keep_unreadable(app: Celery, sink: UnreadableSink) -> None:
-    """Have ``sink`` called with messages that the workers of ``app`` cannot read."""
-    _sinks[app] = sink
+def keep_unreadable(app: Celery, sink: UnreadableSink, agreement: Mapping[str, str]) -> None:
+    """Have ``sink`` called with messages that the workers of ``app`` cannot read, or whose sender disagrees."""
+    _sinks[app] = (sink, agreement)
 
 
-def tell_unreadable(app: Celery, message: UnreadableMessage) -> None:
-    """Hand ``message`` to the app's sink, and log it once it is stored."""
-    sink = _sinks.get(app)
+def tell_unreadable(app: Celery, message: UnreadableMessage, stated: object) -> None:
+    """Hand ``message`` to the app's sink, and log it once it is stored.
+
+    Args:
+        stated: the facts that its sender stated. One that cannot be read *and* disagrees must not be handled by a
+            later version that can read it.
+    """
+    sink, agreement = _sinks.get(app, (None, {}))
+    differing = disagreement(agreement, stated)
+    if differing is not None:
+        reason = message.reason if differing in message.reason else f"{message.reason}; {differing}"
+        message = replace(message, reason=reason, disagrees=True)
     if sink is not None:
         sink(message)
     _log.error(
@@ -158,6 +168,7 @@ class KeepingConsumer(Consumer):
                     content=_bytes(message.body),
                     content_type=message.content_type,
                 ),
+                headers.get(HEADER),
             )
         except Exception as error:  # noqa: BLE001 - not acknowledged, so the broker keeps it
             self._sink_failures += 1

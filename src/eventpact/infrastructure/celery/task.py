@@ -90,7 +90,7 @@ class EventTasks:
         for name in self.table.wire_names:
             _check_free(celery_app, f"{PREFIX}{name}")
         if on_unreadable is not None:
-            keep_unreadable(celery_app, on_unreadable)
+            keep_unreadable(celery_app, on_unreadable, self.agreement)
         self.publisher = Publisher(celery_app, _RETRY_STEP_SECONDS)
         self.loop = LoopThread()
         self._tasks = []
@@ -200,7 +200,7 @@ class EventTask(Task):  # type: ignore[type-arg]
         return int(self.request.retries or 0) + 1
 
     def _decode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[DomainEvent, Sequence[Subscription]]:
-        table = self._worker.table
+        table, stated = self._worker.table, getattr(self.request, HEADER, None)
         try:
             (data,) = args
             event = self._event_type.from_dict(data)
@@ -208,7 +208,7 @@ class EventTask(Task):  # type: ignore[type-arg]
             if unknown := sorted(kwargs.keys() - {"only"}):
                 raise ValueError(f"the message has the unknown arguments {unknown}")
             subscriptions = [table.keyed(self._event_type, key) for key in keys]
-            reason = disagreement(self._worker.agreement, getattr(self.request, HEADER, None))
+            reason = disagreement(self._worker.agreement, stated)
             if reason is None:
                 return event, subscriptions
         except KeyError as error:
@@ -218,7 +218,7 @@ class EventTask(Task):  # type: ignore[type-arg]
         content = repr((args, kwargs)).encode("utf-8", "surrogateescape")
         try:
             tell_unreadable(
-                self.app, UnreadableMessage(reason, self.name, self.request.id, content, "application/x-python")
+                self.app, UnreadableMessage(reason, self.name, self.request.id, content, "application/x-python"), stated
             )
         except Exception as error:  # noqa: BLE001 - acknowledged now, the message would be nowhere
             _log.error("the sink of unreadable messages raised %s", type(error).__name__)

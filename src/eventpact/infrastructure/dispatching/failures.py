@@ -148,6 +148,8 @@ class UnreadableMessage:
         content: the body, as it came. It may hold an address.
         content_type: of the body.
         handlers: the keys of the handlers that it was for, where that is known.
+        disagrees: its sender has another database, secret or outbox setting, so that to handle it here, now or when
+            the code knows it, would deliver nothing.
     """
 
     reason: str
@@ -156,6 +158,7 @@ class UnreadableMessage:
     content: bytes
     content_type: str | None
     handlers: tuple[str, ...] = ()
+    disagrees: bool = False
 
 
 UnreadableSink = Callable[[UnreadableMessage], None]

@@ -18,7 +18,10 @@ from eventpact.infrastructure.persistence.database import PATIENT, Database, Utc
 _MAX_ERROR_CHARACTERS: Final = 2_000
 
 UNREADABLE: Final = "Unreadable"
-"""The ``error_type`` of a message that could not be read."""
+"""The ``error_type`` of a message that could not be read, and is returned once it can be."""
+
+DISAGREEMENT: Final = "Disagreement"
+"""The ``error_type`` of a message whose sender has other settings. Only a person can tell where it belongs."""
 
 HANDLER_SEPARATOR: Final = ", "
 """Stands between the handlers that an unreadable message was for."""
@@ -128,7 +131,7 @@ class FailureStore:
             event_id=None if message.message_id is None else _text(message.message_id),
             handler=handler,
             payload=content,
-            error_type=UNREADABLE,
+            error_type=DISAGREEMENT if message.disagrees else UNREADABLE,
             error=_text(message.reason),
             attempts=0,
             first_failed_at=now,
@@ -137,7 +140,9 @@ class FailureStore:
             fingerprint=hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
         )
         again = {"error": statement.excluded.error, "last_failed_at": now, "revision": failures.c.revision + 1}
-        index = ["fingerprint"] if handler is None else ["event_id", "handler"]
+        index = ["event_id", "handler"]
+        if handler is None:  # so it is no delivery that was attempted, and the last reader knows best
+            index, again = ["fingerprint"], again | {"error_type": statement.excluded.error_type}
         with self.database.transaction() as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=index, set_=again | {"retried_at": None}))
 
@@ -146,7 +151,10 @@ class FailureStore:
         return self._select(sa.select(*_FAILURE).where(_IS_HERE).order_by(failures.c.failure_id))
 
     def unreadable(self, limit: int, after: int = 0) -> list[Failure]:
-        """Return messages that could not be read, oldest first, from those with a higher number than ``after``."""
+        """Return messages that could not be read, oldest first, from those with a higher number than ``after``.
+
+        Those whose sender disagrees are none of them, however well they can be read.
+        """
         these = sa.and_(_IS_HERE, failures.c.error_type == UNREADABLE, failures.c.failure_id > after)
         return self._select(sa.select(*_FAILURE).where(these).order_by(failures.c.failure_id).limit(limit))
 

@@ -10,7 +10,13 @@ from eventpact.domain.dispatcher import EventDispatcher, Handlers
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable
 from eventpact.infrastructure.outbox.store import OutboxStore
-from eventpact.infrastructure.persistence.failure_store import HANDLER_SEPARATOR, UNREADABLE, Failure, FailureStore
+from eventpact.infrastructure.persistence.failure_store import (
+    DISAGREEMENT,
+    HANDLER_SEPARATOR,
+    UNREADABLE,
+    Failure,
+    FailureStore,
+)
 
 _BATCH: Final = 200
 
@@ -91,7 +97,7 @@ def replay_by_dispatcher(
 
 
 def _take(failure: Failure, store: FailureStore, keys: Sequence[str]) -> bool:
-    if failure.error_type == UNREADABLE:
+    if failure.error_type in (UNREADABLE, DISAGREEMENT):
         return store.remove(failure)  # nothing was attempted, so it has no history
     return store.mark_retried(failure, HANDLER_SEPARATOR.join(keys))
 
