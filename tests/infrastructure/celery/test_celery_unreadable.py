@@ -35,7 +35,7 @@ def message(
     task: str = "handle_Named",
     content_type: str = "application/json",
     body: bytes | None = None,
-    **headers: object,
+    **headers: Any,
 ) -> str:
     """A message as Celery puts it into Redis."""
     if body is None:
@@ -71,8 +71,12 @@ CASES: dict[str, tuple[str, str]] = {
     "an unknown argument": (message([EVENT], {"priority": 9}), "malformed"),
     "a garbled body": (message([], body=b"\xff ada@example.com"), "decoded"),
     "a body of another shape": (message([], body=b'{"ada@example.com": 1}'), "decoded"),
-    "arguments of another shape": (message({"email": "ada@example.com"}), "malformed"),
-    "headers of another shape": (message([EVENT]).replace('"retries": 0', '"timelimit": 7'), "decoded"),
+    "arguments of another shape": (message({"email": "ada@example.com"}), "decoded"),
+    "keyword arguments of another shape": (message([EVENT], []), "decoded"),
+    "a task that is to follow": (
+        message([], body=json.dumps([[EVENT], {}, {"callbacks": [{"task": "handle_Counted"}]}]).encode()),
+        "decoded",
+    ),
     "pickle": (
         message([], content_type="application/x-python-serialize", body=pickle.dumps(([EVENT], {}, {}))),
         "refused",
@@ -103,6 +107,121 @@ def test_it_is_told_without_quoting_it_and_the_worker_goes_on(
     assert kept.content
     assert "ada@" not in kept.reason
     assert not [record for record in caplog.records if "ada@" in record.getMessage() + str(record.exc_text)]
+
+
+HEADERS: dict[str, list[Any]] = {
+    "timelimit": [7, "x", ["a", "b"], [None], [-1, None], [True, None]],
+    "stamped_headers": [5, [5]],
+    "stamps": [[]],
+    "expires": ["2020-01-01T00:00:00+00:00", "x", 1],
+    "eta": ["x", 5, "9999-01-01T00:00:00", [1]],
+    "retries": ["x", -1, 10**20, True],
+    "id": [5, [1], None, ""],
+    "root_id": [5, {}],
+    "group": [[]],
+    "ignore_result": ["x"],
+    "replaced_task_nesting": ["x"],
+    "compression": ["nosuch", 5],
+    "eventpact": [[1], "x", {"secret": ["ada@example.com"]}],
+    "eventpact_context": ["x", {"request_id": 5}],
+    "chord": [{}],  # Celery's own: it would become an attribute of the task's request
+    "update": ["x"],
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_header_that_no_publisher_of_events_writes_sets_the_message_aside_and_the_worker_goes_on(
+    name: str, valkey: str
+) -> None:
+    told, handler = set_aside([message([EVENT], **{name: value}) for value in HEADERS[name]], valkey)
+    assert handler.events == []
+    assert {name in kept.reason or "decode" in kept.reason for kept in told} == {True}
+    assert {kept.content for kept in told} == {json.dumps([[EVENT], {}, {}]).encode()}
+
+
+def test_headers_of_those_who_trace_and_of_another_publisher_pass(valkey: str) -> None:
+    raw = message([EVENT], traceparent="00-1", timelimit=[None, 30.5], eta=None, headers={"baggage": "x"}, stamps=None)
+    _, handler = set_aside([raw], valkey, told=0)
+    assert len(handler.events) == 1
+
+
+def envelope(**changes: object) -> bytes:
+    """One with other parts; those that are None are left out."""
+    parts = json.loads(message([EVENT])) | changes
+    return json.dumps({name: part for name, part in parts.items() if part is not None}).encode()
+
+
+def properties(**changes: object) -> bytes:
+    parts = json.loads(message([EVENT]))["properties"] | changes
+    return envelope(properties={name: part for name, part in parts.items() if part is not None})
+
+
+ENVELOPES: list[bytes] = [
+    b"not json",
+    b"\xff\xfe",
+    b"",
+    b"[]",
+    b"null",
+    b'"x"',
+    b"5",
+    b"{}",
+    b'{"__type__": "uuid", "__value__": 5}',
+    b"[" * 100_000,
+    *(envelope(**{name: None}) for name in ("body", "properties", "headers", "content-type")),
+    envelope(body=5),
+    envelope(body="!!!"),
+    envelope(properties=[]),
+    envelope(headers=[]),
+    envelope(**{"content-type": []}),
+    properties(delivery_tag=None),
+    properties(delivery_tag={}),
+    properties(delivery_info=None),
+    properties(delivery_info=[]),
+    properties(delivery_info={"exchange": "", "routing_key": 5}),
+    properties(body_encoding="x"),
+]
+
+
+def test_what_is_no_message_at_all_is_kept_as_it_came_and_the_worker_goes_on(valkey: str) -> None:
+    told, handler = set_aside(ENVELOPES, valkey)
+    assert [kept.content for kept in told] == ENVELOPES
+    assert {(kept.name, kept.message_id, kept.reason) for kept in told} == {(None, None, "it is no task")}
+    assert handler.events == []
+
+
+def test_what_is_no_message_is_left_to_the_next_worker_while_the_sink_raises(valkey: str) -> None:
+    app = app_on(valkey)
+    calls: list[UnreadableMessage] = []
+
+    def sink(message: UnreadableMessage) -> None:
+        calls.append(message)
+        raise ConnectionError("the database is unreachable")
+
+    dispatcher = CeleryEventDispatcher(app, {Named: Recorder(), Counted: Recorder()}, on_unreadable=sink)
+    with redis.Redis.from_url(valkey) as client:
+        client.lpush(app.conf.task_default_queue, b"not json")
+        with worker_of(app):
+            until(lambda: calls)
+        asyncio.run(dispatcher.aclose())
+        assert client.llen(app.conf.task_default_queue) == 1
+        client.rename(app.conf.task_default_queue, "left")
+        told, _ = set_aside([client.rpop("left")], valkey)
+    assert [kept.content for kept in told] == [b"not json"]
+
+
+def set_aside(raws: list[Any], valkey: str, told: int | None = None) -> tuple[list[UnreadableMessage], Recorder]:
+    """What a worker tells of these messages, and the handler of those that it handles, once it has handled another."""
+    kept: list[UnreadableMessage] = []
+    handler, other, app = Recorder(), Recorder(), app_on(valkey)
+    dispatcher = CeleryEventDispatcher(app, {Named: handler, Counted: other}, on_unreadable=kept.append)
+    with worker_of(app), redis.Redis.from_url(valkey) as client:
+        client.lpush(app.conf.task_default_queue, *raws)
+        for _ in range(10):  # more than it has threads
+            dispatcher.dispatch(Counted())
+        until(lambda: len(other.events) == 10 and len(kept) == (len(raws) if told is None else told))
+        until(lambda: not client.hlen("unacked"))
+    asyncio.run(dispatcher.aclose())
+    return kept, handler
 
 
 @pytest.mark.parametrize("case", ["unknown name", "a garbled body", "no argument"])

@@ -10,7 +10,9 @@ from weakref import WeakKeyDictionary
 from celery import Celery
 from celery.exceptions import WorkerShutdown
 from celery.worker.consumer import Consumer
+from kombu.exceptions import ContentDisallowed
 
+from eventpact.infrastructure.celery.envelopes import arguments, malformed_header, receive_anything
 from eventpact.infrastructure.celery.messages import HEADER, declare_queues, disagreement
 from eventpact.infrastructure.dispatching.failures import UnreadableMessage, UnreadableSink
 
@@ -93,6 +95,7 @@ class KeepingConsumer(Consumer):
                 _log.critical("%s; this worker stops", reason)
                 raise WorkerShutdown(1) from error
             raise
+        receive_anything(connection.default_channel)
         retries = max((getattr(task, "event_retries", 0) for task in self.app.tasks.values()), default=0)
         with self.app.connection_for_write() as own:
             declare_queues(self.app, own.channel(), retries)
@@ -123,18 +126,40 @@ class KeepingConsumer(Consumer):
             time.sleep(REFUSED_WAIT_SECONDS)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
-        """Celery's, which an envelope of another shape would end, and the worker with it."""
+        """Celery's, for what it can handle: from anything else it would end, and the worker with it, or drop it."""
         receive = super().create_task_handler(*args, **kwargs)
 
         def on_task_received(message: Any) -> Any:
             try:
-                return receive(message)
+                reason = self._objection(message)
+                return receive(message) if reason is None else self._set_aside(message, reason)
             except (AttributeError, LookupError, TypeError, ValueError) as error:
                 if message.acknowledged:
                     raise
                 return self._set_aside(message, f"its envelope cannot be decoded ({type(error).__name__})")
 
         return on_task_received
+
+    def _objection(self, message: Any) -> str | None:
+        """Tell why a message cannot be handled. Of tasks that are no events, Celery is the judge."""
+        headers = message.headers
+        if not isinstance(headers, dict) or not isinstance(headers.get("task"), str):
+            return "it is no task"
+        task: Any = self.app.tasks.get(headers["task"])
+        if task is None:
+            return "no handler is registered for that name; is this worker older than the sender?"
+        if not hasattr(task, "event_retries"):
+            return None
+        if reason := malformed_header(headers):
+            return reason
+        try:
+            args, kwargs = arguments(message.decode())
+        except ContentDisallowed as error:
+            return f"it is refused ({type(error).__name__})"
+        except Exception as error:  # noqa: BLE001 - a codec may raise anything
+            return f"it cannot be decoded ({type(error).__name__})"
+        read = task.read(args, kwargs, headers.get(HEADER))
+        return read if isinstance(read, str) else None
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """The body is not of its content type."""

@@ -199,8 +199,15 @@ class EventTask(Task):  # type: ignore[type-arg]
     def _attempts(self) -> int:
         return int(self.request.retries or 0) + 1
 
-    def _decode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[DomainEvent, Sequence[Subscription]]:
-        table, stated = self._worker.table, getattr(self.request, HEADER, None)
+    def read(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], stated: object
+    ) -> tuple[DomainEvent, Sequence[Subscription]] | str:
+        """Return the event and those whom a message is for, or why it cannot be handled.
+
+        Args:
+            stated: the facts that its sender stated.
+        """
+        table = self._worker.table
         try:
             (data,) = args
             event = self._event_type.from_dict(data)
@@ -208,22 +215,31 @@ class EventTask(Task):  # type: ignore[type-arg]
             if unknown := sorted(kwargs.keys() - {"only"}):
                 raise ValueError(f"the message has the unknown arguments {unknown}")
             subscriptions = [table.keyed(self._event_type, key) for key in keys]
-            reason = disagreement(self._worker.agreement, stated)
-            if reason is None:
-                return event, subscriptions
         except KeyError as error:
-            reason = f"there is no handler {error} here; is this worker older than the sender?"
+            return f"there is no handler {error} here; is this worker older than the sender?"
         except (TypeError, ValueError) as error:
-            reason = f"it is malformed ({error})"
+            return f"it is malformed ({error})"
+        except Exception as error:  # noqa: BLE001 - an event may check its fields, and raise what it likes
+            return f"it is malformed ({type(error).__name__})"
+        return disagreement(self._worker.agreement, stated) or (event, subscriptions)
+
+    def _decode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[DomainEvent, Sequence[Subscription]]:
+        """Read the message once more, which the consumer of another app has not read."""
+        stated = getattr(self.request, HEADER, None)
+        read = self.read(args, kwargs, stated)
+        if not isinstance(read, str):
+            return read
         content = repr((args, kwargs)).encode("utf-8", "surrogateescape")
         try:
             tell_unreadable(
-                self.app, UnreadableMessage(reason, self.name, self.request.id, content, "application/x-python"), stated
+                self.app,
+                UnreadableMessage(read, self.name, str(self.request.id), content, "application/x-python"),
+                stated,
             )
         except Exception as error:  # noqa: BLE001 - acknowledged now, the message would be nowhere
             _log.error("the sink of unreadable messages raised %s", type(error).__name__)
             raise self._put_back(args, kwargs) from None
-        raise Reject(reason, requeue=False)
+        raise Reject(read, requeue=False)
 
     def _put_back(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exception:
         """Publish the message again, as it came, for the time when the sink takes it."""
