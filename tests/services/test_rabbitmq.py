@@ -191,7 +191,10 @@ def test_what_no_worker_can_read_is_told_and_kept_in_the_dead_letter_queue(rabbi
             producer.publish(b"garbage", exchange="", routing_key=queue, content_type="application/json")
             producer.publish({"no": "task"}, exchange="", routing_key=queue)
             producer.publish(["pickled"], exchange="", routing_key=queue, serializer="pickle")
-            until(lambda: len(told) == 5 and count(rabbitmq_service, f"{queue}.dead") == 5)
+            for header in ({"timelimit": ["a", "b"]}, {"stamped_headers": 5}, {"expires": "2020-01-01T00:00:00+00:00"}):
+                named = {"task": "handle_Counted", "id": "1", **header}
+                producer.publish([[Counted().to_dict()], {}, {}], exchange="", routing_key=queue, headers=named)
+            until(lambda: len(told) == 8 and count(rabbitmq_service, f"{queue}.dead") == 8)
             dispatcher.dispatch(Counted())
             until(lambda: len(handler.events) == 2)
     assert {message.name for message in told} == {"handle_Renamed", "handle_Counted", None}

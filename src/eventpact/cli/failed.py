@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import json
-import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -16,6 +15,7 @@ from eventpact.domain.dispatcher import DispatchError, EventDispatcher, Handlers
 from eventpact.environment import CannotStartError
 from eventpact.infrastructure.dispatching.failures import FailureReporter
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
+from eventpact.infrastructure.monitoring.logs import masked
 from eventpact.infrastructure.persistence.failure_store import Failure
 from eventpact.infrastructure.persistence.opening import explain
 from eventpact.infrastructure.persistence.replay import ReplayError, replay_by_dispatcher, replay_by_outbox
@@ -26,13 +26,6 @@ _COLUMNS: Final = 100
 
 _SPACING: Final = timedelta(seconds=0.05)
 """The time between two of many failures, lest a mail server that has just come back is flooded."""
-
-_ADDRESS: Final = re.compile(r"[^\s@<>\"',;:()\[\]]+@")
-
-
-def masked(text: str) -> str:
-    """Return the text, of each address only the first character and the domain."""
-    return _ADDRESS.sub(lambda found: f"{found[0][0]}***@", text)
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
@@ -87,9 +80,9 @@ def _list(failures: Sequence[Failure], *, as_json: bool) -> int:
             f"{failure.failure_id:>6}  {name} {failure.event_id or '(no id)'}",
             f"        {failure.handler or '(any handler)'}  {failure.attempts} attempt(s)"
             f"  {failure.first_failed_at:%Y-%m-%d %H:%M}Z to {failure.last_failed_at:%Y-%m-%d %H:%M}Z",
-            f"        {failure.error_type}: {masked(' '.join(failure.error.split()))}",
+            f"        {failure.error_type}: {' '.join(failure.error.split())}",
         )
-        for line in lines:
+        for line in map(masked, lines):
             print(line if len(line) <= _COLUMNS else f"{line[: _COLUMNS - 1]}…")
     if not failures:
         print("nothing has failed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import pickle
 import time
 from typing import Any
@@ -107,6 +108,36 @@ def test_it_is_told_without_quoting_it_and_the_worker_goes_on(
     assert kept.content
     assert "ada@" not in kept.reason
     assert not [record for record in caplog.records if "ada@" in record.getMessage() + str(record.exc_text)]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        message([EVENT], task="ada@example.com"),
+        message([EVENT], task="x\nFAKE" * 100),
+        message([EVENT], id="ada@example.com"),
+        message([EVENT], shadow="ada@example.com"),
+        message([EVENT | {"ada@example.com": 1}]),
+        message([EVENT], {"ada@example.com": 1}),
+        message([EVENT], {"only": ["ada@example.com"]}),
+        message([EVENT], eventpact={"secret": "ada@example.com"}),
+        message([EVENT], **{"ada@example.com\nFAKE": None, "update": 1}),
+        message([EVENT], eta="ada@example.com"),
+    ],
+)
+def test_what_is_set_aside_makes_one_short_line_in_the_log_without_an_address(
+    raw: str, valkey: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    (kept,), _ = set_aside([raw], valkey)
+    shown = logging.Formatter("%(name)s %(message)s %(event_id)s", defaults={"event_id": ""})
+    counted = [record for record in caplog.records if "handle_Counted" not in record.getMessage()]
+    lines = [shown.format(record) for record in counted if record.levelno >= logging.WARNING]
+    assert len(lines) == 1
+    assert lines[0].startswith("eventpact a message for ")
+    assert "\n" not in lines[0]
+    assert len(lines[0]) < 1000
+    assert "ada@" not in "".join(map(shown.format, caplog.records)) + kept.reason
 
 
 HEADERS: dict[str, list[Any]] = {
@@ -213,7 +244,9 @@ def set_aside(raws: list[Any], valkey: str, told: int | None = None) -> tuple[li
     """What a worker tells of these messages, and the handler of those that it handles, once it has handled another."""
     kept: list[UnreadableMessage] = []
     handler, other, app = Recorder(), Recorder(), app_on(valkey)
-    dispatcher = CeleryEventDispatcher(app, {Named: handler, Counted: other}, on_unreadable=kept.append)
+    dispatcher = CeleryEventDispatcher(
+        app, {Named: handler, Counted: other}, on_unreadable=kept.append, agreement={"secret": "ours"}
+    )
     with worker_of(app), redis.Redis.from_url(valkey) as client:
         client.lpush(app.conf.task_default_queue, *raws)
         for _ in range(10):  # more than it has threads

@@ -15,6 +15,7 @@ from kombu.exceptions import ContentDisallowed
 from eventpact.infrastructure.celery.envelopes import arguments, malformed_header, receive_anything
 from eventpact.infrastructure.celery.messages import HEADER, declare_queues, disagreement
 from eventpact.infrastructure.dispatching.failures import UnreadableMessage, UnreadableSink
+from eventpact.infrastructure.monitoring.logs import harmless
 
 _log = logging.getLogger("eventpact")
 
@@ -40,19 +41,15 @@ def tell_unreadable(app: Celery, message: UnreadableMessage, stated: object) -> 
             later version that can read it.
     """
     sink, agreement = _sinks.get(app, (None, {}))
-    differing = disagreement(agreement, stated)
-    if differing is not None:
-        reason = message.reason if differing in message.reason else f"{message.reason}; {differing}"
-        message = replace(message, reason=reason, disagrees=True)
+    reason, differing = message.reason, disagreement(agreement, stated) if message.name is not None else None
+    if differing is not None and differing not in reason:
+        reason = f"{reason}; {differing}"
+    message = replace(message, reason=harmless(reason), disagrees=differing is not None)
     if sink is not None:
         sink(message)
-    _log.error(
-        "a message for %s (%s) was set aside: %s",
-        message.name,
-        message.message_id,
-        message.reason,
-        extra={"event_id": message.message_id},
-    )
+    name, message_id = harmless(message.name or "(no task)"), harmless(message.message_id or "(no id)")
+    text = "a message for %s (%s) was set aside: %s"
+    _log.error(text, name, message_id, message.reason, extra={"event_id": message_id})
 
 
 def refusal(error: BaseException) -> str | None:

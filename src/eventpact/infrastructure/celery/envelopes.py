@@ -128,8 +128,9 @@ def _or_none(is_right: Callable[[Any], bool]) -> Callable[[Any], bool]:
 _HEADERS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "task": _is_id,
     "id": _is_id,
-    **dict.fromkeys(("root_id", "parent_id", "group"), _or_none(_is_id)),
-    **dict.fromkeys(("lang", "shadow", "origin", "argsrepr", "kwargsrepr", "compression"), _or_none(_is_text)),
+    # A log shows a shadow in place of the task's name.
+    **dict.fromkeys(("root_id", "parent_id", "group", "shadow"), _or_none(_is_id)),
+    **dict.fromkeys(("lang", "origin", "argsrepr", "kwargsrepr", "compression"), _or_none(_is_text)),
     **dict.fromkeys(("retries", "group_index", "replaced_task_nesting"), _or_none(_is_integer)),
     "ignore_result": _or_none(lambda value: isinstance(value, bool)),
     "timelimit": _or_none(lambda value: isinstance(value, list | tuple) and [*map(_is_limit, value)] == [True, True]),

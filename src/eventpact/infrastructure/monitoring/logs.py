@@ -5,6 +5,7 @@ A record never holds the fields of an event, nor the text of an exception, which
 
 import json
 import logging
+import re
 import time
 from contextvars import ContextVar
 from typing import Any, Final, Literal, Protocol
@@ -18,6 +19,22 @@ LogFormat = Literal["text", "json"]
 
 FIELDS: Final = ("event", "event_id", "handler", "attempt")
 """The attributes that name the subject of a record. A record has those that apply."""
+
+
+_MAX_FOREIGN_CHARACTERS: Final = 500
+
+_ADDRESS: Final = re.compile(r"[^\s@<>\"',;:()\[\]]+@")
+
+
+def masked(text: str) -> str:
+    """Return the text, of each address only the first character and the domain."""
+    return _ADDRESS.sub(lambda found: f"{found[0][0]}***@", text)
+
+
+def harmless(text: str) -> str:
+    """Return what another program wrote as a log may hold it: masked, in one line, and not at any length."""
+    shown = repr(masked(text[:_MAX_FOREIGN_CHARACTERS]))[1:-1]
+    return shown if len(text) <= _MAX_FOREIGN_CHARACTERS else f"{shown}…"
 
 
 REQUEST_ID: Final[ContextVar[str]] = ContextVar("eventpact_request_id")
@@ -97,4 +114,4 @@ def configure(log_format: LogFormat) -> None:
 
 def _request() -> dict[str, str]:
     request_id = REQUEST_ID.get(None)
-    return {} if request_id is None else {"request": request_id}
+    return {} if request_id is None else {"request": harmless(request_id)}

@@ -9,7 +9,7 @@ from typing import Final
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.failures import UnreadableMessage, UnreadableSink
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
-from eventpact.infrastructure.monitoring.logs import log_about
+from eventpact.infrastructure.monitoring.logs import harmless, log_about
 from eventpact.infrastructure.outbox.entries import Entry
 from eventpact.infrastructure.outbox.store import OutboxStore
 
@@ -67,6 +67,7 @@ class EntryReader:
 
     def _set_aside(self, entry: Entry, reason: str) -> None:
         """Move an entry to the store of failures or, if that is not possible, leave it for later."""
+        reason = harmless(reason)  # it may name fields, and whoever wrote the row chose them
         log_about(entry, logging.ERROR, "{event} cannot be read: %s", reason)
         if self._on_unreadable is None:
             self._leave(entry)
