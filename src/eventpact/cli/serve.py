@@ -18,7 +18,7 @@ import uvicorn
 
 from eventpact.bootstrap import build_parts
 from eventpact.cli.settings import in_force
-from eventpact.infrastructure.http.connections import ConnectionLimits
+from eventpact.infrastructure.http.connections import MAX_HEAD_BYTES, ConnectionLimits
 from eventpact.infrastructure.http.main import create_app
 from eventpact.infrastructure.monitoring.logs import configure
 from eventpact.settings import Settings
@@ -101,6 +101,7 @@ class _Server(uvicorn.Server):
                 loop="asyncio",
                 http=ConnectionLimits(most, settings.proxies).protocol(),  # type: ignore[arg-type]
                 ws="none",
+                h11_max_incomplete_event_size=MAX_HEAD_BYTES,
                 # asyncio accepts the whole backlog in one go, before a connection can be counted.
                 backlog=max(8, most // 8),
                 # Its default trusts every process of this machine.

@@ -9,7 +9,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -256,7 +256,13 @@ def test_the_docs_need_no_internet(served: Served) -> None:
         {"Content-Type": "application/x-www-form-urlencoded"},
         {"Content-Type": "multipart/form-data; boundary=x"},
         {"Content-Type": "application/json; charset=utf-16"},
+        {"Content-Type": "application/json; charset*=utf-16''x"},
+        {"Content-Type": "application/json; charset*=idna''x.."},
+        {"Content-Type": f"application/json; charset*{'9' * 5000}=utf-8"},
         {"Content-Type": "application/json, text/plain"},
+        {"Content-Type": "=?utf-8?q?application/json?="},
+        {"Content-Type": "application/=?utf-8?q?json?="},
+        {"Content-Type": "(" * 10_000},
         {"Content-Type": "application/json", "Content-Encoding": "gzip"},
     ],
 )
@@ -273,6 +279,26 @@ def test_another_type_than_json_is_told_what_to_send(served: Served, path: str, 
 )
 def test_json_is_taken_however_its_type_is_spelled(served: Served, given: str) -> None:
     assert served.http.post("/accounts", content=BODY, headers={"Content-Type": given}).status_code == 202
+
+
+@pytest.mark.parametrize("given", ["application/json; ;", 'application/json; x="', "application/json (a)", "("])
+def test_no_type_takes_long_to_read(given: str, served: Served) -> None:
+    given = given + given[-1] * 12_000
+    began = time.monotonic()
+    answer = served.client().post("/accounts", content=b"{}", headers={"Content-Type": given})
+    assert_problem(answer, 415)
+    assert time.monotonic() - began < 0.25  # parsers of mail headers take more than the square of this
+
+
+def test_a_head_that_is_too_large_is_refused_however_it_comes(served: Served) -> None:
+    head = b"GET /health/live HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 60_000 + b"\r\n\r\n"
+    for pieces in ([head], [head[:30_000], head[30_000:]]):
+        with served.connect() as connection:
+            with suppress(ConnectionError):  # closed before all of it has come
+                for piece in pieces:
+                    connection.sendall(piece)
+            answer = rest_of(connection)  # lost where the connection was reset
+            assert not answer or answer.startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_body_that_is_too_large_is_refused_whether_or_not_its_length_is_announced(served: Served) -> None:

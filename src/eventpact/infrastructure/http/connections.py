@@ -18,6 +18,11 @@ from eventpact.infrastructure.http.problems import ProblemResponse, problem, tit
 REQUEST_SECONDS: Final = 10.0
 """Seconds for a client to send a request, and as many to take an answer that it does not read."""
 
+MAX_HEAD_BYTES: Final = 16 * 1024
+"""Bytes that the head of a request may have: its first line and its headers."""
+
+_PIECE_BYTES: Final = 4 * 1024
+
 
 class ConnectionLimits:
     """Bounds the open connections. When they are too many, the oldest that waits for its client is closed.
@@ -110,7 +115,11 @@ class _Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._has_begun = True
-        super().data_received(data)
+        # h11 bounds only a head that it has read in part, and asyncio reads up to 256 kB at once.
+        for begin in range(0, len(data), _PIECE_BYTES):
+            if self.transport.is_closing():
+                break
+            super().data_received(data[begin : begin + _PIECE_BYTES])
         self._watch()
 
     def on_response_complete(self) -> None:
@@ -133,7 +142,7 @@ class _Connection(H11Protocol):
             super().shutdown()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
-        self._refuse(problem(400, "this is no HTTP/1.1 request"))
+        self._refuse(problem(400, f"this is no HTTP/1.1 request, or its head has over {MAX_HEAD_BYTES} bytes"))
 
     def _watch(self) -> None:
         if not self.waits_for_client:

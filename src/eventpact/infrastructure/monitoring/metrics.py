@@ -85,7 +85,10 @@ class Metrics:
 
     def expose(self, accept: str) -> tuple[bytes, str]:
         """All of it in the best format that an ``Accept`` header names, and the content type. May ask the database."""
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # it compares versions that are none
+            encode, content_type = choose_encoder("")
         return encode(self._registry), content_type
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
