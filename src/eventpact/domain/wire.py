@@ -334,7 +334,7 @@ def _fill(codecs: dict[str, Codec], kind: type) -> None:
         raise WireError(f"{kind.__qualname__} does not compare by value; leave eq=True in its @dataclass")
     try:
         hints = typing.get_type_hints(kind)
-    except (NameError, TypeError) as error:
+    except Exception as error:  # an annotation in quotes is code, which may raise anything
         unresolved = f"the annotations of {kind.__qualname__} cannot be resolved ({error})"
         raise WireError(f"{unresolved}; define the types that it names at module level") from error
     for name, field in kind.__dataclass_fields__.items():  # type: ignore[attr-defined]  # a dataclass has it

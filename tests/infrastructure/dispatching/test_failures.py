@@ -134,6 +134,25 @@ def test_a_sink_that_would_never_run_is_refused(sink: object) -> None:
         FailureReporter(sink)  # type: ignore[arg-type]
 
 
+class TakesNothing:
+    def __call__(self) -> None: ...
+
+
+class MadeOfTwo:
+    def __init__(self, failed: FailedDelivery, more: int) -> None: ...
+
+
+@pytest.mark.parametrize("sink", [lambda: None, TakesNothing(), MadeOfTwo, lambda failed, *, more: None])
+def test_a_sink_that_could_not_be_called_is_refused_with_its_signature(sink: object) -> None:
+    with pytest.raises(RegistrationError, match=r"failure sink is .*\(.*\).* does not take one FailedDelivery"):
+        FailureReporter(sink)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sink", [print, [].append, Mock(), lambda failed, more=1: None, lambda *failed: None])
+def test_a_sink_that_can_be_called_is_taken_whatever_it_is(sink: FailureSink) -> None:
+    FailureReporter(sink)
+
+
 def test_a_sink_that_returns_an_awaitable_did_not_take_it(caplog: pytest.LogCaptureFixture) -> None:
     assert not FailureReporter(lambda failed: asynchronous(failed)).report(failed())  # type: ignore[arg-type, return-value]
     assert "make it a plain function" in caplog.text

@@ -65,6 +65,22 @@ class Misnamed:
     def handle(self, event: DomainEvent) -> None: ...
 
 
+class WrapsItself(Recorder):
+    @property
+    def __wrapped__(self) -> object:
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unparsable(DomainEvent):
+    number: "int["  # type: ignore[valid-type]  # noqa: F722
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raising(DomainEvent):
+    number: "1 / 0"  # type: ignore[valid-type]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claims(DomainEvent):
     former_names = ("Earlier", "Renamed")
@@ -96,6 +112,9 @@ recorder = Recorder()
         ({Renamed: HandledBy(partial(Yielding.handle, None))}, "is a generator"),
         ({Claims: recorder, Renamed: recorder}, "one wire name, Renamed"),
         ({Renamed: Misnamed()}, "former_names is no tuple"),
+        ({Renamed: WrapsItself()}, "WrapsItself leads back to itself"),
+        ({Unparsable: recorder}, "annotations of Unparsable cannot be resolved"),
+        ({Raising: recorder}, "annotations of Raising cannot be resolved"),
     ],
 )
 def test_an_impossible_registration_names_what_is_wrong(handlers: object, says: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from eventpact.domain.dispatcher import FailedDelivery, FailureSink, RegistrationError
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.dispatching.signatures import is_generator, misfit
 from eventpact.infrastructure.dispatching.subscriptions import handler_name
 from eventpact.infrastructure.monitoring.logs import log_about
 
@@ -80,11 +81,11 @@ class FailureReporter:
 def _check_sink(on_failure: object) -> None:
     if not callable(on_failure):
         raise RegistrationError(f"the failure sink is no function, but {type(on_failure).__name__}; give a callable")
-    for function in (on_failure, type(on_failure).__call__):
-        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-            raise RegistrationError("the failure sink is async or a generator, and would never run; make it a function")
-        if inspect.isasyncgenfunction(function):
-            raise RegistrationError("the failure sink is an async generator, and would never run; make it a function")
+    if is_generator(on_failure) or any(map(inspect.iscoroutinefunction, (on_failure, type(on_failure).__call__))):
+        raise RegistrationError("the failure sink is async or a generator, and would never run; make it a function")
+    if fault := misfit(on_failure, "FailedDelivery"):
+        name = getattr(on_failure, "__qualname__", type(on_failure).__qualname__)
+        raise RegistrationError(f"the failure sink is {name}{fault}; give one that does")
 
 
 def log_failure(failed: FailedDelivery, *, masked: bool = False) -> None:

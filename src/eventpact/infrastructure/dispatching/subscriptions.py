@@ -26,6 +26,7 @@ from weakref import WeakSet
 from eventpact.domain.dispatcher import Handler, Handlers, RegistrationError
 from eventpact.domain.events import DomainEvent
 from eventpact.domain.wire import WireError, fields_of
+from eventpact.infrastructure.dispatching.signatures import is_generator, misfit
 
 __all__ = [
     "Handle",
@@ -310,25 +311,13 @@ application's tests build one after the other."""
 
 
 def _check_handle(wanted: str, handler: object, handle: Any) -> None:
-    if any(
-        is_generator(function)
-        for function in (handle, type(handle).__call__)
-        for is_generator in (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
-    ):
+    if is_generator(handle):
         raise RegistrationError(
             f"{wanted}, {_path(type(handler))}, has a handle that is a generator, and would never run; take the yield"
             " out of it"
         )
-    try:
-        signature = inspect.signature(handle)
-    except (TypeError, ValueError):  # some built-in callables do not tell
-        return
-    try:
-        signature.bind(object())
-    except TypeError as error:
-        raise RegistrationError(
-            f"{wanted}, {_path(type(handler))}, has handle{signature}, which does not take one event ({error})"
-        ) from error
+    if fault := misfit(handle, "event"):
+        raise RegistrationError(f"{wanted}, {_path(type(handler))}, has handle{fault}")
 
 
 def _former_names(kind: type) -> tuple[str, ...]:
@@ -342,8 +331,17 @@ def _former_names(kind: type) -> tuple[str, ...]:
 
 
 def _innermost(handler: object) -> type:
-    """The class of a handler; that of the innermost where it is decorated (``__wrapped__``)."""
-    return type(inspect.unwrap(handler))  # type: ignore[arg-type]  # it need not be a function
+    """The class of a handler; that of the innermost where it is decorated (``__wrapped__``).
+
+    Raises:
+        RegistrationError: there is no innermost.
+    """
+    try:
+        return type(inspect.unwrap(handler))  # type: ignore[arg-type]  # it need not be a function
+    except ValueError as error:
+        raise RegistrationError(
+            f"the __wrapped__ of a {_path(type(handler))} leads back to itself; let it name the handler inside"
+        ) from error
 
 
 def handler_name(handler: Handler[Any]) -> str:
