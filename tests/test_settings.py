@@ -1,5 +1,6 @@
 """A wrong setting is one clear line, and production starts with nothing that is only good for trying out."""
 
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -78,6 +79,31 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("BASE_URL", "https://shop.example?x=1", "https://shop.example"),
         ("CODE_TTL", "-1", "from 0.001"),
         ("MAIL_FROM", "nobody", "address"),
+        ("BASE_URL", "https://user:hunter2@shop.example", "without a user"),
+        ("BASE_URL", "https://shop..example", "impossible host"),
+        ("HOST", "a..b", "impossible host"),
+        ("SMTP", "smtp://mail.example/path", "end with its host or port"),
+        ("SMTP", "smtp://mail.example?timeout=4", "end with its host or port"),
+        ("SMTP", "smtp://a..b:25", "impossible host"),
+        ("MAIL_FROM", "Shop <j@bücher.example>", "punycode"),
+        ("MAIL_FROM", f"{'j' * 300}@shop.example", "address"),
+        ("MAIL_FROM", '"a b"@shop.example', "address"),
+        ("RATE_LIMIT", "999999999999999999999/minute", "1000000 at most"),
+        ("RATE_LIMIT", "5/99999999999999 year", "a year at most"),
+        ("BROKER", "redis://cache/notanumber", "number of a database"),
+        ("BROKER", "redis://cache/-1", "number of a database"),
+        ("BROKER", "redis://cache/0?foo=1", "'foo'"),
+        ("BROKER", "redis://:hunter2@cache?socket_timeout=abc", "'socket_timeout'"),
+        ("BROKER", "rediss://cache?ssl_check_hostname=false&ssl_cert_reqs=bogus", "'ssl_cert_reqs'"),
+        ("BROKER", "redis+socket:///run/redis?virtual_host=x", "'virtual_host'"),
+        ("BROKER", "amqp://shop:hunter2@mq//?heartbeat=x", "'heartbeat'"),
+        ("BROKER", "amqp://mq//?connect_timeout=x", "'connect_timeout'"),
+        ("BROKER", "amqp://mq;amqp://mq2?foo=1", "'foo'"),
+        ("BROKER", "amqp://mq;redis://cache", "of one kind"),
+        ("RATE_LIMIT_STORAGE", "redis://cache/10?foo=1", "'foo'"),
+        ("RATE_LIMIT_STORAGE", "redis://cache?password=hunter2&socket_timeout=abc", "'socket_timeout'"),
+        ("RATE_LIMIT_STORAGE", "redis://cache/abc", "number of a database"),
+        ("RATE_LIMIT_STORAGE", "redis://cache;redis://cache2", "number of a database"),
         ("RETRIES", "-1", "from 0 to 20"),
         ("RETRIES", "1.5", "integer"),
     ],
@@ -92,6 +118,39 @@ def test_a_wrong_setting_is_named_in_one_line(
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "Value error" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BROKER", "redis://:p%2F%3B@cache:1/3"),
+        ("BROKER", "redis://[::1]:6379/0"),
+        ("BROKER", "rediss://cache/0?ssl_cert_reqs=required&ssl_ca_certs=/etc/ca.pem"),
+        ("BROKER", "redis+socket:///run/redis.sock?virtual_host=1"),
+        ("BROKER", "amqp://shop:pw@mq:5672//?heartbeat=10"),
+        ("BROKER", "amqps://mq/v%2Fw"),
+        ("BROKER", "amqp://mq//;amqp://mq2//"),
+        ("RATE_LIMIT_STORAGE", "redis://:p%2F%3B@cache:1/3?socket_timeout=3"),
+        ("RATE_LIMIT_STORAGE", "rediss://cache"),
+        ("SMTP", "smtp://shop:p%2F%3F@bücher.example:25/"),
+        ("BASE_URL", "https://bücher.example/shop/"),
+        ("MAIL_FROM", "Bücher <j@xn--bcher-kva.example>"),
+        ("MAIL_FROM", "root@mailhost"),
+        ("RATE_LIMIT", "1000000/year"),
+        ("HOST", "fe80::1%eth0"),
+    ],
+)
+def test_what_can_work_is_taken(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"EVENTPACT_{name}", value)
+    load_settings()
+
+
+def test_an_address_is_taken_unseen_where_no_library_for_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # That is said where it is needed, with what to install.
+    monkeypatch.setitem(sys.modules, "kombu", None)
+    monkeypatch.setitem(sys.modules, "redis", None)
+    load_settings(broker="redis://cache?foo=1", rate_limit_storage="redis://cache?foo=1")
 
 
 @pytest.mark.parametrize("name", [name.upper() for name in Settings.model_fields])

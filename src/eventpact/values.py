@@ -1,15 +1,19 @@
 """Types of settings: each refuses a value in one line that says what it must be, and never quotes it."""
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from email.message import EmailMessage
 from ipaddress import ip_network
-from typing import Annotated, Any, TypeVar
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from typing import Annotated, Any, Final, TypeVar
+from urllib.parse import SplitResult, parse_qs, parse_qsl, urlencode, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 T = TypeVar("T")
+
+_MAX_RATE: Final = 1_000_000
+_MAX_RATE_SECONDS: Final = 366 * 86_400
 
 
 def number(low: float, high: float, unit: str = "") -> BeforeValidator:
@@ -48,16 +52,97 @@ def _url(url: str, *schemes: str) -> SplitResult:
     return parts
 
 
-def _server(example: str, *schemes: str) -> AfterValidator:
-    """Check that a URL has one of these schemes, and names a host or, of a socket, a path."""
+def _check_host(host: str) -> None:
+    try:
+        host.encode("idna")  # as it is done before it is looked up
+    except UnicodeError:
+        raise ValueError("has an impossible host: each part between two dots has 1 to 63 characters") from None
 
-    def check(url: str) -> str:
+
+def _server(
+    example: str, *schemes: str, connect: Callable[[str], object] | None = None, several: bool = False
+) -> AfterValidator:
+    """Check that a URL has one of these schemes, names a host or, of a socket, a path, and has no part that is unknown.
+
+    Args:
+        connect: makes of the URL what will connect to the server, but does not connect. Where it is not given, nothing
+            may follow the port.
+        several: there may be more, which stand in for it, behind semicolons.
+    """
+
+    def check(urls: str) -> str:
+        each = urls.split(";") if several else [urls]
+        for url in each:
+            check_one(url)
+        if len({url.partition(":")[0] for url in each}) > 1:
+            raise ValueError("must name servers of one kind")
+        return urls
+
+    def check_one(url: str) -> None:
         parts = _url(url, *schemes)
-        if parts.scheme != "memory" and not (parts.path if parts.scheme.endswith("+socket") else parts.hostname):
+        if parts.scheme == "memory":
+            return
+        if not (parts.path if parts.scheme.endswith("+socket") else parts.hostname):
             raise ValueError(f"must name a host, as {example} does")
-        return url
+        _check_host(parts.hostname or "")
+        if parts.scheme in ("redis", "rediss") and not re.fullmatch(r"(/[0-9]{0,9})?", parts.path):
+            raise ValueError(f"must have nothing but the number of a database behind its host, as {example} does")
+        if connect is not None:
+            _try(connect, url)
+        elif parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise ValueError(f"must end with its host or port, as {example} does")
 
     return AfterValidator(check)
+
+
+def _try(connect: Callable[[str], object], url: str) -> None:
+    """Find out whether the libraries take the URL.
+
+    Raises:
+        ValueError: they do not. Not their own text, which may quote a password.
+    """
+
+    def fails(url: str) -> bool:
+        try:
+            connect(url)
+        except ImportError:  # which is told where the library is needed
+            return False
+        except Exception:  # noqa: BLE001 - there is no end of what they raise
+            return True
+        return False
+
+    if not fails(url):
+        return
+    address, _, query = url.partition("?")
+    options = parse_qsl(query, keep_blank_values=True)
+    wrong = [name for name, value in options if fails(f"{address}?{urlencode({name: value})}")]
+    if wrong:
+        raise ValueError(f"has a wrong option behind its ?, or one with a wrong value: {', '.join(wrong)!a}")
+    raise ValueError("has a part that no connection can be made with")
+
+
+def _connect_broker(url: str) -> None:
+    """Go as far as Celery goes before it connects."""
+    from kombu import Connection
+
+    connection: Any = Connection(url)
+    transport = connection.transport
+    if transport.driver_type == "redis":
+        from redis import ConnectionPool
+
+        # kombu knows the parameters of a connection only inside a channel, and connects to make one.
+        channel = object.__new__(transport.Channel)
+        channel.connection = transport
+        given = channel._connparams()
+        ConnectionPool(**given).make_connection()
+    elif not isinstance(connection.connect_timeout, (int, float)):  # of the query, and then a text
+        raise TypeError
+
+
+def _connect_storage(url: str) -> None:
+    from redis import Redis
+
+    Redis.from_url(url).connection_pool.make_connection()
 
 
 def _matches(pattern: str, rule: str) -> AfterValidator:
@@ -88,8 +173,9 @@ def _database(url: str) -> str:
 
 def _base_url(url: str) -> str:
     parts = _url(url, "http", "https")
-    if not parts.hostname or not url.isprintable() or " " in url or parts.query or parts.fragment:
-        raise ValueError("must be a URL such as https://shop.example")
+    if not parts.hostname or not url.isprintable() or set(" ?#@") & set(url):
+        raise ValueError("must be a URL such as https://shop.example, without a user, a query or a fragment")
+    _check_host(parts.hostname)
     return url.rstrip("/")
 
 
@@ -110,19 +196,32 @@ def _trusted_proxies(proxies: str) -> str:
 def _host(host: str) -> str:
     if not host.isprintable() or set(" /@[]") & set(host):
         raise ValueError("must be an address or a name such as 127.0.0.1, :: or localhost, without a port")
+    _check_host(host)
     return host
 
 
 def _mail_from(address: str) -> str:
+    from email_validator import validate_email
+
     message = EmailMessage()
     try:
         message["From"] = address
         (sender,) = message["From"].addresses
-        defects = message["From"].defects
+        validate_email(
+            sender.addr_spec,
+            allow_smtputf8=False,
+            check_deliverability=False,
+            globally_deliverable=False,
+            test_environment=True,
+        )
+        # A header is sent as it is, and not every mail server takes one that is not ASCII there.
+        fits = not message["From"].defects and sender.addr_spec.isascii()
     except (ValueError, IndexError):
-        defects = (address,)
-    if defects or not sender.username or not sender.domain:
-        raise ValueError("must be an address such as Shop <no-reply@example.com>")
+        fits = False
+    if not fits:
+        raise ValueError(
+            "must be an address such as Shop <no-reply@example.com>, an international domain in punycode (xn--…)"
+        )
     return address
 
 
@@ -135,13 +234,28 @@ def _rate_limit(rate: str) -> str:
         parsed = None
     if parsed is None or parsed.amount < 1:
         raise ValueError("must be one limit of 1 or more, such as 20/minute or 100 per 2 hours")
+    # What is larger than the storage's own numbers would be an error of each request.
+    if parsed.amount > _MAX_RATE or not 1 <= parsed.get_expiry() <= _MAX_RATE_SECONDS:
+        raise ValueError(f"must be one limit of {_MAX_RATE} at most, in a year at most")
     return rate
 
 
 DatabaseUrl = Annotated[str, AfterValidator(_database)]
-BrokerUrl = Annotated[str, _server("redis://127.0.0.1:6379/0", "redis", "rediss", "redis+socket", "amqp", "amqps")]
+BrokerUrl = Annotated[
+    str,
+    _server(
+        "redis://127.0.0.1:6379/0",
+        "redis",
+        "rediss",
+        "redis+socket",
+        "amqp",
+        "amqps",
+        connect=_connect_broker,
+        several=True,
+    ),
+]
 SmtpUrl = Annotated[str, _server("smtp://mail.example:587", "smtp", "smtps")]
-StorageUrl = Annotated[str, _server("redis://127.0.0.1:6379/1", "memory", "redis", "rediss")]
+StorageUrl = Annotated[str, _server("redis://127.0.0.1:6379/1", "memory", "redis", "rediss", connect=_connect_storage)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 Proxies = Annotated[str, AfterValidator(_trusted_proxies)]
 Host = Annotated[str, AfterValidator(_host)]

@@ -72,7 +72,10 @@ def add_verification_page(app: FastAPI, count: Callable[[Request], None]) -> Non
 
     @app.post("/verify", include_in_schema=False)
     async def redeem(request: Request) -> HTMLResponse:
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
+        if (
+            request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            != "application/x-www-form-urlencoded"
+        ):
             return _page(415, "Please use the form", _FORM, {"Accept-Post": "application/x-www-form-urlencoded"})
         body = (await request.body()).decode("ascii", "replace")
         try:
