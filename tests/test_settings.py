@@ -1,6 +1,8 @@
 """A wrong setting is one clear line, and production starts with nothing that is only good for trying out."""
 
+import os
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -186,10 +188,17 @@ def test_an_unknown_name_is_refused_with_the_likely_one(
     assert says in str(caught.value)
 
 
-@pytest.mark.parametrize("line", ["EVENTPACT_PORT 80", "EVENTPACT_PORT: 80", "EVENTPACT_PORT", "=80", "A='x"])
+@pytest.mark.parametrize("line", ["EVENTPACT_PORT 80", "EVENTPACT_PORT: 80", "EVENTPACT_PORT", "=80", "A='x", "[shop]"])
 def test_a_malformed_line_of_dotenv_is_refused_with_its_number(tmp_path: Path, line: str) -> None:
     (tmp_path / ".env").write_text(f"# a comment\n\nSHOP=1\n{line}\n")
     with pytest.raises(SettingsError, match=r"^\.env, line 4: must be NAME=value"):
+        load_settings()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("nowhere", path)])
+def test_a_dotenv_that_is_no_file_is_refused(make: Callable[[str], None]) -> None:
+    make(".env")
+    with pytest.raises(SettingsError, match=r"^\.env is no file; "):
         load_settings()
 
 

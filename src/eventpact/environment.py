@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
@@ -57,8 +58,10 @@ def sources(fields: Collection[str], given: Iterable[str]) -> dict[str, str]:
 def _dotenv() -> dict[str, str]:
     """Return the names in ``.env``, each with its line."""
     path = Path(".env")
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
+    if not path.is_file():  # to read a pipe would wait for its writer
+        raise SettingsError(f"{path} is no file; make it one, or take it away")
     names = {}
     try:
         with path.open(encoding="utf-8-sig") as stream:
@@ -66,7 +69,9 @@ def _dotenv() -> dict[str, str]:
                 text = binding.original.string  # with the blank lines above it
                 line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
                 source = f"{path}, line {line}"
-                is_ours = (binding.key or "").upper().startswith(PREFIX)
+                name = binding.key or ""
+                # A name alone may mean something to another program; what is no name does not.
+                is_ours = name.upper().startswith(PREFIX) or not re.fullmatch(r"[\w.-]*", name)
                 if binding.error or (is_ours and binding.value is None):
                     raise SettingsError(f"{source}: must be NAME=value, or a comment that begins with #")
                 if binding.key is not None:

@@ -211,6 +211,34 @@ def test_a_mistyped_setting_stops_every_command(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("arguments", ["settings", "serve --help", "verify --list", "--version"])
+@pytest.mark.parametrize(
+    ("shell", "code", "says"),
+    [
+        ("exec {} >/dev/full", 1, "eventpact: the output cannot be written: No space left on device\n"),
+        ("exec {} >&-", 0, ""),
+        ("exec {} <&- >&- 2>&-", 0, ""),
+        ("PYTHONIOENCODING=ascii exec {} >/dev/null", 0, ""),
+    ],
+)
+def test_whatever_its_output_is_a_command_ends_without_a_traceback(
+    arguments: str, shell: str, code: int, says: str
+) -> None:
+    command = shell.format(f"{sys.executable} -m eventpact {arguments}")
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (code, says)
+
+
+def test_a_broker_that_no_connection_can_be_made_with_stops_every_command_in_one_line(tmp_path: Path) -> None:
+    for command in ("serve", "worker", "settings"):
+        arguments = [sys.executable, "-m", "eventpact", command, "--broker", "redis://:hunter2@127.0.0.1:1/0?foo=1"]
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 64
+        assert done.stderr == (
+            "eventpact: EVENTPACT_BROKER: has a wrong option behind its ?, or one with a wrong value: 'foo'\n"
+        )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", ["settings", "verify --list"])
 def test_a_reader_that_has_read_enough_ends_a_command_without_a_word(arguments: str, tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 EX_OK: Final = 0
 EX_ERROR: Final = 1
@@ -37,17 +38,42 @@ class _Parser(argparse.ArgumentParser):
         print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
         raise SystemExit(EX_USAGE)
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        print(message, end="", file=file or sys.stderr)  # argparse's own ignores an output that cannot be written
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0 done, 1 failed, 2 could not run (verify), 64 bad usage."""
+    _prepare_output()
     try:
-        code = _command(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        if not _reader_is_gone():
+        try:
+            code = _command(list(sys.argv[1:] if argv is None else argv))
+        finally:  # help and version end in SystemExit
+            sys.stdout.flush()
+    except OSError:
+        fault = _output_fault()
+        if fault is None:
             raise
-        return EX_READER_GONE
+        if isinstance(fault, BrokenPipeError):
+            return EX_READER_GONE
+        print(f"eventpact: the output cannot be written: {fault.strerror}", file=sys.stderr)
+        return EX_ERROR
     return code
+
+
+def _prepare_output() -> None:
+    """Make the output take every character, and be there.
+
+    A file that is opened while a standard stream is closed would get its number, and what is written to that stream.
+    """
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        while os.open(os.devnull, os.O_RDWR) < 2:
+            pass
+        sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+        sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+        sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _command(arguments: list[str]) -> int:
@@ -69,14 +95,14 @@ def _command(arguments: list[str]) -> int:
         return EX_INTERRUPTED
 
 
-def _reader_is_gone() -> bool:
-    """Return whether nobody reads the output any more, as behind ``| head``; nothing more is written then."""
+def _output_fault() -> OSError | None:
+    """Return why no output can be written any more, as behind ``| head``; nothing more is written then."""
     try:
         print(flush=True)
-    except BrokenPipeError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+        return error
+    return None
 
 
 def _run(options: argparse.Namespace) -> int:
