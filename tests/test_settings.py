@@ -47,6 +47,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("MAIL_FROM", "Shop <no-reply@shop.example>\nBcc: eve@example.com", "address"),
         ("MAIL_FROM", "a@example.com, b@example.com", "address"),
         ("MAIL_FROM", "Shop <>", "address"),
+        ("MAIL_FROM", "(" * 3000, "address"),
         ("ANSWER_STEP", "-1", "from 0 to 60"),
         ("RATE_LIMIT", "often", "20/minute"),
         ("RATE_LIMIT", "0/minute", "20/minute"),

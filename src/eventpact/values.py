@@ -216,7 +216,7 @@ def _mail_from(address: str) -> str:
         )
         # A header is sent as it is, and not every mail server takes one that is not ASCII there.
         fits = not message["From"].defects and sender.addr_spec.isascii()
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, RecursionError):
         fits = False
     if not fits:
         raise ValueError(

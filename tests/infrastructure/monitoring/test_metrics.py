@@ -70,6 +70,15 @@ async def test_what_is_accepted_and_settled_in_this_process_is_counted(
         assert (PENDING in samples, OLDEST in samples) == (outbox, outbox)
 
 
+@pytest.mark.parametrize("version", ["abc", "1..0", "9" * 5000, ".", "-1", "99"])
+async def test_whatever_version_is_asked_for_an_answer_comes(tmp_path: Path, version: str) -> None:
+    async with running(settings_for(tmp_path, dispatcher="sync")) as client:
+        for media_type in ("text/plain", "application/openmetrics-text"):
+            accept = f"{media_type}; version={version}"
+            answer = await client.http.get("/metrics", headers={"Accept": accept})
+            assert answer.status_code == 200
+
+
 async def test_what_is_rolled_back_was_not_accepted_and_what_is_refused_is_told_with_its_error(tmp_path: Path) -> None:
     event = AccountCreatedEvent(account_id="1", email="ada@example.com")
     async with running(settings_for(tmp_path, dispatcher="asyncio")) as client:
