@@ -58,12 +58,12 @@ def sources(fields: Collection[str], given: Iterable[str]) -> dict[str, str]:
 def _dotenv() -> dict[str, str]:
     """Return the names in ``.env``, each with its line."""
     path = Path(".env")
-    if not os.path.lexists(path):
-        return {}
-    if not path.is_file():  # to read a pipe would wait for its writer
-        raise SettingsError(f"{path} is no file; make it one, or take it away")
     names = {}
     try:
+        if not os.path.lexists(path):
+            return {}
+        if not path.is_file():  # to read a pipe would wait for its writer
+            raise SettingsError(f"{path} is no file; make it one, or take it away")
         with path.open(encoding="utf-8-sig") as stream:
             for binding in parse_stream(stream):
                 text = binding.original.string  # with the blank lines above it

@@ -6,7 +6,7 @@ from datetime import timedelta
 from email.message import EmailMessage
 from ipaddress import ip_network
 from typing import Annotated, Any, Final, TypeVar
-from urllib.parse import SplitResult, parse_qs, parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qs, parse_qsl, unquote, urlencode, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
@@ -44,6 +44,8 @@ def _url(url: str, *schemes: str) -> SplitResult:
     """
     if url.partition("://")[0] not in schemes or "://" not in url:
         raise ValueError(f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    if "\0" in unquote(url):
+        raise ValueError("has a NUL character (%00), which nothing that it names can have")
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -159,14 +161,10 @@ def _matches(pattern: str, rule: str) -> AfterValidator:
 
 def _database(url: str) -> str:
     parts = _url(url, "postgresql", "postgresql+psycopg", "sqlite")
-    if parts.scheme == "sqlite" and (
-        parts.netloc
-        or parts.path in {"", "/", "/:memory:"}
-        or {"mode", "uri"} & parse_qs(parts.query, keep_blank_values=True).keys()
-    ):
+    if parts.scheme == "sqlite" and (parts.netloc or parts.path in {"", "/", "/:memory:"} or "?" in url):
         raise ValueError(
-            "must name a file, as sqlite:///shop.db and sqlite:////var/lib/shop.db do; several processes and"
-            " threads share it, which a database in memory does not allow"
+            "must name a file, as sqlite:///shop.db and sqlite:////var/lib/shop.db do, and have no parameters; several"
+            " processes and threads share it, which a database in memory does not allow"
         )
     return url
 

@@ -7,9 +7,13 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
+import psycopg
 import pytest
 from support.services_kit import own_database
 
@@ -83,8 +87,6 @@ def test_a_database_or_user_that_there_is_not_is_named(
     postgres_service: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from urllib.parse import urlsplit, urlunsplit
-
     line = refused(f"{command} --database {urlunsplit(urlsplit(postgres_service)._replace(**change))}", capsys)
     assert reason in line
     assert step in line
@@ -99,6 +101,47 @@ def test_a_postgresql_that_is_not_migrated_is_sent_to_migrate(
         assert "run eventpact migrate" in refused(f"serve --database {url}", capsys)
         assert main(["migrate", "--database", url]) == 0
         assert main(["failed", "list", "--database", url]) == 0
+
+
+@pytest.fixture
+def used_database(postgres_service: str) -> Iterator[str]:
+    """A database of its own that a server has used."""
+    with own_database(postgres_service) as url:
+        assert main(["migrate", "--database", url]) == 0
+        assert main(["prune", "--database", url]) == 0
+        yield url
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("command", ["serve", "failed list", "prune", "relay"])
+def test_a_postgresql_that_takes_no_writes_is_one_line(
+    command: str, used_database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    database = f"{used_database}?options=-cdefault_transaction_read_only%3Don"
+    line = refused(f"{command} --database {database}", capsys)
+    assert "must take writes, and refuses them: cannot execute INSERT in a read-only transaction" in line
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("command", ["serve", "failed list", "prune", "relay"])
+def test_a_role_that_may_only_read_is_one_line(
+    command: str, used_database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    role = f"reader_{uuid4().hex}"
+    with psycopg.connect(used_database, autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'hunter2'")
+        admin.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+        try:
+            parts = urlsplit(used_database)
+            url = urlunsplit(parts._replace(netloc=f"{role}:hunter2@{parts.netloc.rpartition('@')[2]}"))
+            line = refused(f"{command} --database {url}", capsys)
+        finally:
+            admin.execute(f"DROP OWNED BY {role}")
+            admin.execute(f"DROP ROLE {role}")
+    assert "must take writes, and refuses them: permission denied for" in line
+    assert "hunter2" not in line
 
 
 @pytest.mark.parametrize("command", ["serve", "failed list", "relay"])

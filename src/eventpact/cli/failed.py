@@ -8,16 +8,12 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from eventpact.bootstrap import Parts, build_parts, engine_of, existing, with_broker
 from eventpact.domain.dispatcher import DispatchError, EventDispatcher, Handlers
-from eventpact.environment import CannotStartError
 from eventpact.infrastructure.dispatching.failures import FailureReporter
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.monitoring.logs import masked
 from eventpact.infrastructure.persistence.failure_store import Failure
-from eventpact.infrastructure.persistence.opening import explain
 from eventpact.infrastructure.persistence.replay import ReplayError, replay_by_dispatcher, replay_by_outbox
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 from eventpact.settings import Settings
@@ -32,7 +28,8 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     """Run the action that the command line names. Returns the exit code.
 
     Raises:
-        CannotStartError: the database cannot be used, or a broker is needed, and none is set or running.
+        CannotStartError: a broker is needed, and none is set or running.
+        SQLAlchemyError: the database cannot be used.
     """
     settings = existing(settings)
     if options.action == "retry" and not settings.uses_outbox:
@@ -51,8 +48,6 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
                 0 if parts.failures.remove(wanted[0]) else _say_no(wanted[0], "it has failed again; look at it again")
             )
         return _retry(wanted, parts)
-    except SQLAlchemyError as error:
-        raise CannotStartError(explain(error, settings.database_url)) from error
     finally:
         parts.database.close()
 

@@ -106,6 +106,7 @@ def _output_fault() -> OSError | None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from eventpact.cli.refusals import in_one_line
     from eventpact.environment import CannotStartError
     from eventpact.settings import load_settings
 
@@ -113,7 +114,8 @@ def _run(options: argparse.Namespace) -> int:
         # The demo reads no setting but its own.
         given = {name: getattr(options, name, None) for name in _SETTINGS}
         settings = None if options.command == "demo" else load_settings(**given)
-        code: int = import_module(f"eventpact.cli.{options.command}").run(options, settings)
+        with in_one_line(settings):
+            code: int = import_module(f"eventpact.cli.{options.command}").run(options, settings)
     except CannotStartError as error:
         print(f"eventpact: {error}", file=sys.stderr)
         return error.exit_code

@@ -1,10 +1,6 @@
 """``eventpact prune``: removes rows that nobody needs any more."""
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from eventpact.bootstrap import build_parts, existing
-from eventpact.environment import CannotStartError
-from eventpact.infrastructure.persistence.opening import explain
 from eventpact.settings import Settings
 
 
@@ -12,7 +8,7 @@ def run(_: object, settings: Settings) -> int:
     """Remove the rows that are older than the retention. Returns the exit code.
 
     Raises:
-        CannotStartError: the database cannot be used.
+        SQLAlchemyError: the database cannot be used.
     """
     parts = build_parts(existing(settings))
     age = settings.retention
@@ -22,8 +18,6 @@ def run(_: object, settings: Settings) -> int:
             "accounts that were never verified": parts.repository.prune(age),
             "failed deliveries": parts.failures.prune(age),
         }
-    except SQLAlchemyError as error:
-        raise CannotStartError(explain(error, settings.database_url)) from error
     finally:
         parts.database.close()
     for rows, count in removed.items():

@@ -18,6 +18,8 @@ import uvicorn
 
 from eventpact.bootstrap import build_parts
 from eventpact.cli.settings import in_force
+from eventpact.cli.signals import hang_up_as_told_to_end
+from eventpact.environment import SettingsError
 from eventpact.infrastructure.http.connections import MAX_HEAD_BYTES, ConnectionLimits
 from eventpact.infrastructure.http.main import create_app
 from eventpact.infrastructure.monitoring.logs import configure
@@ -41,14 +43,15 @@ def serve(settings: Settings) -> int:
     # uvicorn stops in good order, and then raises the signal again; the broker must be stopped after that.
     lost = threading.Event()
     signal.signal(signal.SIGTERM, partial(_exit, lost))
+    hang_up_as_told_to_end()
     configure(settings.log_format)
     logging.getLogger("eventpact").info("serving with %s", in_force(settings))
     with contextlib.ExitStack() as stack:
-        sockets = None
-        if settings.port == 0:
+        sockets, listener = None, stack.enter_context(_listener(settings.host))
+        if settings.port:
+            listener.close()
+        else:
             # Taken before the mailer is built, because the links in mails name the port.
-            family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-            listener = stack.enter_context(socket.create_server((settings.host, 0), family=family))
             sockets, settings = [listener], settings.model_copy(update={"port": listener.getsockname()[1]})
         if settings.dispatcher == "celery" and settings.broker is None:
             from eventpact.infrastructure.celery.embedded_broker import BrokerError, EmbeddedBroker
@@ -79,6 +82,23 @@ def serve(settings: Settings) -> int:
         print(f"eventpact: {reason}", file=sys.stderr)
         return 1
     return 0
+
+
+def _listener(host: str) -> socket.socket:
+    """Listen on a free port, which shows whether the host is an address of this machine: uvicorn blames the port.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, *_, address = min(found)  # IPv4 where a name has both
+        return socket.create_server(address, family=family)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise SettingsError(
+            f"EVENTPACT_HOST: cannot listen on {host}: {reason}; give an address of this machine, such as 127.0.0.1"
+        ) from error
 
 
 class _Server(uvicorn.Server):

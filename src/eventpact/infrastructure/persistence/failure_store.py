@@ -16,6 +16,7 @@ from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.persistence.database import PATIENT, Database, UtcDateTime, metadata
 
 _MAX_ERROR_CHARACTERS: Final = 2_000
+_NUMBER_BITS: Final = 31
 
 UNREADABLE: Final = "Unreadable"
 """The ``error_type`` of a message that could not be read, and is returned once it can be."""
@@ -160,6 +161,8 @@ class FailureStore:
 
     def get(self, failure_id: int) -> Failure | None:
         """The failure of this number."""
+        if failure_id.bit_length() > _NUMBER_BITS:  # neither database would take it in a statement
+            return None
         return next(iter(self._select(sa.select(*_FAILURE).where(failures.c.failure_id == failure_id))), None)
 
     def remove(self, failure: Failure) -> bool:

@@ -17,6 +17,7 @@ from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
 from eventpact.environment import CannotStartError
+from eventpact.infrastructure.files import draft_of, read_file, write_private
 from eventpact.infrastructure.persistence.database import Database, metadata
 
 _DATABASE: Final = "database"
@@ -66,6 +67,7 @@ _MISSING_TABLE: Final = re.compile(r"no such (table|column)|relation .* does not
 _PERMANENT: Final = re.compile(
     r"no such|does not exist|authentication failed|not a database|readonly|unable to open|permission denied"
 )
+_READ_ONLY: Final = re.compile(r"readonly|read-only|permission denied for")
 
 
 def open_folder(folder: Path) -> None:
@@ -94,18 +96,19 @@ def open_secret(folder: Path) -> bytes:
 
     Raises:
         CannotStartError: it is too short.
+        OSError: it cannot be read or written.
     """
     path = folder / "secret"
-    draft = folder / f"secret.{os.getpid()}.{secrets.token_hex(4)}"
     if not path.exists():
-        _write_private(draft, secrets.token_hex(_LEAST_SECRET_BYTES))
+        draft = draft_of(path)
+        write_private(draft, secrets.token_hex(_LEAST_SECRET_BYTES))
         try:
             os.link(draft, path)  # the first process wins, and nobody reads half a secret
         except FileExistsError:
             pass
         finally:
             draft.unlink()
-    secret = path.read_bytes().strip()
+    secret = read_file(path).strip()
     if len(secret) < _LEAST_SECRET_BYTES:
         raise CannotStartError(
             f"the secret in {path} has {len(secret)} characters, and must have {_LEAST_SECRET_BYTES} or more; restore"
@@ -131,14 +134,14 @@ def open_database(url: str, *, migrate: bool) -> Database:
     """
     path = database_file(url)
     try:
-        if path is not None and path.is_dir():
-            raise CannotStartError(f"the database {path} is a folder; give a file")
+        if path is not None and path.exists() and not path.is_file():
+            raise CannotStartError(f"the database {path} is {'a folder' if path.is_dir() else 'no file'}; give a file")
         if path is not None and not path.exists():
             if not migrate:
                 raise CannotStartError(f"the database {path} does not exist; run eventpact migrate")
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with suppress(FileExistsError):  # another process was faster
-                _write_private(path, "")
+                write_private(path, "")
         database = Database(url)
     except OSError as error:
         raise CannotStartError(f"the database {path} cannot be opened: {error.strerror}") from error
@@ -185,6 +188,8 @@ def explain(error: SQLAlchemyError, url: str = "") -> str:
     password = sa.make_url(url).password if url else None
     if password:
         reason = reason.replace(password, "***")
+    if _READ_ONLY.search(reason):
+        return f"the database must take writes, and refuses them: {reason}; check EVENTPACT_DATABASE"
     advice = "check EVENTPACT_DATABASE" if _PERMANENT.search(reason) else "is it up, and EVENTPACT_DATABASE right?"
     if re.search(r'database ".*" does not exist', reason):
         advice = "create it, and run eventpact migrate"
@@ -208,8 +213,3 @@ def _check_schema(database: Database) -> None:
         return
     scripts.get_revision(current)  # raises CommandError for one that this version does not know
     raise CannotStartError("the database has the schema of an older version; run eventpact migrate")
-
-
-def _write_private(path: Path, text: str) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)

@@ -1,0 +1,54 @@
+"""Small files that somebody else may have made, or may be writing: read without waiting, written whole."""
+
+import errno
+import os
+import secrets
+import stat
+from pathlib import Path
+
+
+def without_waiting(path: str, flags: int) -> int:
+    """Open a file, not waiting for the other end of a pipe; for the ``opener`` of :func:`open`."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o600)
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file; of a pipe, from which nothing may ever come, say that it is none.
+
+    Raises:
+        OSError: it is missing, unreadable, or no regular file.
+    """
+    with open(path, "rb", opener=without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no file", str(path))
+        return file.read()
+
+
+def write_private(path: Path, text: str) -> None:
+    """Make a file that nobody else may read.
+
+    Raises:
+        OSError: it is there already, or cannot be written.
+    """
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+
+
+def replace_private(path: Path, text: str) -> None:
+    """Write a file at once, so that nobody reads half of it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    draft = draft_of(path)
+    write_private(draft, text)
+    try:
+        os.replace(draft, path)
+    except OSError:
+        draft.unlink()
+        raise
+
+
+def draft_of(path: Path) -> Path:
+    """Name a file beside ``path`` that no other process uses."""
+    return path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
