@@ -1,6 +1,6 @@
 """``eventpact demo``: every dispatcher at work, from the contract kit."""
 
-from eventpact.cli.verify import end_in_good_order_when_told_to
+from eventpact.cli.signals import end_in_good_order_when_told_to
 
 
 def run(_: object, __: object) -> int:

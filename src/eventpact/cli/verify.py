@@ -1,7 +1,6 @@
 """``eventpact verify``: checks a dispatcher against the contract, where the contract kit is installed."""
 
-import signal
-from typing import NoReturn
+from eventpact.cli.signals import end_in_good_order_when_told_to
 
 
 def verify(arguments: list[str]) -> int:
@@ -10,12 +9,3 @@ def verify(arguments: list[str]) -> int:
 
     end_in_good_order_when_told_to()
     return main(arguments)
-
-
-def end_in_good_order_when_told_to() -> None:
-    """End by an exception when SIGTERM arrives, so that child processes are ended as well."""
-
-    def end(number: int, _: object) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, end)
