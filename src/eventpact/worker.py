@@ -62,5 +62,12 @@ def run(*, concurrency: int) -> int:
         without_mingle=True,
         quiet=parts.settings.log_format == "json",  # the banner is no log record
     )
+    warm: list[bool] = []
+
+    def note(how: str, **_: object) -> None:
+        warm.append(how == "Warm")
+
+    signals.worker_shutting_down.connect(note)
     worker.start()
-    return int(worker.exitcode or 0)
+    # Celery calls it a failure when the signal was a Ctrl-C, though the worker ends in good order after one.
+    return 0 if warm and all(warm) else int(worker.exitcode or 0)
