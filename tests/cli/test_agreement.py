@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 import redis
 from support.application import SECRET
 from support.celery_kit import until
-from support.services_kit import MailServer
+from support.services_kit import MailServer, own_database
 
 from eventpact.infrastructure.celery.embedded_broker import EmbeddedBroker
+from eventpact.infrastructure.celery.messages import disagreement
+from eventpact.infrastructure.persistence.opening import agree, open_database
 from eventpact_contracts.demo.processes import Server, Worker
 
 pytestmark = pytest.mark.slow
@@ -111,6 +116,50 @@ def test_a_worker_on_another_database_sets_mails_aside(
     assert "succeeded" not in log.read_text()
     assert mail.mails == []
     assert "AccountCreatedEvent" in eventpact(other, "failed", "list", cwd=tmp_path).stdout
+
+
+def test_a_worker_on_a_copy_of_the_data_folder_settles_nothing_and_says_so(
+    tmp_path: Path, common: dict[str, str], mail: MailServer
+) -> None:
+    with serving(tmp_path, common):
+        pass
+    copy = common | {"EVENTPACT_DATA_DIR": str(shutil.copytree(tmp_path / "data", tmp_path / "copy"))}
+    with Server(tmp_path / "server", common, "celery") as running:
+        with working(tmp_path, copy) as log:
+            assert running.sign_up(ADDRESS)[0] == 202
+            until(lambda: "was set aside" in log.read_text(), 20)
+        assert re.search(r"differ \(file is '\d+' there and '\d+' here\)", log.read_text())
+        assert "succeeded" not in log.read_text()
+        assert mail.mails == []
+        with working(tmp_path, common) as log:
+            until(lambda: mail.mails, 30)
+            ((_, code),) = mail.mails
+            assert running.verify(ADDRESS, code)
+        assert "was set aside" not in log.read_text()
+
+
+@pytest.mark.services
+def test_a_copy_of_a_postgresql_database_is_told_from_it(postgres_service: str) -> None:
+    with own_database(postgres_service) as url, psycopg.connect(postgres_service, autocommit=True) as admin:
+        name = urlsplit(url).path[1:]
+        first = facts(url)
+        admin.execute(f"CREATE DATABASE {name}_copy TEMPLATE {name}")  # type: ignore[call-overload]
+        try:
+            copy = facts(url.replace(name, f"{name}_copy"))
+        finally:
+            admin.execute(f"DROP DATABASE {name}_copy")  # type: ignore[call-overload]
+        assert copy["database"] == first["database"]
+        assert "oid is" in str(disagreement(copy, first))
+        assert disagreement(facts(url), first) is None
+
+
+def facts(url: str) -> Mapping[str, str]:
+    """What a process on this database states."""
+    database = open_database(url.replace("postgresql://", "postgresql+psycopg://", 1), migrate=True)
+    try:
+        return agree(database, SECRET.encode(), outbox=True)
+    finally:
+        database.close()
 
 
 def test_a_worker_elsewhere_without_the_secret_is_refused_and_makes_nothing(

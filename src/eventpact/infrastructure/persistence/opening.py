@@ -172,7 +172,21 @@ def agree(database: Database, secret: bytes, *, outbox: bool) -> Mapping[str, st
             " would be wrong; give the server's EVENTPACT_SECRET or --data-dir, or accept a new secret for good with"
             " eventpact migrate --new-secret"
         )
-    return {"outbox": "yes" if outbox else "no", "database": database_id(database), "secret": own}
+    facts = {"outbox": "yes" if outbox else "no", "database": database_id(database), "secret": own}
+    return facts | _place(database)
+
+
+def _place(database: Database) -> Mapping[str, str]:
+    """Tell the database from a copy of it, which has the same id: a file by its number, without that of its device.
+
+    Numbers of devices, and PostgreSQL's of a whole cluster, may change while a database stays what it is (a restart of
+    the machine, pg_upgrade). So a copy may go unnoticed, and no database is taken for one.
+    """
+    if database.is_sqlite:
+        return {"file": str(os.stat(database.engine.url.database or "").st_ino)}
+    with database.transaction() as connection:
+        oid = connection.execute(sa.text("SELECT oid FROM pg_database WHERE datname = current_database()")).scalar_one()
+    return {"oid": str(oid)}
 
 
 def explain(error: SQLAlchemyError, url: str = "") -> str:
