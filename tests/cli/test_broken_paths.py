@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -164,8 +163,6 @@ def test_a_working_directory_that_cannot_be_read_is_one_line(
 def test_a_sqlite_file_that_may_only_be_read_is_one_line(
     command: str, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with closing(sqlite3.connect(data / "eventpact.db")) as database:
-        database.execute("PRAGMA journal_mode=DELETE")
     (data / "eventpact.db").chmod(0o400)
     with unprivileged(Path.cwd()):
         line = refused(command, capsys)

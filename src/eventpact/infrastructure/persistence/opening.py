@@ -172,8 +172,12 @@ def agree(database: Database, secret: bytes, *, outbox: bool) -> Mapping[str, st
             " would be wrong; give the server's EVENTPACT_SECRET or --data-dir, or accept a new secret for good with"
             " eventpact migrate --new-secret"
         )
-    facts = {"outbox": "yes" if outbox else "no", "database": database_id(database), "secret": own}
-    return facts | _place(database)
+    return {
+        "outbox": "yes" if outbox else "no",
+        "database": database_id(database),
+        "secret": own,
+        **_place(database),
+    }
 
 
 def _place(database: Database) -> Mapping[str, str]:
