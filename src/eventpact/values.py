@@ -6,7 +6,7 @@ from datetime import timedelta
 from email.message import EmailMessage
 from ipaddress import ip_network
 from typing import Annotated, Any, Final, TypeVar
-from urllib.parse import SplitResult, parse_qs, parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
