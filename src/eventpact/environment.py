@@ -60,7 +60,9 @@ def _dotenv() -> dict[str, str]:
     path = Path(".env")
     names = {}
     try:
-        if not os.path.lexists(path):
+        try:
+            path.lstat()
+        except FileNotFoundError:
             return {}
         if not path.is_file():  # to read a pipe would wait for its writer
             raise SettingsError(f"{path} is no file; make it one, or take it away")

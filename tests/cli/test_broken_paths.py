@@ -171,9 +171,7 @@ def test_a_sqlite_file_that_may_only_be_read_is_one_line(
 
 
 @pytest.mark.parametrize("port", ["0", "18080"])
-@pytest.mark.parametrize(
-    "host", ["no.such.invalid", "203.0.113.9", "300.1.1.1", "::zz", "localhost:80", "a..b", "x" * 80]
-)
+@pytest.mark.parametrize("host", ["no.such.invalid", "203.0.113.9", "300.1.1.1", "::zz", "localhost:80"])
 def test_a_host_that_cannot_be_listened_on_is_named(
     host: str, port: str, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
