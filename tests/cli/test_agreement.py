@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,8 +20,13 @@ from support.application import SECRET
 from support.celery_kit import until
 from support.services_kit import MailServer, own_database
 
+from eventpact.domain.events import AccountCreatedEvent
 from eventpact.infrastructure.celery.embedded_broker import EmbeddedBroker
 from eventpact.infrastructure.celery.messages import disagreement
+from eventpact.infrastructure.dispatching.failures import UnreadableMessage
+from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
+from eventpact.infrastructure.persistence.database import Database
+from eventpact.infrastructure.persistence.failure_store import FailureStore
 from eventpact.infrastructure.persistence.opening import agree, open_database
 from eventpact_contracts.demo.processes import Server, Worker
 
@@ -97,7 +103,8 @@ def test_a_worker_that_differs_about_the_outbox_sets_mails_aside(
         assert eventpact(server, "failed", "list", cwd=tmp_path).stdout.count("AccountCreatedEvent") == 1
         with working(tmp_path, server):
             if there == "false":  # no outbox delivers it again
-                assert eventpact(server, "failed", "retry", "--all", cwd=tmp_path).returncode == 0
+                assert "1 stays" in eventpact(server, "failed", "retry", "--all", cwd=tmp_path).stderr
+                assert eventpact(server, "failed", "retry", "1", cwd=tmp_path).returncode == 0
             until(lambda: mail.mails, 20)
             ((_, code),) = mail.mails
             assert running.verify(ADDRESS, code)
@@ -160,6 +167,30 @@ def facts(url: str) -> Mapping[str, str]:
         return agree(database, SECRET.encode(), outbox=True)
     finally:
         database.close()
+
+
+def test_what_another_server_on_the_same_broker_sent_stays_listed_while_ours_returns_what_it_can_read(
+    tmp_path: Path, common: dict[str, str], mail: MailServer
+) -> None:
+    theirs = common | {"EVENTPACT_OUTBOX": "false"}
+    ours = common | {"EVENTPACT_DATA_DIR": str(tmp_path / "ours"), "EVENTPACT_OUTBOX_LEASE": "2"}
+    with (
+        serving(folder(tmp_path / "their"), theirs) as running,
+        serving(folder(tmp_path / "our"), ours),
+        working(tmp_path, ours) as log,
+    ):
+        assert running.sign_up(ADDRESS)[0] == 202
+        until(lambda: "was set aside" in log.read_text(), 20)
+        later = AccountCreatedEvent(account_id="1", email="eve@example.com")
+        content = json.dumps(later.to_dict()).encode()
+        with closing(Database(f"sqlite:///{tmp_path / 'ours' / 'eventpact.db'}")) as database:
+            failures = FailureStore(database, SubscriptionTable({}))
+            failures.keep_unreadable(UnreadableMessage("", "AccountCreatedEvent", str(later.event_id), content, None))
+            until(lambda: failures.count() == 1, 30)  # so all have been looked at
+            (left,) = failures.all()
+        assert left.error_type == "Disagreement"
+        assert "database is" in left.error
+        assert mail.mails == []
 
 
 def test_a_worker_elsewhere_without_the_secret_is_refused_and_makes_nothing(

@@ -13,7 +13,7 @@ from eventpact.domain.dispatcher import DispatchError, EventDispatcher, Handlers
 from eventpact.infrastructure.dispatching.failures import FailureReporter
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.monitoring.logs import masked
-from eventpact.infrastructure.persistence.failure_store import Failure
+from eventpact.infrastructure.persistence.failure_store import DISAGREEMENT, Failure
 from eventpact.infrastructure.persistence.replay import ReplayError, replay_by_dispatcher, replay_by_outbox
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 from eventpact.settings import Settings
@@ -54,7 +54,11 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
 
 def _wanted(options: argparse.Namespace, parts: Parts) -> list[Failure] | None:
     if getattr(options, "all", False):
-        return [failure for failure in parts.failures.all() if failure.name is not None]
+        named = [each for each in parts.failures.all() if each.name is not None]
+        for each in named:
+            if each.error_type == DISAGREEMENT:  # delivered here, it may come to nothing
+                _say_no(each, "its sender has other settings; if it belongs here, retry it by its number")
+        return [each for each in named if each.error_type != DISAGREEMENT]
     found = []
     for number in options.ids if options.action == "retry" else [options.id]:
         failure = parts.failures.get(number)
