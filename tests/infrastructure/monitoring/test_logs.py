@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import logging
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 from support.application import SECRET, code_of, mails_in, running, settings_for
 from support.celery_kit import until
 
-from eventpact.infrastructure.monitoring.logs import JsonFormatter, about
+from eventpact.infrastructure.monitoring.logs import REQUEST_ID, JsonFormatter, TextFormatter, about
 from eventpact_contracts.demo.processes import Process, Server, Worker
 
 pytestmark = pytest.mark.slow
@@ -100,6 +101,19 @@ def lines(log: Path) -> Iterator[dict[str, Any]]:
     for line in log.read_text().splitlines():
         if line.startswith("{"):
             yield json.loads(line)
+
+
+def test_a_request_id_that_came_with_a_message_is_masked_cut_and_in_one_line() -> None:
+    record = logging.LogRecord("eventpact", logging.WARNING, "here", 1, "said", (), None)
+
+    def line() -> str:
+        REQUEST_ID.set(f"1\n2026 ERROR FAKE {ADDRESS} {'x' * 10_000}")
+        return TextFormatter().format(record)
+
+    shown = contextvars.copy_context().run(line)
+    assert "1\\n2026 ERROR FAKE a***@example.com" in shown
+    assert "\n" not in shown
+    assert len(shown) < 1000
 
 
 def test_server_and_worker_log_the_same_fields(tmp_path: Path, environment: dict[str, str]) -> None:
