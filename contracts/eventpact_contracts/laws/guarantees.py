@@ -89,6 +89,8 @@ def _permanent(traits: Traits) -> tuple[Scenario, ...]:
     changing = tuple(
         EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS, then=how)}) for how in PERMANENT
     )
+    # It was a permanent failure, with which the handler has dealt.
+    changing += (EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=1, how="with a permanent cause")}),)
     alone = (EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS)}),)
     return tuple(Scenario(plans, (in_turn(len(plans)),)) for plans in (for_good, changing, each, alone))
 
