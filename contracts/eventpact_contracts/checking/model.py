@@ -34,7 +34,7 @@ from eventpact_contracts.driver.threads import THREAD_PREFIX
 from eventpact_contracts.driver.trace import Entry, Kind, Trace
 from eventpact_contracts.scenarios import events
 from eventpact_contracts.scenarios.events import FAMILY, ROLES, label_of
-from eventpact_contracts.scenarios.failures import text_of
+from eventpact_contracts.scenarios.failures import PERMANENT, text_of
 from eventpact_contracts.scenarios.scenario import ALWAYS, EventPlan, HandlerPlan
 from eventpact_contracts.scenarios.strategies.parts import ANY, USUAL, failing_or_not, planning
 from eventpact_contracts.subjects.subject import CouldNotRunError, Subject
@@ -84,7 +84,7 @@ class Model:
                 delivery = event, handler
                 got = tuple(seen[kind][delivery] for kind in (Kind.STARTED, Kind.SUCCEEDED, Kind.REPORTED))
                 handled = plan.handlers.get(handler.rpartition(".")[2], HandlerPlan())
-                due = self._due(handled.fails, permanent="ermanent" in handled.how)
+                due = self._due(handled.fails, permanent=handled.how in PERMANENT)
                 if subscribed != label_of(plan.kind) or event not in accepted:
                     due = (0, 0, 0)
                 elif event in returned:

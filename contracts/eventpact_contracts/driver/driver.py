@@ -163,8 +163,8 @@ class Driver:
                     yield self._until(partial(self._has_returned, event), seconds)
                 case steps.AwaitBegun():
                     yield self._until(conditions.has_begun)
-                case steps.AwaitClosed(seconds):
-                    yield self._until(conditions.has_closed, seconds or 2 * self.patience + self._scenario.seconds)
+                case steps.AwaitClosed():
+                    yield self._until(conditions.has_closed, 2 * self.patience + self._scenario.seconds)
                 case steps.CollectGarbage():
                     gc.collect(1)  # the younger generations, where everything of this scenario is
                 case steps.Release(event):

@@ -99,9 +99,7 @@ class AwaitBegun:
 
 @dataclass(frozen=True)
 class AwaitClosed:
-    """Wait until closing has ended, ``seconds`` at most."""
-
-    seconds: float | None = None
+    """Wait until closing has ended."""
 
 
 @dataclass(frozen=True)
