@@ -301,7 +301,7 @@ class GivingUpWhatIsInHand(EventDispatcher):
 
     async def _idle(self, deadline: float) -> None:
         while self._pending and time.monotonic() < deadline:  # noqa: ASYNC110 - the thread has no loop to tell
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # between two looks; the deadline is above
 
 
 async def _awaited(result: Awaitable[None]) -> None:

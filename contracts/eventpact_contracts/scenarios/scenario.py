@@ -51,9 +51,9 @@ class Traits:
     quick: bool = True
     """Thousands of events are no trouble."""
     async_handlers: bool = True
-    """Whether an ``async def handle`` may be registered."""
+    """An ``async def handle`` may be registered."""
     schedulable: bool = False
-    """Whether it runs on an event loop whose schedule can be chosen."""
+    """It runs on an event loop whose schedule can be chosen."""
 
 
 @dataclass(frozen=True)

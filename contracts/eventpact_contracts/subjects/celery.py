@@ -40,7 +40,7 @@ from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
 __all__ = ["celery", "recover_worker", "stop_worker"]
 
 _THREADS: Final = 8
-"""How many handlers run at once: more than a script ever holds."""
+"""The number of handlers that run at once: more than a script ever holds."""
 
 _RETRIES: Final = 2
 _BACKOFF: Final = 0.1

@@ -89,8 +89,8 @@ def test_a_database_on_a_full_disk_is_not_ready(database: Database) -> None:
     assert "disk" in done.stdout
 
 
-def test_a_forked_child_has_connections_of_its_own(database: Database) -> None:
-    check_database(database)
+def forked_writer(database: Database) -> int:
+    """Fork a child that writes to the database, and return its number."""
     child = os.fork()
     if not child:
         code = 1
@@ -99,7 +99,16 @@ def test_a_forked_child_has_connections_of_its_own(database: Database) -> None:
             code = 0
         finally:
             os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    return child
+
+
+def ended_well(child: int) -> bool:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_forked_child_has_connections_of_its_own(database: Database) -> None:
+    check_database(database)
+    assert ended_well(forked_writer(database))
     check_database(database)
 
 
@@ -116,15 +125,8 @@ def test_a_child_that_is_forked_while_a_thread_writes_can_write(database: Databa
     thread = threading.Thread(target=write)
     thread.start()
     assert writing.wait(10)
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            check_database(database)
-            code = 0
-        finally:
-            os._exit(code)
+    child = forked_writer(database)
     forked.set()
     thread.join()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert ended_well(child)
     check_database(database)

@@ -32,7 +32,7 @@ FIRST_LINES: Final = 24
 _MAX_LINES = 200
 
 _BLOCKED_SECONDS = 0.03
-"""How long a scenario waits for a caller of whom it is likely that it waits."""
+"""The time that a scenario gives a caller who is likely to be waiting."""
 
 
 def threads(traits: Traits) -> st.SearchStrategy[Scenario]:

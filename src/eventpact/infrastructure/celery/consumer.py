@@ -120,7 +120,7 @@ class KeepingConsumer(Consumer):
     def _rest(self, error: Exception) -> None:
         """Wait, because a broker that is full answers at once, so that the worker would try all the time."""
         if isinstance(error, self.channel_errors):
-            time.sleep(REFUSED_WAIT_SECONDS)
+            time.sleep(REFUSED_WAIT_SECONDS)  # there is nothing that would tell that it has room again
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """Celery's, for what it can handle: from anything else it would end, and the worker with it, or drop it."""

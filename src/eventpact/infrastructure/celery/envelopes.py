@@ -1,4 +1,4 @@
-"""What a worker lets through to Celery, which an envelope or a header of another shape ends or leaves hanging."""
+"""Envelopes and headers that a worker lets through to Celery, which others would end or leave hanging."""
 
 import base64
 import json

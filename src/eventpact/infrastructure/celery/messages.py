@@ -13,7 +13,7 @@ from eventpact.domain.events import DomainEvent
 _SUPPORTED: Final = {"amqp", "memory", "redis"}
 
 DELIVERY_LIMIT: Final = 5
-"""How often RabbitMQ redelivers a message whose worker died, before it goes to the dead-letter queue."""
+"""The times that RabbitMQ redelivers a message whose worker died, before it goes to the dead-letter queue."""
 
 _DEFAULT_EXCHANGE: Final = Exchange("", type="direct")
 

@@ -158,7 +158,7 @@ _LEAST: Final = 0.2
 """Seconds that closing waits for connections that are still being made, however little time there is."""
 
 _KEPT: Final = 16
-"""How many connections are held while nobody publishes."""
+"""The number of connections that are held while nobody publishes."""
 
 
 class Publisher:

@@ -62,7 +62,7 @@ class Subscription:
     key: str
     former_keys: tuple[str, ...] = ()
     is_async: bool = field(init=False)
-    """Whether ``handle`` is an ``async def``. A plain ``handle`` may still return an awaitable."""
+    """True if ``handle`` is an ``async def``. A plain ``handle`` may still return an awaitable."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_async", inspect.iscoroutinefunction(self.handle))
