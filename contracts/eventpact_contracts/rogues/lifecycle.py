@@ -221,7 +221,7 @@ class WaitingForNothing(PassThrough):
         return ()
 
 
-@rogue("L4", "the task", also={"I3": "a future that is awaited from outside raises a CancelledError of its own"})
+@rogue("L4", "left behind", also={"I3": "a future that is awaited from outside raises a CancelledError of its own"})
 class Shielding(LoopPassThrough):
     """It shields the awaitable of a plain handler, which nobody cancels when it closes."""
 
