@@ -165,9 +165,9 @@ async def test_several_servers_count_sign_ups_together_in_redis(tmp_path: Path, 
         )
 
     async with running(settings("one")) as one, running(settings("two")) as two:
-        sign_ups = [client.sign_up(f"a{n}@example.com") for n in range(10) for client in (one, two)]
+        sign_ups = [client.sign_up(f"a{n}@example.com") for n in range(4) for client in (one, two)]
         answers = await asyncio.gather(*sign_ups)
-    assert Counter(answer.status_code for answer in answers) == {202: 3, 429: 17}
+    assert Counter(answer.status_code for answer in answers) == {202: 3, 429: 5}
 
 
 async def test_what_cannot_be_counted_is_refused_in_time(tmp_path: Path) -> None:
