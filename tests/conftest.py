@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -126,6 +127,9 @@ _ENGINES = {"contract", "faults", "fuzz"}
 
 def pytest_configure(config: pytest.Config) -> None:
     """Select the tier ``pytest`` where nothing else was asked for; tests/README.md names the tiers."""
+    for number, usual in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(number) is signal.SIG_IGN:  # under nohup or in the background; what tests start would be so
+            signal.signal(number, usual)
     if "MUTANT_UNDER_TEST" in os.environ:
         config.pluginmanager.import_plugin("mutation.isolation")
     if config.args_source is not pytest.Config.ArgsSource.ARGS and not config.option.markexpr:
@@ -135,9 +139,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Run files that are named in this process: their output is seen, and no worker has to start."""
+    """Run files that are named in this process: their output is seen, and no worker has to start.
+
+    Two workers a core elsewhere, because tests wait for more than half of their time.
+    """
     named = config.args_source is pytest.Config.ArgsSource.ARGS
-    return 0 if named and not any(Path(arg.partition("::")[0]).is_dir() for arg in config.args) else None
+    alone = named and not any(Path(arg.partition("::")[0]).is_dir() for arg in config.args)
+    return 0 if alone else 2 * (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(tryfirst=True)

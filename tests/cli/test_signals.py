@@ -16,14 +16,6 @@ from support.celery_kit import until
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(autouse=True)
-def terminal() -> Iterator[None]:
-    """Not under nohup, which these tests may be, and what they start would be, too."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
 @contextmanager
 def running(folder: Path, arguments: str, says: str, nohup: bool = False) -> Iterator[subprocess.Popen[bytes]]:
     """The command, once its log says so."""

@@ -277,13 +277,10 @@ def test_a_bad_path_is_refused_before_the_run(run: Run, arguments: list[str], mo
 
 
 def test_the_seed_of_hypothesis_is_honoured_and_printed(run: Run) -> None:
-    figures = []
-    for _ in range(2):
-        code, text = run(SUITE, "-k", f"{name_of('R1')} or {name_of('R6')}", "--hypothesis-seed=7", seed=None)
-        assert code == 0
-        assert "(seed 7, 5 examples a law)" in text
-        figures.append((row(text, "R1"), row(text, "R6")))
-    assert figures[0] == figures[1]
+    code, text = run(SUITE, "-k", f"{name_of('R1')} or {name_of('R6')}", "--hypothesis-seed=7", seed=None)
+    assert code == 0
+    assert "(seed 7, 5 examples a law)" in text
+    # That the same seed draws the same, test_harness.py shows.
 
 
 def test_a_green_run_says_how_to_repeat_it(run: Run, pytester: pytest.Pytester) -> None:
