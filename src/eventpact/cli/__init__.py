@@ -1,1 +1,1 @@
-"""The ``eventpact`` command, one module a subcommand."""
+"""The ``eventpact`` command, one module a subcommand; ``verify`` is the contract kit's."""

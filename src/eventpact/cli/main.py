@@ -6,10 +6,16 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from eventpact.cli.signals import end_in_good_order_when_told_to
+
+if TYPE_CHECKING:
+    from eventpact.settings import Settings
 
 EX_OK: Final = 0
 EX_ERROR: Final = 1
@@ -80,8 +86,9 @@ def _command(arguments: list[str]) -> int:
     verifies = arguments[:1] == ["verify"]  # it has a parser of its own
     try:
         if verifies:
-            from eventpact.cli.verify import verify
+            from eventpact_contracts.cli import main as verify
 
+            end_in_good_order_when_told_to()
             return verify(arguments[1:])
         options = build_parser().parse_args(arguments)
         return _run(options)
@@ -106,7 +113,6 @@ def _output_fault() -> OSError | None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from eventpact.cli.refusals import in_one_line
     from eventpact.environment import CannotStartError
     from eventpact.settings import load_settings
 
@@ -114,12 +120,35 @@ def _run(options: argparse.Namespace) -> int:
         # The demo reads no setting but its own.
         given = {name: getattr(options, name, None) for name in _SETTINGS}
         settings = None if options.command == "demo" else load_settings(**given)
-        with in_one_line(settings):
+        with _in_one_line(settings):
             code: int = import_module(f"eventpact.cli.{options.command}").run(options, settings)
     except CannotStartError as error:
         print(f"eventpact: {error}", file=sys.stderr)
         return error.exit_code
     return code
+
+
+@contextmanager
+def _in_one_line(settings: Settings | None) -> Generator[None]:
+    """Turn a refusal of a disk, a network or a database, which is no fault of the program, into a CannotStartError."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from eventpact.environment import CannotStartError
+    from eventpact.infrastructure.persistence.opening import explain
+
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # nobody reads the output any more
+    except OSError as error:
+        # Of a file that was to be renamed the new name counts, which is the one that somebody knows.
+        place = error.filename2 or error.filename
+        reason = error.strerror or str(error) or type(error).__name__
+        raise CannotStartError(reason if place is None else f"{place}: {reason}") from error
+    except UnicodeError as error:
+        raise CannotStartError(f"a text cannot be read or written: {error}") from error
+    except SQLAlchemyError as error:
+        raise CannotStartError(explain(error, settings.database_url if settings else "")) from error
 
 
 def build_parser() -> argparse.ArgumentParser:
