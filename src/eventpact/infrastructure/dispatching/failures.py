@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from eventpact.domain.dispatcher import FailedDelivery, FailureSink, RegistrationError
+from eventpact.domain.dispatcher import FailedDelivery, FailureSink
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.dispatching.signatures import is_generator, misfit
+from eventpact.infrastructure.dispatching.registration import check_sink
 from eventpact.infrastructure.dispatching.subscriptions import handler_name
 from eventpact.infrastructure.monitoring.logs import log_about
 
@@ -35,7 +35,7 @@ class FailureReporter:
 
     def __init__(self, on_failure: FailureSink | None = None, *, masked: bool = False) -> None:
         if on_failure is not None:
-            _check_sink(on_failure)
+            check_sink(on_failure)
         self._masked: bool = masked
         self._sink: FailureSink = self._log_failure if on_failure is None else on_failure
         if isinstance(on_failure, FailureReporter):
@@ -76,16 +76,6 @@ class FailureReporter:
 
     def _log_failure(self, failed: FailedDelivery) -> None:
         log_failure(failed, masked=self._masked)
-
-
-def _check_sink(on_failure: object) -> None:
-    if not callable(on_failure):
-        raise RegistrationError(f"the failure sink is no function, but {type(on_failure).__name__}; give a callable")
-    if is_generator(on_failure) or any(map(inspect.iscoroutinefunction, (on_failure, type(on_failure).__call__))):
-        raise RegistrationError("the failure sink is async or a generator, and would never run; make it a function")
-    if fault := misfit(on_failure, "FailedDelivery"):
-        name = getattr(on_failure, "__qualname__", type(on_failure).__qualname__)
-        raise RegistrationError(f"the failure sink is {name}{fault}; give one that does")
 
 
 def log_failure(failed: FailedDelivery, *, masked: bool = False) -> None:

@@ -19,14 +19,17 @@ import inspect
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import FunctionType, MethodType
-from typing import Any, Final, TypeGuard, TypeVar
-from weakref import WeakSet
+from typing import Any, TypeGuard, TypeVar
 
 from eventpact.domain.dispatcher import Handler, Handlers, RegistrationError
 from eventpact.domain.events import DomainEvent
-from eventpact.domain.wire import WireError, fields_of
-from eventpact.infrastructure.dispatching.signatures import is_generator, misfit
+from eventpact.infrastructure.dispatching.registration import (
+    check_event_type,
+    former_names,
+    handle_of,
+    innermost,
+    path,
+)
 
 __all__ = [
     "Handle",
@@ -89,11 +92,11 @@ class SubscriptionTable(Mapping[type[DomainEvent], tuple[Subscription, ...]]):
                 f"handlers must map event types to handlers, got {type(handlers).__name__}; write {{MyEvent: handler}}"
             )
         for event_type, given in handlers.items():
-            _check_event_type(event_type)
-            for name in (event_type.__name__, *_former_names(event_type)):
+            check_event_type(event_type)
+            for name in (event_type.__name__, *former_names(event_type)):
                 if name in self._by_name:
                     raise RegistrationError(
-                        f"{_path(event_type)} and {_path(self._by_name[name])} have one wire name, {name}; rename one"
+                        f"{path(event_type)} and {path(self._by_name[name])} have one wire name, {name}; rename one"
                     )
                 self._by_name[name] = event_type
             # A handler may be a sequence itself.
@@ -234,7 +237,7 @@ def check_event(event: object) -> None:
     """Raise ``TypeError`` unless ``event`` is a :class:`DomainEvent` (law A1)."""
     if not isinstance(event, DomainEvent):
         hint = "; dispatch an instance, not the class" if isinstance(event, type) else ""
-        raise TypeError(f"only a DomainEvent can be dispatched, got {_path(type(event))}{hint}")
+        raise TypeError(f"only a DomainEvent can be dispatched, got {path(type(event))}{hint}")
 
 
 def must_await(result: object) -> TypeGuard[Awaitable[None]]:
@@ -257,97 +260,26 @@ def close_unawaited(result: object) -> None:
 
 
 def _subscriptions(event_type: type[DomainEvent], handlers: Sequence[Any]) -> Iterator[Subscription]:
-    names, former_names = Counter[str](), Counter[str]()
+    names, names_before = Counter[str](), Counter[str]()
 
     def key(name: str, seen: Counter[str]) -> str:
         seen[name] += 1
         return name if seen[name] == 1 else f"{name}#{seen[name]}"
 
     for position, handler in enumerate(handlers):
-        handle = _handle_of(event_type, handler)
+        handle = handle_of(event_type, handler)
         if any(handler is earlier for earlier in handlers[:position]):
-            raise RegistrationError(f"a {_path(type(handler))} is given twice for {event_type.__name__}; give it once")
-        kind = _innermost(handler)
+            raise RegistrationError(f"a {path(type(handler))} is given twice for {event_type.__name__}; give it once")
+        kind = innermost(handler)
         yield Subscription(
             event_type=event_type,
             handler=handler,
             handle=handle,
-            key=key(_path(kind), names),
-            former_keys=tuple(key(name, former_names) for name in _former_names(kind)),
+            key=key(path(kind), names),
+            former_keys=tuple(key(name, names_before) for name in former_names(kind)),
         )
-
-
-def _check_event_type(event_type: object) -> None:
-    if not isinstance(event_type, type) or not issubclass(event_type, DomainEvent):
-        raise RegistrationError(f"{event_type!r} is no event type; a key must be a subclass of DomainEvent")
-    try:
-        fields_of(event_type)
-    except WireError as error:
-        raise RegistrationError(str(error)) from error
-
-
-def _handle_of(event_type: type[DomainEvent], handler: object) -> Handle:
-    wanted = f"the handler of {event_type.__name__}"
-    if isinstance(handler, type):
-        raise RegistrationError(f"{wanted} is the class {_path(handler)}; give an instance of it")
-    handle: Any = getattr(handler, "handle", None)
-    if not callable(handle):
-        raise RegistrationError(
-            f"{wanted} is a {_path(type(handler))}, which has no handle method; give it handle(event), and give several"
-            " handlers as a list or tuple"
-        )
-    function: object = handle.__func__ if isinstance(handle, MethodType) else None
-    if not isinstance(function, FunctionType):  # anything else may be unhashable
-        _check_handle(wanted, handler, handle)
-    elif function not in _fitting:
-        _check_handle(wanted, handler, handle)
-        _fitting.add(function)
-    return handle  # type: ignore[no-any-return]
-
-
-_fitting: Final = WeakSet[FunctionType]()
-"""Functions of methods that take one event. To look at a signature takes most of the time of building a table, and an
-application's tests build one after the other."""
-
-
-def _check_handle(wanted: str, handler: object, handle: Any) -> None:
-    if is_generator(handle):
-        raise RegistrationError(
-            f"{wanted}, {_path(type(handler))}, has a handle that is a generator, and would never run; take the yield"
-            " out of it"
-        )
-    if fault := misfit(handle, "event"):
-        raise RegistrationError(f"{wanted}, {_path(type(handler))}, has handle{fault}")
-
-
-def _former_names(kind: type) -> tuple[str, ...]:
-    """The names that a class had before, from its own body: a subclass is another class."""
-    names = vars(kind).get("former_names", ())
-    if "former_names" in vars(kind).get("__annotations__", ()):
-        return ()  # a field
-    if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
-        raise RegistrationError(f'{_path(kind)}.former_names is no tuple of names; write former_names = ("Old",)')
-    return names
-
-
-def _innermost(handler: object) -> type:
-    """The class of a handler; that of the innermost where it is decorated (``__wrapped__``).
-
-    Raises:
-        RegistrationError: there is no innermost.
-    """
-    try:
-        return type(inspect.unwrap(handler))  # type: ignore[arg-type]  # it need not be a function
-    except ValueError as error:
-        raise RegistrationError(
-            f"the __wrapped__ of a {_path(type(handler))} leads back to itself; let it name the handler inside"
-        ) from error
 
 
 def handler_name(handler: Handler[Any]) -> str:
     """The module and class of a handler, the innermost where it is decorated."""
-    return _path(_innermost(handler))
-
-
-def _path(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+    return path(innermost(handler))

@@ -1,0 +1,113 @@
+"""Checks of what a dispatcher is given, when it is built (law A4): event types, handlers, a failure sink."""
+
+import inspect
+from collections.abc import Callable
+from types import FunctionType, MethodType
+from typing import Any, Final
+from weakref import WeakSet
+
+from eventpact.domain.dispatcher import RegistrationError
+from eventpact.domain.events import DomainEvent
+from eventpact.domain.wire import WireError, fields_of
+
+_fitting: Final = WeakSet[FunctionType]()
+"""Functions of methods that take one event. To look at a signature takes most of the time of building a table, and an
+application's tests build one after the other."""
+
+
+def path(kind: type) -> str:
+    """Name a class with its module."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def check_event_type(event_type: object) -> None:
+    """Raise :class:`RegistrationError` unless it is a type of events that can cross a queue."""
+    if not isinstance(event_type, type) or not issubclass(event_type, DomainEvent):
+        raise RegistrationError(f"{event_type!r} is no event type; a key must be a subclass of DomainEvent")
+    try:
+        fields_of(event_type)
+    except WireError as error:
+        raise RegistrationError(str(error)) from error
+
+
+def check_sink(on_failure: object) -> None:
+    """Raise :class:`RegistrationError` unless it is a plain function of one failed delivery."""
+    if not callable(on_failure):
+        raise RegistrationError(f"the failure sink is no function, but {type(on_failure).__name__}; give a callable")
+    if _is_generator(on_failure) or any(map(inspect.iscoroutinefunction, (on_failure, type(on_failure).__call__))):
+        raise RegistrationError("the failure sink is async or a generator, and would never run; make it a function")
+    if fault := _misfit(on_failure, "FailedDelivery"):
+        name = getattr(on_failure, "__qualname__", type(on_failure).__qualname__)
+        raise RegistrationError(f"the failure sink is {name}{fault}; give one that does")
+
+
+def handle_of(event_type: type[DomainEvent], handler: object) -> Any:
+    """Return the ``handle`` of a handler; raise :class:`RegistrationError` unless it takes one event."""
+    wanted = f"the handler of {event_type.__name__}"
+    if isinstance(handler, type):
+        raise RegistrationError(f"{wanted} is the class {path(handler)}; give an instance of it")
+    handle: Any = getattr(handler, "handle", None)
+    if not callable(handle):
+        raise RegistrationError(
+            f"{wanted} is a {path(type(handler))}, which has no handle method; give it handle(event), and give several"
+            " handlers as a list or tuple"
+        )
+    function: object = handle.__func__ if isinstance(handle, MethodType) else None
+    if not isinstance(function, FunctionType):  # anything else may be unhashable
+        _check_handle(wanted, handler, handle)
+    elif function not in _fitting:
+        _check_handle(wanted, handler, handle)
+        _fitting.add(function)
+    return handle
+
+
+def former_names(kind: type) -> tuple[str, ...]:
+    """Return the names that a class had before, from its own body: a subclass is another class."""
+    names = vars(kind).get("former_names", ())
+    if "former_names" in vars(kind).get("__annotations__", ()):
+        return ()  # a field
+    if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+        raise RegistrationError(f'{path(kind)}.former_names is no tuple of names; write former_names = ("Old",)')
+    return names
+
+
+def innermost(handler: object) -> type:
+    """Return the class of a handler; that of the innermost where it is decorated (``__wrapped__``)."""
+    try:
+        return type(inspect.unwrap(handler))  # type: ignore[arg-type]  # it need not be a function
+    except ValueError as error:
+        raise RegistrationError(
+            f"the __wrapped__ of a {path(type(handler))} leads back to itself; let it name the handler inside"
+        ) from error
+
+
+def _check_handle(wanted: str, handler: object, handle: Any) -> None:
+    if _is_generator(handle):
+        raise RegistrationError(
+            f"{wanted}, {path(type(handler))}, has a handle that is a generator, and would never run; take the yield"
+            " out of it"
+        )
+    if fault := _misfit(handle, "event"):
+        raise RegistrationError(f"{wanted}, {path(type(handler))}, has handle{fault}")
+
+
+def _is_generator(function: object) -> bool:
+    """Return whether calling it would run nothing, because it is a generator, async or not."""
+    return any(
+        is_one(each)
+        for each in (function, type(function).__call__)
+        for is_one in (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    )
+
+
+def _misfit(function: Callable[..., Any], wanted: str) -> str | None:
+    """Return the signature of a function that does not take one argument, and why it does not; else None."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some built-in callables do not tell
+        return None
+    try:
+        signature.bind(object())
+    except TypeError as error:
+        return f"{signature}, which does not take one {wanted} ({error})"
+    return None
