@@ -27,8 +27,7 @@ from eventpact.infrastructure.dispatching.context import ContextCarrier, capture
 from eventpact.infrastructure.dispatching.failures import FailureReporter, RetryPolicy, UnreadableSink
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.dispatching.threads import reset_in_children
-from eventpact.infrastructure.outbox.deliveries import Deliveries, DeliveriesHere
-from eventpact.infrastructure.outbox.deliveries_elsewhere import DeliveriesElsewhere
+from eventpact.infrastructure.outbox.deliveries import Deliveries, DeliveriesElsewhere, DeliveriesHere
 from eventpact.infrastructure.outbox.reader import EntryReader
 from eventpact.infrastructure.outbox.relay import Relay
 from eventpact.infrastructure.outbox.settlements import FailureJudge

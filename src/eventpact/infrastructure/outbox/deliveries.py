@@ -1,15 +1,21 @@
-"""Deliveries between a relay and the inner dispatcher: the protocol, and deliveries by handlers in this process."""
+"""Deliveries between a relay and the inner dispatcher: by handlers in this process, or in others."""
 
+import logging
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
-from typing import Final
+from datetime import timedelta
+from typing import Final, Protocol, runtime_checkable
 from uuid import UUID
 
-from eventpact.domain.dispatcher import EventDispatcher, FailedDelivery
+from sqlalchemy.exc import SQLAlchemyError
+
+from eventpact.domain.dispatcher import DispatchError, EventDispatcher, FailedDelivery
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.dispatching.failures import FailureReporter
 from eventpact.infrastructure.dispatching.subscriptions import Handle, Subscription, SubscriptionTable, recorded
+from eventpact.infrastructure.monitoring.logs import log_about
 from eventpact.infrastructure.outbox.entries import Entry, KnownHandlers
 from eventpact.infrastructure.outbox.settlements import FailureJudge, NeverSettledError, Settlements
 from eventpact.infrastructure.outbox.store import OutboxStore
@@ -43,9 +49,9 @@ class Deliveries(ABC):
         """Begin under a relay with these settlements."""
         self._settlements = settlements
 
-    @abstractmethod
     def in_flight(self) -> int:
-        """Count the events that take room in this process."""
+        """Count the events that take room in this process; none where they wait in an engine."""
+        return 0
 
     @abstractmethod
     def claim(self, relay_id: str, limit: int) -> list[Entry]:
@@ -55,24 +61,11 @@ class Deliveries(ABC):
     def deliver(self, entry: Entry, event: DomainEvent) -> None:
         """Dispatch an entry to the inner dispatcher, whose exceptions pass."""
 
-    @abstractmethod
-    def skip(self, entry: Entry) -> None:
+    def skip(self, entry: Entry) -> None:  # noqa: B027 - not every kind of delivery counts them
         """Note that an entry was given back before it was dispatched: it cannot be read, or was refused."""
 
-    @abstractmethod
-    def lose(self) -> None:
+    def lose(self) -> None:  # noqa: B027 - messages that were sent stay in their engine
         """Give up the deliveries that have not begun: other relays may have them."""
-
-    def _key(self, failed: FailedDelivery) -> str:
-        return next(each.key for each in self._table.route(failed.event) if each.handler is failed.handler)
-
-
-@dataclass(slots=True)
-class _Event:
-    """The keys of an event's handlers: those not settled, and those of them not running."""
-
-    unsettled: set[str] = field(default_factory=set)
-    waiting: set[str] = field(default_factory=set)
 
 
 class InFlight:
@@ -80,7 +73,8 @@ class InFlight:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._events: dict[UUID, _Event] = {}
+        # The keys of an event's handlers that have not settled it, each with whether it is running.
+        self._events: dict[UUID, dict[str, bool]] = {}
 
     def __len__(self) -> int:
         return len(self._events)
@@ -88,27 +82,26 @@ class InFlight:
     def hold(self, entry: Entry) -> set[str]:
         """Add the deliveries of an entry, and return those that are new."""
         with self._lock:
-            held = self._events.setdefault(entry.event_id, _Event())
-            fresh = set(entry.pending) - held.unsettled
-            held.unsettled |= fresh
-            held.waiting |= fresh
+            held = self._events.setdefault(entry.event_id, {})
+            fresh = set(entry.pending) - held.keys()
+            held |= dict.fromkeys(fresh, False)
             return fresh
 
     def begin(self, event_id: UUID, key: str) -> bool:
         """Tell whether a handler is to be called: its delivery is neither settled nor running. It is running then."""
         with self._lock:
-            held = self._events.get(event_id)
-            if held is None or key not in held.waiting:
+            held = self._events.get(event_id, {})
+            if held.get(key, True):
                 return False
-            held.waiting.remove(key)
+            held[key] = True
             return True
 
     def put_back(self, event_id: UUID, key: str) -> None:
         """Let a handler that failed be called again, by an inner dispatcher that retries."""
         with self._lock:
-            held = self._events.get(event_id)
-            if held is not None and key in held.unsettled:
-                held.waiting.add(key)
+            held = self._events.get(event_id, {})
+            if key in held:
+                held[key] = False
 
     def release(self, event_id: UUID, keys: Collection[str]) -> bool:
         """Remove deliveries. Returns whether none of the event is left."""
@@ -116,9 +109,9 @@ class InFlight:
             held = self._events.get(event_id)
             if held is None:
                 return False
-            held.unsettled.difference_update(keys)
-            held.waiting.difference_update(keys)
-            if held.unsettled:
+            for key in keys:
+                held.pop(key, None)
+            if held:
                 return False
             del self._events[event_id]
             return True
@@ -126,7 +119,9 @@ class InFlight:
     def waiting(self) -> dict[UUID, set[str]]:
         """Return the deliveries that are not running."""
         with self._lock:
-            return {event_id: set(held.waiting) for event_id, held in self._events.items()}
+            return {
+                event_id: {key for key, runs in held.items() if not runs} for event_id, held in self._events.items()
+            }
 
 
 _AT_ONCE_AFTER_CRASHES: Final = {1: 100, 2: 10}
@@ -166,7 +161,8 @@ class DeliveriesHere(Deliveries):
 
     def failed(self, failed: FailedDelivery) -> None:
         """Leave the failure to the settlements, which try again or report it."""
-        key = self._key(failed)
+        key = self._table.key_of(failed.event, failed.handler)
+        assert key is not None
         self._release(failed.event.event_id, {key})  # first, lest its retry finds it in flight still
         self._settlements.failed(failed, key)
 
@@ -215,7 +211,7 @@ class DeliveriesHere(Deliveries):
         """Give up the deliveries that wait. Those that are running go on, and are settled as before."""
         for event_id, keys in self._in_flight.waiting().items():
             self._release(event_id, keys)
-        self._suspects = set()
+        self._suspects.clear()
 
     def _succeeded(self, event: DomainEvent, key: str) -> None:
         self._release(event.event_id, {key})
@@ -225,3 +221,130 @@ class DeliveriesHere(Deliveries):
         if self._in_flight.release(event_id, keys):
             self._suspects.discard(event_id)
             self._on_room()
+
+
+_MAX_RESEND_FACTOR: Final = 64
+"""The longest wait for a resend is this many times the first. At a minute, that is an hour."""
+
+_UNBOUNDED: Final = 2**31
+
+
+@runtime_checkable
+class CountsWaiting(Protocol):
+    """An engine that says how many messages it has that no process has taken yet."""
+
+    def waiting(self) -> int:
+        """Count them; raise :class:`DispatchError` where the engine does not answer."""
+
+
+class DeliveriesElsewhere(Deliveries):
+    """Deliveries by handlers in other processes, which have an outbox dispatcher on the same database, too.
+
+    Only the database knows which deliveries are settled. An entry that was sent and is not settled is sent again, after
+    waits that double. Where the engine says how many messages it has waiting, no more are sent again than may be lost.
+
+    Args:
+        resend: after how long an entry is sent again for the first time.
+    """
+
+    def __init__(
+        self,
+        store: OutboxStore,
+        table: SubscriptionTable,
+        known: KnownHandlers,
+        *,
+        reporter: FailureReporter,
+        resend: timedelta,
+    ) -> None:
+        super().__init__(store, table, known)
+        self._reporter = reporter
+        self._resend = resend
+        self._probe_seconds = _MAX_RESEND_FACTOR * resend.total_seconds()
+        self._probe_at = time.monotonic() + self._probe_seconds
+
+    def wrap(self, subscription: Subscription) -> Handle:
+        """Ask the database before each call, and tell it after."""
+        return recorded(
+            subscription,
+            begin=lambda event: self._begin(event, subscription),
+            succeeded=lambda event: self._settle(event, subscription.key),
+            blocks=True,
+        )
+
+    def failed(self, failed: FailedDelivery) -> None:
+        """Let the delivery be tried again later, or report it. If the sink raises, it is made and reported again."""
+        key = self._table.key_of(failed.event, failed.handler)
+        assert key is not None
+        try:
+            final, entries, _ = self._judge.judge(failed, key)
+        except SQLAlchemyError as error:
+            self._say_unwritten(failed.event, key, error)
+            return
+        if final is not None and self._reporter.report(final):
+            self._settle(failed.event, key, entries)
+
+    def claim(self, relay_id: str, limit: int) -> list[Entry]:
+        """Claim new entries, retries that are due and, of the entries that were sent before, as many as may be lost."""
+        entries = self._store.claim(relay_id, limit, self._known)
+        again = [entry for entry in entries if entry.sends and not entry.retry]
+        if not again:
+            return entries
+        kept = {entry.entry_id for entry in again[self._lost() :]}
+        if kept:
+            self._store.postpone(kept, self._resend)
+        return [entry for entry in entries if entry.entry_id not in kept]
+
+    def deliver(self, entry: Entry, event: DomainEvent) -> None:
+        """Dispatch an event, and record that it was sent."""
+        self._inner.dispatch(event)
+        # Without a count of the messages that wait, resending often would fill an engine that nobody consumes.
+        growth = 2 if isinstance(self._inner, CountsWaiting) else _MAX_RESEND_FACTOR
+        factor = growth ** min(entry.sends, 6)
+        self._settlements.sent(entry.entry_id, self._resend * min(factor, _MAX_RESEND_FACTOR))
+
+    def _lost(self) -> int:
+        """Count the entries that were sent and are neither settled nor waiting in the engine."""
+        if not isinstance(self._inner, CountsWaiting):
+            return _UNBOUNDED
+        try:
+            lost = max(0, self._store.sent() - self._inner.waiting())
+        except DispatchError:
+            lost = 0  # the engine is unreachable, and takes no messages either
+        if not lost and time.monotonic() >= self._probe_at:
+            # Other messages may wait in the same queue, and hide that one of ours is lost.
+            self._probe_at = time.monotonic() + self._probe_seconds
+            return 1
+        return lost
+
+    def _begin(self, event: DomainEvent, subscription: Subscription) -> bool:
+        tries = self._store.begin(event.event_id, subscription.key)
+        if not tries:
+            self._say_if_foreign(event, subscription.key)
+        if tries <= MAX_CRASHES + (self._inner.guarantees.retries + 1) * len(self._table.route(event)):
+            return tries > 0
+        self.failed(FailedDelivery(event, subscription.handler, NeverSettledError(tries), tries))
+        return False
+
+    def _say_if_foreign(self, event: DomainEvent, key: str) -> None:
+        """Report an entry that is for other handlers than ours: it is not settled, and would be sent for ever."""
+        wanted = self._store.pending_keys(event.event_id)
+        if wanted and not wanted & {subscription.key for subscription in self._table.route(event)}:
+            text = (
+                "{event} is for the handlers %s in the outbox, and this process has %s; it is not handled. Do both"
+                " processes define their handlers in the same module?"
+            )
+            log_about(event, logging.ERROR, text, ", ".join(sorted(wanted)), key, handler=key)
+
+    def _settle(self, event: DomainEvent, key: str, entries: Collection[UUID] | None = None) -> None:
+        """Settle a delivery: of every entry of the event or, where some are given, of these."""
+        try:
+            if entries is None:
+                self._store.settle([(event.event_id, key)])
+            else:
+                self._store.settle_entries([(entry_id, key) for entry_id in entries])
+        except SQLAlchemyError as error:
+            self._say_unwritten(event, key, error)
+
+    def _say_unwritten(self, event: DomainEvent, key: str, error: Exception) -> None:
+        text = "{event} was handled by %s, and the outbox cannot be written (%s): it will be delivered again"
+        log_about(event, logging.ERROR, text, key, type(error).__name__, handler=key)
