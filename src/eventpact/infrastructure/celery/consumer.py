@@ -12,8 +12,14 @@ from celery.exceptions import WorkerShutdown
 from celery.worker.consumer import Consumer
 from kombu.exceptions import ContentDisallowed
 
-from eventpact.infrastructure.celery.envelopes import arguments, malformed_header, receive_anything
-from eventpact.infrastructure.celery.messages import HEADER, declare_queues, disagreement
+from eventpact.infrastructure.celery.messages import (
+    HEADER,
+    arguments,
+    declare_queues,
+    disagreement,
+    malformed_header,
+    receive_anything,
+)
 from eventpact.infrastructure.dispatching.failures import UnreadableMessage, UnreadableSink
 from eventpact.infrastructure.monitoring.logs import harmless
 
