@@ -32,19 +32,16 @@ def test_publishing_gives_up_soon_and_consuming_never(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "setting", "argument", "late"),
+    ("url", "setting", "late"),
     [
-        (BROKERS[0], None, None, False),
-        (BROKERS[1], None, None, True),
-        (BROKERS[0], True, None, True),
-        (BROKERS[1], False, None, False),
-        (BROKERS[0], False, True, True),
+        (BROKERS[0], None, False),
+        (BROKERS[1], None, True),
+        (BROKERS[0], True, True),
+        (BROKERS[1], False, False),
     ],
 )
-def test_acknowledging_late_follows_the_broker_unless_it_is_set(
-    url: str, setting: bool | None, argument: bool | None, late: bool
-) -> None:
-    app = make_celery(Broker(url, celery_acks_late=setting), "worker", acks_late=argument)
+def test_acknowledging_late_follows_the_broker_unless_it_is_set(url: str, setting: bool | None, late: bool) -> None:
+    app = make_celery(Broker(url, celery_acks_late=setting), "worker")
     assert (app.conf.task_acks_late, app.conf.task_reject_on_worker_lost, app.conf.task_acks_on_timeout) == (
         late,
         late,

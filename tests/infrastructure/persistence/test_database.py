@@ -22,7 +22,7 @@ import eventpact.bootstrap  # noqa: F401 - with it every table is known
 from eventpact.application.ports import EmailTakenError
 from eventpact.domain.account import ALPHABET, Account, CodeMaker
 from eventpact.infrastructure.persistence.accounts import SqlAccountRepository, SqlVerificationCodes
-from eventpact.infrastructure.persistence.database import Database, metadata
+from eventpact.infrastructure.persistence.database import Database, check_database, metadata
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ADA = Account(account_id="1", email="ada@example.com", display_name="Ada")
@@ -56,7 +56,7 @@ def codes(database: Database, clock: Clock, repository: SqlAccountRepository) ->
 
 def test_migrating_again_changes_nothing(database: Database) -> None:
     database.migrate()
-    database.ping()
+    check_database(database)
 
 
 def test_an_account_is_found_by_its_address(repository: SqlAccountRepository) -> None:
@@ -350,7 +350,7 @@ def test_a_server_that_falls_silent_is_taken_for_gone_and_the_next_transaction_h
     assert time.monotonic() - started < 15
     with database.transaction() as connection:
         assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
-    database.ping()
+    check_database(database)
 
 
 @pytest.mark.services

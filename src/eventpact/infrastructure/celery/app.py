@@ -43,10 +43,10 @@ class Choice:
     reason: str
 
 
-def choices(settings: CelerySettings, role: Role, *, acks_late: bool | None = None) -> tuple[Choice, ...]:
+def choices(settings: CelerySettings, role: Role) -> tuple[Choice, ...]:
     """Celery's settings, each with its reason."""
     amqp = _is_amqp(settings)
-    late = settings.celery_acks_late if acks_late is None else acks_late
+    late = settings.celery_acks_late
     return (
         *_for_both(settings, amqp, amqp if late is None else late),
         *(_for_rabbitmq() if amqp else _for_redis(settings)),
@@ -54,15 +54,14 @@ def choices(settings: CelerySettings, role: Role, *, acks_late: bool | None = No
     )
 
 
-def make_celery(settings: CelerySettings, role: Role, *, acks_late: bool | None = None) -> Celery:
+def make_celery(settings: CelerySettings, role: Role) -> Celery:
     """A Celery app that is nobody's default app, so that several may stand in one process.
 
     Args:
-        settings: whose ``broker`` is given; an embedded one has been started by then.
+        settings: whose ``broker`` is given; an embedded one has been started by then. ``celery_acks_late`` is to
+            acknowledge after handling: by default on RabbitMQ only. On Redis it gives neither at most once nor at least
+            once, unless lost events are published again (by an outbox, say).
         role: ``web`` publishes and must answer soon; ``worker`` consumes, and must wait for its broker.
-        acks_late: acknowledge after handling; where not given, as the settings say and, if they say nothing, on
-            RabbitMQ only. On Redis it gives neither at most once nor at least once, unless lost events are published
-            again (by an outbox, say).
 
     Raises:
         ValueError: there is no broker.
@@ -71,7 +70,7 @@ def make_celery(settings: CelerySettings, role: Role, *, acks_late: bool | None 
         raise ValueError("no broker is set; set EVENTPACT_BROKER, or start an embedded one with embedded_broker()")
     app = Celery("eventpact", broker=settings.broker, set_as_current=False)
     options: dict[str, Any] = {}
-    for choice in choices(settings, role, acks_late=acks_late):
+    for choice in choices(settings, role):
         outer, _, inner = choice.name.partition(".")
         if inner:
             options[inner] = choice.value

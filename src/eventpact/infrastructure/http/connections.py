@@ -32,13 +32,11 @@ class ConnectionLimits:
     Args:
         most: open connections. One client gets as many as are still free for the others.
         proxies: addresses and networks of reverse proxies, whose connections are those of many clients.
-        request_seconds: seconds for a client to send a request.
     """
 
-    def __init__(self, most: int, proxies: tuple[str, ...] = (), request_seconds: float = REQUEST_SECONDS) -> None:
+    def __init__(self, most: int, proxies: tuple[str, ...] = ()) -> None:
         self._most = most
         self._proxies = [ip_network(proxy, strict=False) for proxy in proxies]
-        self.request_seconds = request_seconds
         self._open: dict[_Connection, str] = {}  # in the order of their coming
         self._of_client: Counter[str] = Counter()
 
@@ -148,7 +146,7 @@ class _Connection(H11Protocol):
         if not self.waits_for_client:
             self._stop_watching()
         elif self._deadline is None and not self.transport.is_closing():
-            self._deadline = self.loop.call_later(self._limits.request_seconds, self._expire)
+            self._deadline = self.loop.call_later(REQUEST_SECONDS, self._expire)
 
     def _stop_watching(self) -> None:
         if self._deadline is not None:
@@ -160,7 +158,7 @@ class _Connection(H11Protocol):
         if self.flow.write_paused or not self._has_begun:
             self.transport.abort()
         else:
-            self._refuse(problem(408, f"the request was not complete after {self._limits.request_seconds:g} s"))
+            self._refuse(problem(408, f"the request was not complete after {REQUEST_SECONDS:g} s"))
 
     def _refuse(self, answer: ProblemResponse) -> None:
         if self.transport.is_closing():

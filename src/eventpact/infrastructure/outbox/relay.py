@@ -30,6 +30,9 @@ _T = TypeVar("_T")
 _Item = tuple[Entry, DomainEvent | None]
 
 _BATCH: Final = 200
+_CAPACITY: Final = 1_000
+"""The events that a relay holds at once; the others wait in the database."""
+
 _FIRST_WAIT_SECONDS: Final = 0.1
 _MAX_WAIT_SECONDS: Final = 10.0
 
@@ -48,7 +51,6 @@ class Relay:
 
     Args:
         known: the handlers of this process.
-        capacity: how many events this relay holds at once; the others wait in the database.
     """
 
     def __init__(
@@ -64,7 +66,6 @@ class Relay:
         poll: float,
         carrier: ContextCarrier | None,
         return_readable: Callable[[], object] | None,
-        capacity: int = 1_000,
     ) -> None:
         self._store = store
         self._deliveries = deliveries
@@ -74,7 +75,6 @@ class Relay:
         self._poll = poll
         self._carrier = carrier
         self._return_readable = return_readable
-        self._capacity = capacity
         self._monitor = LivenessMonitor(Heartbeats(store.database), lease.total_seconds(), poll)
         self._relay_id: str | None = None
         self._inbox: deque[_Item] = deque()
@@ -138,7 +138,7 @@ class Relay:
             self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def _room(self) -> int:
-        return self._capacity - len(self._inbox) - self._deliveries.in_flight()
+        return _CAPACITY - len(self._inbox) - self._deliveries.in_flight()
 
     def _on_retry(self, wait: float) -> None:
         with self._changed:

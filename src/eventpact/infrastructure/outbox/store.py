@@ -67,12 +67,10 @@ class OutboxStore:
         event_id: UUID,
         payload: str,
         keys: Sequence[str],
-        *,
-        relay_id: str | None = None,
         wait: timedelta = timedelta(0),
     ) -> None:
         """Append an event for some of its handlers, to be delivered after ``wait``; its other entries stay."""
-        self._insert(Entry(uuid4(), event_id, name, payload, tuple(keys)), relay_id, wait)
+        self._insert(Entry(uuid4(), event_id, name, payload, tuple(keys)), None, wait)
 
     def claim(
         self, relay_id: str, limit: int, known: KnownHandlers | None = None, *, crashes: int | None = None

@@ -19,6 +19,9 @@ _log = logging.getLogger("eventpact")
 _LONGEST_WAIT: Final = 64
 """Resend intervals between two codes at most: about an hour by default, however many were sent."""
 
+MAX_ATTEMPTS: Final = 5
+"""How often a short code may be tried before it is void."""
+
 _DAY: Final = timedelta(days=1)
 
 _NO_EVENT: Final = UUID(int=0)
@@ -158,7 +161,6 @@ class SqlVerificationCodes:
 
     Args:
         ttl: how long a code is valid, from when it was last issued.
-        max_attempts: how often a short code may be tried before it is void.
         clock: the database's where none is given: one machine issues a code and another redeems it, and a code must not
             be void on arrival because their clocks differ.
     """
@@ -168,13 +170,11 @@ class SqlVerificationCodes:
         database: Database,
         maker: CodeMaker,
         ttl: timedelta,
-        max_attempts: int = 5,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
         self._database = database
         self._maker = maker
         self._ttl = ttl
-        self._max_attempts = max_attempts
         self._clock = clock or database.now
 
     def issue(self, account_id: str, event_id: UUID, requested_at: datetime) -> str | None:
@@ -223,7 +223,7 @@ class SqlVerificationCodes:
             account_id = "" if account is None else account.account_id
             live = sa.and_(codes.c.account_id == account_id, codes.c.redeemed_at.is_(None), codes.c.expires_at > now)
             if not by_link:
-                live = sa.and_(live, codes.c.attempts < self._max_attempts)
+                live = sa.and_(live, codes.c.attempts < MAX_ATTEMPTS)
             # Counted before it is compared, in one statement, so that no burst of guesses gets more than it may.
             row = connection.execute(
                 sa.update(codes)
@@ -239,7 +239,7 @@ class SqlVerificationCodes:
             if account is None or row is None:
                 return None
             if not right:
-                if row.attempts == self._max_attempts and not by_link:
+                if row.attempts == MAX_ATTEMPTS and not by_link:
                     _log.warning("account %s: too many wrong codes; only the link of its mail works now", account_id)
                 return None
             connection.execute(sa.update(codes).where(codes.c.account_id == account_id).values(redeemed_at=now))

@@ -215,15 +215,6 @@ class Database:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
-    def ping(self) -> None:
-        """Ask the database whether it has the schema.
-
-        Raises:
-            sqlalchemy.exc.SQLAlchemyError: it does not answer, or was never migrated.
-        """
-        with self._turn(_WAIT), self.engine.connect() as connection:
-            connection.execute(sa.text("SELECT 1 FROM accounts LIMIT 1"))
-
     def reset_after_fork(self) -> None:
         """Leave the connections of the parent process alone, in a forked child."""
         self.engine.dispose(close=False)
@@ -271,7 +262,6 @@ def check_database(database: Database) -> None:
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the database does not answer, refuses writes, or was never migrated.
     """
-    database.ping()
     with database.transaction() as connection:
         written = database.insert(readiness).values(check_id=1, checked_at=database.now())
         connection.execute(

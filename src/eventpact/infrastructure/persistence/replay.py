@@ -48,7 +48,7 @@ def replay_by_outbox(
             raise ReplayError("it is being delivered again already")
         if not _take(failure, store, keys):
             raise ReplayError("it was changed by another; look at it again")
-        outbox.append_replay(type(event).__name__, event.event_id, json.dumps(event.to_dict()), keys, wait=wait)
+        outbox.append_replay(type(event).__name__, event.event_id, json.dumps(event.to_dict()), keys, wait)
 
 
 def return_readable(store: FailureStore, table: SubscriptionTable, outbox: OutboxStore) -> int:
