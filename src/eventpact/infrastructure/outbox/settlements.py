@@ -33,19 +33,16 @@ class Heartbeats:
 
     def register(self, relay_id: str) -> None:
         """Add a relay."""
-        with self._database.transaction() as connection:
-            connection.execute(sa.insert(relays).values(relay_id=relay_id, beat=0))
+        self._database.write(sa.insert(relays).values(relay_id=relay_id, beat=0))
 
     def beat(self, relay_id: str) -> bool:
         """Count up; False if the relay has expired, so that its entries may be another's."""
-        mine = sa.update(relays).where(relays.c.relay_id == relay_id).values(beat=relays.c.beat + 1)
-        with self._database.transaction() as connection:
-            return connection.execute(mine).rowcount == 1
+        mine = sa.update(relays).where(relays.c.relay_id == relay_id)
+        return self._database.write(mine.values(beat=relays.c.beat + 1)) == 1
 
     def counts(self) -> dict[str, int]:
         """Return the living relays, each with its count."""
-        with self._database.transaction() as connection:
-            return {row.relay_id: row.beat for row in connection.execute(sa.select(relays))}
+        return {row.relay_id: row.beat for row in self._database.fetch(sa.select(relays))}
 
     def expire(self, relay_id: str, beat: int) -> None:
         """Remove a relay, unless it has counted beyond ``beat``; its entries are free to be claimed.
@@ -54,14 +51,11 @@ class Heartbeats:
         ends that transaction soon. Waiting for it would hold up the whole outbox.
         """
         this = sa.select(relays.c.relay_id).where(relays.c.relay_id == relay_id, relays.c.beat == beat)
-        statement = sa.delete(relays).where(relays.c.relay_id.in_(this.with_for_update(skip_locked=True)))
-        with self._database.transaction() as connection:
-            connection.execute(statement)
+        self._database.write(sa.delete(relays).where(relays.c.relay_id.in_(this.with_for_update(skip_locked=True))))
 
     def remove(self, relay_id: str) -> None:
         """Remove a relay that ends in good order."""
-        with self._database.transaction() as connection:
-            connection.execute(sa.delete(relays).where(relays.c.relay_id == relay_id))
+        self._database.write(sa.delete(relays).where(relays.c.relay_id == relay_id))
 
 
 class LivenessMonitor:

@@ -82,9 +82,8 @@ class OutboxStore:
             crashes: only entries with which so many relays have crashed; a crash since then is counted. None: any.
         """
         now = self.database.clock()
-        due = sa.or_(outbox.c.due_at.is_(None), outbox.c.due_at <= now)
         mine = sa.and_(outbox.c.claimed_by == relay_id, outbox.c.due_at <= now)
-        oldest = sa.select(outbox).where(sa.or_(mine, sa.and_(_orphaned(), due)))
+        oldest = sa.select(outbox).where(sa.or_(mine, _claimable(now)))
         if known is not None:
             oldest = oldest.where(_is_known(known))
         if crashes is not None:
@@ -96,17 +95,14 @@ class OutboxStore:
 
     def fewest_crashes(self, known: KnownHandlers) -> int | None:
         """Return the least number of crashes of an entry that may be claimed and has any; None if there is none."""
-        due = sa.or_(outbox.c.due_at.is_(None), outbox.c.due_at <= self.database.clock())
-        fewest = sa.select(sa.func.min(outbox.c.tries)).where(outbox.c.tries > 0, _orphaned(), due, _is_known(known))
-        with self.database.transaction() as connection:
-            least: int | None = connection.execute(fewest).scalar_one()
+        these = sa.and_(outbox.c.tries > 0, _claimable(self.database.clock()), _is_known(known))
+        least: int | None = self.database.fetch(sa.select(sa.func.min(outbox.c.tries)).where(these)).scalar_one()
         return least
 
     def claim_unknown(self, relay_id: str, limit: int, known: KnownHandlers, after: timedelta) -> list[Entry]:
         """Give the relay entries for handlers that it does not know, if no other relay has claimed them for long."""
         now = self.database.clock()
-        due = sa.or_(outbox.c.due_at.is_(None), outbox.c.due_at <= now)
-        old = sa.select(outbox).where(_orphaned(), due, outbox.c.appended_at < now - after, sa.not_(_is_known(known)))
+        old = sa.select(outbox).where(_claimable(now), outbox.c.appended_at < now - after, sa.not_(_is_known(known)))
         with self.database.transaction() as connection:
             rows = connection.execute(old.limit(limit).with_for_update(skip_locked=True)).all()
             return self._take(relay_id, rows, counted=False) if rows else []
@@ -114,8 +110,7 @@ class OutboxStore:
     def leave(self, entries: Sequence[Entry], wait: timedelta) -> None:
         """Give entries back, to be claimed by any relay after ``wait``."""
         these = sa.update(outbox).where(outbox.c.entry_id.in_([entry.entry_id for entry in entries]))
-        with self.database.transaction() as connection:
-            connection.execute(these.values(claimed_by=None, due_at=self.database.clock() + wait))
+        self.database.write(these.values(claimed_by=None, due_at=self.database.clock() + wait))
 
     def split(self, entry: Entry, unknown: Sequence[str]) -> None:
         """Put these handlers of an entry into an entry of their own, which belongs to no relay."""
@@ -142,13 +137,11 @@ class OutboxStore:
 
     def release(self, relay_id: str) -> None:
         """Let other relays claim the entries of one that ends in good order, and so has not crashed with them."""
-        with self.database.transaction() as connection:
-            connection.execute(sa.update(outbox).where(outbox.c.claimed_by == relay_id).values(claimed_by=None))
+        self.database.write(sa.update(outbox).where(outbox.c.claimed_by == relay_id).values(claimed_by=None))
 
     def drop(self, entry_id: UUID) -> None:
         """Delete an entry that nobody can read, once it is kept elsewhere."""
-        with self.database.transaction() as connection:
-            connection.execute(sa.delete(outbox).where(outbox.c.entry_id == entry_id))
+        self.database.write(sa.delete(outbox).where(outbox.c.entry_id == entry_id))
 
     # -- an engine in other processes ----------------------------------------------------------------------------------
 
@@ -161,13 +154,12 @@ class OutboxStore:
         again = self.database.clock() + wait
         sooner = sa.case((outbox.c.due_at < again, outbox.c.due_at), else_=again)
         statement = sa.update(outbox).where(outbox.c.entry_id.in_(entry_ids))
-        with self.database.transaction() as connection:
-            connection.execute(statement.values(sends=outbox.c.sends + int(sent), due_at=sooner))
+        self.database.write(statement.values(sends=outbox.c.sends + int(sent), due_at=sooner))
 
     def sent(self) -> int:
         """Count the entries that an engine has accepted and no handler has failed since."""
-        with self.database.transaction() as connection:
-            return connection.execute(sa.select(sa.func.count()).where(outbox.c.sends > 0)).scalar_one()
+        count: int = self.database.fetch(sa.select(sa.func.count()).where(outbox.c.sends > 0)).scalar_one()
+        return count
 
     def begin(self, event_id: UUID, key: str) -> int:
         """Count that a handler is about to be called; return the count, or 0 if it is not to be called (now)."""
@@ -187,15 +179,12 @@ class OutboxStore:
 
     def pending(self, event_id: UUID, key: str | None = None) -> list[UUID]:
         """Return the entries of an event, replays among them, that this handler (or any) has not settled."""
-        rows = sa.select(outbox.c.entry_id, outbox.c.pending).where(outbox.c.event_id == event_id)
-        with self.database.transaction() as connection:
-            found = connection.execute(rows).all()
-        return [row.entry_id for row in found if key is None or key in json.loads(row.pending)]
+        rows = self.database.fetch(sa.select(outbox.c.entry_id, outbox.c.pending).where(outbox.c.event_id == event_id))
+        return [row.entry_id for row in rows if key is None or key in json.loads(row.pending)]
 
     def pending_keys(self, event_id: UUID) -> set[str]:
         """Return the keys of the handlers that have not settled an event."""
-        with self.database.transaction() as connection:
-            rows = connection.execute(sa.select(outbox.c.pending).where(outbox.c.event_id == event_id)).all()
+        rows = self.database.fetch(sa.select(outbox.c.pending).where(outbox.c.event_id == event_id))
         return {key for row in rows for key in json.loads(row.pending)}
 
     def park(self, event_id: UUID, key: str, made: int, policy: RetryPolicy) -> tuple[int, float | None, list[UUID]]:
@@ -232,15 +221,13 @@ class OutboxStore:
 
     def is_served(self) -> bool:
         """Tell whether a relay lives, or has not expired yet."""
-        with self.database.transaction() as connection:
-            return connection.execute(sa.select(relays.c.relay_id).limit(1)).first() is not None
+        return self.database.fetch(sa.select(relays.c.relay_id).limit(1)).first() is not None
 
     def backlog(self) -> Backlog:
         """Count the entries, and tell the age of the oldest."""
-        with self.database.transaction() as connection:
-            row = connection.execute(
-                sa.select(sa.func.count().label("entries"), sa.func.min(outbox.c.appended_at).label("oldest"))
-            ).one()
+        with self.database.transaction():
+            counts = sa.select(sa.func.count().label("entries"), sa.func.min(outbox.c.appended_at).label("oldest"))
+            row = self.database.fetch(counts).one()
             age = None if row.oldest is None else max(timedelta(0), self.database.now() - row.oldest)
         return Backlog(row.entries, age)
 
@@ -316,6 +303,10 @@ class OutboxStore:
 
 def _orphaned() -> sa.ColumnElement[bool]:
     return sa.or_(outbox.c.claimed_by.is_(None), outbox.c.claimed_by.not_in(sa.select(relays.c.relay_id)))
+
+
+def _claimable(now: Any) -> sa.ColumnElement[bool]:
+    return sa.and_(_orphaned(), sa.or_(outbox.c.due_at.is_(None), outbox.c.due_at <= now))
 
 
 def _is_known(known: KnownHandlers) -> sa.ColumnElement[bool]:

@@ -96,18 +96,17 @@ class SqlAccountRepository:
                 raise EmailTakenError("an account with this address exists")
 
     def by_email(self, email: str) -> Account | None:
-        with self._database.transaction() as connection:
-            row = connection.execute(sa.select(*_ACCOUNT).where(accounts.c.email == email)).one_or_none()
+        row = self._database.fetch(sa.select(*_ACCOUNT).where(accounts.c.email == email)).one_or_none()
         return None if row is None else Account(**row._mapping)
 
     def rename(self, account: Account, display_name: str) -> Account:
-        with self._database.transaction() as connection:
+        with self._database.transaction():
             now = self._clock()
             # Repeating a sign-up writes nothing, so that a burst of them does not wait for the disk.
             new = sa.or_(accounts.c.display_name != display_name, accounts.c.signed_up_at < now - _DAY)
             mine = sa.and_(accounts.c.account_id == account.account_id, accounts.c.verified.is_(False))
             values = {"display_name": display_name, "signed_up_at": now}
-            connection.execute(sa.update(accounts).where(mine, new).values(**values))
+            self._database.write(sa.update(accounts).where(mine, new).values(**values))
         return replace(account, display_name=display_name)
 
     def reserve_mail(self, email: str, *, notice: bool = False) -> datetime | None:
@@ -132,8 +131,7 @@ class SqlAccountRepository:
     def release_mail(self, email: str, *, notice: bool = False) -> None:
         mails = sa.case((mailboxes.c.mails > 0, mailboxes.c.mails - 1), else_=0)
         values = {"noticed_at": None} if notice else {"mailed_at": None, "mails": mails}
-        with self._database.transaction() as connection:
-            connection.execute(sa.update(mailboxes).where(mailboxes.c.mailbox == mailbox_of(email)).values(**values))
+        self._database.write(sa.update(mailboxes).where(mailboxes.c.mailbox == mailbox_of(email)).values(**values))
 
     def prune(self, unused_for: timedelta) -> int:
         """Delete unverified accounts whose last sign-up is so long ago, and counters of mails that count no more.
@@ -251,7 +249,6 @@ class SqlVerificationCodes:
 
         It must be longer than an event may wait for its delivery: an event whose code is deleted is mailed anew.
         """
-        with self._database.transaction() as connection:
-            before = self._clock() - unused_for
-            old = sa.or_(codes.c.redeemed_at < before, codes.c.expires_at < before)
-            return connection.execute(sa.delete(codes).where(old)).rowcount
+        before = self._clock() - unused_for
+        old = sa.or_(codes.c.redeemed_at < before, codes.c.expires_at < before)
+        return self._database.write(sa.delete(codes).where(old))

@@ -138,6 +138,16 @@ class Database:
         for callback in transaction.after_commit:
             callback()
 
+    def fetch(self, statement: sa.Executable) -> sa.Result[Any]:
+        """Return all that a query finds, asked in the caller's transaction or in one of its own."""
+        with self.transaction() as connection:
+            return connection.execute(statement).freeze()()
+
+    def write(self, statement: sa.UpdateBase, wait: float = _WAIT) -> int:
+        """Execute a statement, in the caller's transaction or in one of its own, and return how many rows it wrote."""
+        with self.transaction(wait) as connection:
+            return connection.execute(statement).rowcount
+
     @contextmanager
     def _turn(self, wait: float) -> Generator[None]:
         """In SQLite, one thread of this process after another.
@@ -262,8 +272,6 @@ def check_database(database: Database) -> None:
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the database does not answer, refuses writes, or was never migrated.
     """
-    with database.transaction() as connection:
-        written = database.insert(readiness).values(check_id=1, checked_at=database.now())
-        connection.execute(
-            written.on_conflict_do_update(index_elements=["check_id"], set_={"checked_at": written.excluded.checked_at})
-        )
+    written = database.insert(readiness).values(check_id=1, checked_at=database.now())
+    again = {"checked_at": written.excluded.checked_at}
+    database.write(written.on_conflict_do_update(index_elements=["check_id"], set_=again))

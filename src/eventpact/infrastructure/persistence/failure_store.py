@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -118,8 +118,8 @@ class FailureStore:
             "revision": failures.c.revision + 1,
             "retried_at": None,
         }
-        with self.database.transaction(PATIENT) as connection:
-            connection.execute(statement.on_conflict_do_update(index_elements=["event_id", "handler"], set_=again))
+        statement = statement.on_conflict_do_update(index_elements=["event_id", "handler"], set_=again)
+        self.database.write(statement, PATIENT)
 
     def keep_unreadable(self, message: UnreadableMessage) -> None:
         """Store a message that no handler can receive. The same message again is the same failure."""
@@ -144,8 +144,8 @@ class FailureStore:
         index = ["event_id", "handler"]
         if handler is None:  # so it is no delivery that was attempted, and the last reader knows best
             index, again = ["fingerprint"], again | {"error_type": statement.excluded.error_type}
-        with self.database.transaction() as connection:
-            connection.execute(statement.on_conflict_do_update(index_elements=index, set_=again | {"retried_at": None}))
+        again["retried_at"] = None
+        self.database.write(statement.on_conflict_do_update(index_elements=index, set_=again))
 
     def all(self) -> list[Failure]:
         """Return the failures that nobody has handed over again, oldest first."""
@@ -167,8 +167,7 @@ class FailureStore:
 
     def remove(self, failure: Failure) -> bool:
         """Remove a failure; not if it has failed again, or was handed over, since it was read."""
-        with self.database.transaction() as connection:
-            return connection.execute(sa.delete(failures).where(_unchanged(failure))).rowcount == 1
+        return self.database.write(sa.delete(failures).where(_unchanged(failure))) == 1
 
     def mark_retried(self, failure: Failure, handler: str | None) -> bool:
         """Record that a failure was handed over again; not if it was changed since it was read.
@@ -178,29 +177,25 @@ class FailureStore:
         Args:
             handler: the key of its handler as it is now.
         """
-        now = self.database.clock()
-        handed_over = sa.update(failures).where(_unchanged(failure))
-        with self.database.transaction() as connection:
-            changed = connection.execute(
-                handed_over.values(retried_at=now, handler=handler, revision=failures.c.revision + 1)
-            )
-        return changed.rowcount == 1
+        handed_over = {
+            "retried_at": self.database.clock(),
+            "handler": handler,
+            "revision": failures.c.revision + 1,
+        }
+        return self.database.write(sa.update(failures).where(_unchanged(failure)).values(**handed_over)) == 1
 
     def count(self) -> int:
         """Count the failures that nobody has handed over again."""
-        with self.database.transaction() as connection:
-            return connection.execute(sa.select(sa.func.count()).select_from(failures).where(_IS_HERE)).scalar_one()
+        count: int = self.database.fetch(sa.select(sa.func.count()).where(_IS_HERE)).scalar_one()
+        return count
 
     def prune(self, older_than: timedelta) -> int:
         """Remove the failures that last failed longer ago; return how many. Their events are lost."""
         old = failures.c.last_failed_at < self.database.clock() - older_than
-        with self.database.transaction() as connection:
-            return connection.execute(sa.delete(failures).where(old)).rowcount
+        return self.database.write(sa.delete(failures).where(old))
 
     def _select(self, statement: sa.Select[Any]) -> list[Failure]:
-        with self.database.transaction() as connection:
-            rows: Sequence[Any] = connection.execute(statement).mappings().all()
-        return [Failure(**row) for row in rows]
+        return [Failure(**row) for row in self.database.fetch(statement).mappings()]
 
 
 def _unchanged(failure: Failure) -> sa.ColumnElement[bool]:
