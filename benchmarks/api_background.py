@@ -17,9 +17,9 @@ from eventpact.bootstrap import Parts, build_parts
 from eventpact.cli import serve as serving
 from eventpact.domain.account import Account
 from eventpact.domain.events import AccountCreatedEvent
-from eventpact.infrastructure.http.main import MAX_BODY_BYTES
+from eventpact.infrastructure.http.main import MAX_BODY_BYTES, SignUp
 from eventpact.infrastructure.http.middleware import BodyLimit, ClientLimit
-from eventpact.infrastructure.http.models import Accepted, SignUp
+from eventpact.infrastructure.http.openapi import Accepted
 from eventpact.infrastructure.http.problems import install
 from eventpact.settings import Settings, load_settings
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support import openapi
 
-from eventpact.infrastructure.http.models import Problem
+from eventpact.infrastructure.http.openapi import Problem
 
 SCHEMA = json.loads(openapi.current())
 OPERATIONS = {path: next(iter(methods.values())) for path, methods in SCHEMA["paths"].items()}

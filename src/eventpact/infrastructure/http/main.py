@@ -1,25 +1,97 @@
-"""The HTTP API: routes only."""
+"""The HTTP API: requests, and the routes that take them."""
 
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from hmac import compare_digest
 from importlib.metadata import version
-from typing import Any
+from typing import Annotated, Any, Final
 
+from email_validator import EmailNotValidError, validate_email
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.routing import APIRoute
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.datastructures import Headers
 
 from eventpact.bootstrap import Application, bootstrap
-from eventpact.domain.account import CreateAccountData
+from eventpact.domain.account import NAME_PATTERN, CreateAccountData
 from eventpact.infrastructure.http.middleware import BodyLimit, CatchAll, ClientLimit, EvenPace, InFlightLimit, Requests
-from eventpact.infrastructure.http.models import Accepted, AccountBody, CodeRequest, Health, Redemption, SignUp
-from eventpact.infrastructure.http.openapi import Api, problem_of, problems, success
+from eventpact.infrastructure.http.openapi import Accepted, AccountBody, Api, Health, problem_of, problems, success
 from eventpact.infrastructure.http.pages import add_docs, add_verification_page
 from eventpact.infrastructure.http.problems import PROBLEMS, install, problem, unavailable
 from eventpact.infrastructure.http.readiness import Readiness
 from eventpact.settings import Settings, load_settings
+
+MAX_BODY_BYTES: Final = 16 * 1024
+MAX_CONTENT_TYPE: Final = 200
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True, frozen=True)
+
+
+def _ascii_address(address: str) -> str:
+    """Translate an international domain into punycode. The domain layer takes nothing but ASCII.
+
+    Raises:
+        ValueError: it is no e-mail address.
+    """
+    try:
+        # A "test environment" is one that takes addresses of the domain "test", which people try this out with.
+        valid = validate_email(
+            address.strip(" "), allow_smtputf8=False, check_deliverability=False, test_environment=True
+        )
+    except EmailNotValidError:
+        # Not its own text, which quotes characters of the address.
+        raise ValueError("is no address that mail could be sent to, such as name@example.com") from None
+    assert valid.ascii_email is not None
+    return valid.ascii_email
+
+
+Email = Annotated[
+    str,
+    Field(
+        min_length=6,
+        max_length=254,
+        description="an e-mail address; an international domain is kept in punycode",
+        examples=["ada@example.com"],
+        # No word of RFC 2047, which the domain layer refuses.
+        json_schema_extra={"format": "email", "not": {"pattern": r"=\?|\?="}},
+    ),
+    AfterValidator(_ascii_address),
+]
+
+
+class SignUp(_Request):
+    """The data of a sign-up."""
+
+    email: Email
+    display_name: str = Field(
+        min_length=1,
+        max_length=100,
+        description="the name of its owner: no controls, and at least one character that is not a space",
+        examples=["Ada"],
+        json_schema_extra={"pattern": NAME_PATTERN},
+    )
+
+
+class Redemption(_Request):
+    """A code and the address that it was mailed to."""
+
+    email: Email
+    code: str = Field(
+        min_length=8,
+        max_length=32,
+        pattern="^([2-9A-HJ-KM-NP-Za-hj-km-np-z]{8}|[2-9A-HJ-KM-NP-Za-hj-km-np-z]{32})$",
+        description="the code of the mail, or the long one of its link, in upper or lower case",
+        examples=["7K3M9QXT"],
+    )
+
+
+class CodeRequest(_Request):
+    """The address that another code is requested for."""
+
+    email: Email
 
 
 class JsonRoute(APIRoute):
@@ -50,10 +122,6 @@ def _fault(headers: Headers) -> str | None:
         if name.strip().rstrip("*") == "charset" and value.strip().strip('"') not in ("utf-8", "utf8", "us-ascii"):
             return "the body must be JSON in UTF-8; leave out the charset of Content-Type"
     return None
-
-
-MAX_BODY_BYTES = 16 * 1024
-MAX_CONTENT_TYPE = 200
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -106,7 +174,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Requests)
     _add_account_routes(app, limit)
     _add_health_routes(app)
-    add_verification_page(app, lambda request: limit.count("verify", _host(request)))
+
+    def redeem(request: Request, email: str, code: str) -> None:
+        limit.count("verify", _host(request))
+        _application(request).verify_account.execute(_ascii_address(email), code)
+
+    add_verification_page(app, redeem)
     if settings.serves_docs:
         add_docs(app, "openapi.json")
     if settings.serves_metrics:

@@ -13,7 +13,6 @@ from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from eventpact.application.commands import InvalidCodeError
-from eventpact.infrastructure.http.models import ascii_address
 from eventpact.infrastructure.http.problems import TooManyRequestsError
 
 _STYLE: Final = "body{font:1rem/1.5 system-ui;max-width:26rem;margin:3rem auto}label,input,button{display:block;font:inherit;width:100%;box-sizing:border-box;margin-top:.5rem;padding:.4rem 0}"  # noqa: E501 - hashed as it is
@@ -59,11 +58,12 @@ def _page(status: int, heading: str, content: str, headers: dict[str, str] | Non
     return HTMLResponse(text, status, headers=_HEADERS | (headers or {}))
 
 
-def add_verification_page(app: FastAPI, count: Callable[[Request], None]) -> None:
+def add_verification_page(app: FastAPI, redeem: Callable[[Request, str, str], None]) -> None:
     """Add ``/verify``: a form that redeems a code. The link of a mail fills it in; it works without a script, too.
 
     Args:
-        count: counts one guess of the client; may raise :class:`TooManyRequestsError`.
+        redeem: redeems a code, given the request, the address and the code. It may raise ``ValueError`` (no address),
+            :class:`TooManyRequestsError` or :class:`InvalidCodeError`.
     """
 
     @app.get("/verify", include_in_schema=False)
@@ -71,7 +71,7 @@ def add_verification_page(app: FastAPI, count: Callable[[Request], None]) -> Non
         return _page(200, "Verify your address", _FORM)
 
     @app.post("/verify", include_in_schema=False)
-    async def redeem(request: Request) -> HTMLResponse:
+    async def verify(request: Request) -> HTMLResponse:
         if (
             request.headers.get("content-type", "").partition(";")[0].strip().lower()
             != "application/x-www-form-urlencoded"
@@ -80,9 +80,7 @@ def add_verification_page(app: FastAPI, count: Callable[[Request], None]) -> Non
         body = (await request.body()).decode("ascii", "replace")
         try:
             given = {name: values[0] for name, values in parse_qs(body, max_num_fields=10).items()}
-            await run_in_threadpool(count, request)
-            verify = request.app.state.application.verify_account
-            await run_in_threadpool(verify.execute, ascii_address(given.get("email", "")), given.get("code", ""))
+            await run_in_threadpool(redeem, request, given.get("email", ""), given.get("code", ""))
         except TooManyRequestsError as error:
             return _page(429, "Too many tries", f"<p>{error}</p>{_FORM}", {"Retry-After": str(error.retry_after)})
         except ValueError:

@@ -267,11 +267,12 @@ readiness = sa.Table(
 
 
 def check_database(database: Database) -> None:
-    """Commit one write. A transaction that is rolled back would not reach the disk.
+    """Look for the schema, and commit one write. A transaction that is rolled back would not reach the disk.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the database does not answer, refuses writes, or was never migrated.
     """
+    database.fetch(sa.text("SELECT 1 FROM accounts LIMIT 1"))
     written = database.insert(readiness).values(check_id=1, checked_at=database.now())
     again = {"checked_at": written.excluded.checked_at}
     database.write(written.on_conflict_do_update(index_elements=["check_id"], set_=again))
