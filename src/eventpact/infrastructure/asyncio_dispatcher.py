@@ -121,7 +121,12 @@ class AsyncioEventDispatcher(EventDispatcher):
                 return
             home = self._home
             if home is None:
-                home = self._home = _settle_down(event, running)
+                if running is None:
+                    raise DispatchError(
+                        f"{type(event).__name__} was refused: there is no running event loop; build the dispatcher, or"
+                        " dispatch for the first time, inside the loop that is to run the handlers"
+                    )
+                home = self._home = running
             if len(self._pending) + len(self._inbox) + len(route) > self._max_pending:
                 raise DispatchError(
                     f"{type(event).__name__} was refused: {self._max_pending} deliveries may be pending; dispatch it"
@@ -265,15 +270,6 @@ class AsyncioEventDispatcher(EventDispatcher):
         self._pending.clear()
         self._inbox.clear()
         return undelivered((*self._undelivered, *left))
-
-
-def _settle_down(event: DomainEvent, running: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop:
-    if running is None:
-        raise DispatchError(
-            f"{type(event).__name__} was refused: there is no running event loop; build the dispatcher, or dispatch for"
-            " the first time, inside the loop that is to run the handlers"
-        )
-    return running
 
 
 def _drop(result: object) -> asyncio.CancelledError:

@@ -24,28 +24,28 @@ def read_file(path: Path) -> bytes:
         return file.read()
 
 
-def write_private(path: Path, text: str) -> None:
+def write_private(path: Path, content: bytes) -> None:
     """Make a file that nobody else may read.
 
     Raises:
         OSError: it is there already, or cannot be written.
     """
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
 
 
-def replace_private(path: Path, text: str) -> None:
+def replace_private(path: Path, content: bytes) -> None:
     """Write a file at once, so that nobody reads half of it.
 
     Raises:
         OSError: it cannot be written.
     """
     draft = draft_of(path)
-    write_private(draft, text)
     try:
+        write_private(draft, content)
         os.replace(draft, path)
     except OSError:
-        draft.unlink()
+        draft.unlink(missing_ok=True)
         raise
 
 

@@ -1,7 +1,6 @@
 """Mail: by SMTP, or as ``.eml`` files in a folder where no server is set."""
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from email.message import EmailMessage
@@ -16,6 +15,7 @@ from weakref import WeakKeyDictionary
 import aiosmtplib
 
 from eventpact.application.ports import MailRejectedError
+from eventpact.infrastructure.files import replace_private
 
 MAX_CONNECTIONS: Final = 10
 """SMTP connections of one process at once. Mails beyond wait; a mail server would refuse hundreds."""
@@ -94,14 +94,7 @@ class FolderMailer:
             OSError: the folder cannot be written.
         """
         message = self._messages.build(to, template, context)
-        await asyncio.to_thread(self._write, bytes(message))
-
-    def _write(self, content: bytes) -> None:
-        name = uuid4().hex
-        part = self._folder / f"{name}.part"
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
-        os.replace(part, self._folder / f"{name}.eml")
+        await asyncio.to_thread(replace_private, self._folder / f"{uuid4().hex}.eml", bytes(message))
 
 
 class SmtpMailer:

@@ -168,15 +168,7 @@ class KeepingConsumer(Consumer):
         """The body is not of its content type."""
         self._set_aside(message, f"it cannot be decoded ({type(exc).__name__})")
 
-    def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002 - Celery's signature
-        """It is not a task at all."""
-        self._set_aside(message, "it is no task")
-
-    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
-        """It has a name that nothing here is registered for."""
-        self._set_aside(message, "no handler is registered for that name; is this worker older than the sender?")
-
-    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002 - Celery's signature
         """Its content type is refused (pickle), or its envelope is broken."""
         self._set_aside(message, f"it is refused ({type(exc).__name__})")
 

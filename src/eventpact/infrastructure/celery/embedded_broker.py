@@ -52,6 +52,9 @@ class EmbeddedBroker:
     It listens on a socket in its folder, which is for this user alone, so that it needs no password. The address stays
     the same from start to start, so that a worker finds it again.
 
+    Attributes:
+        url: the URL at which it answers, once it is started.
+
     Args:
         folder: the folder of the append-only file.
         port: listen on this port of the loopback interface instead, or on a free one if it is 0, for tests that put
@@ -61,17 +64,12 @@ class EmbeddedBroker:
     def __init__(self, folder: Path, port: int | None = None) -> None:
         self._folder = folder
         self._port = _free_port() if port == 0 else port
-        self._url = ""
+        self.url = ""
         self._lock: IO[bytes] | None = None
         self._server: ValkeyServer | None = None
         self._guard = threading.Lock()
         self._watch: threading.Thread | None = None
         self._stopping = threading.Event()
-
-    @property
-    def url(self) -> str:
-        """The URL at which it answers."""
-        return self._url
 
     @property
     def pid(self) -> int:
@@ -89,7 +87,7 @@ class EmbeddedBroker:
         self._lock = _locked(self._folder)
         try:
             self._start()
-            replace_private(self._folder / "url", self._url)
+            replace_private(self._folder / "url", self.url.encode())
         except BaseException:
             if self._server is not None:  # interrupted while it comes up
                 self._server.terminate()
@@ -122,7 +120,7 @@ class EmbeddedBroker:
         path = None if self._port is not None else home / "valkey.sock"
         (self._folder / "valkey.log").unlink(missing_ok=True)
         if path is not None:
-            self._url = f"redis+socket://{path}"
+            self.url = f"redis+socket://{path}"
             self._end_orphan(path)
         try:
             server = server_class(
@@ -149,7 +147,7 @@ class EmbeddedBroker:
                 f"the embedded broker did not come up ({reason}); its log is {self._folder / 'valkey.log'}"
             ) from error
         if path is None:
-            self._url = f"redis://127.0.0.1:{server.port}/0"
+            self.url = f"redis://127.0.0.1:{server.port}/0"
 
     def _end_orphan(self, path: Path) -> None:
         if not _is_listening(path):
@@ -184,14 +182,12 @@ class EmbeddedBroker:
 
     def _is_alive(self) -> bool:
         """Return whether somebody listens. A server that is frozen or busy does not answer, and yet lives."""
-        return _is_listening(_short(self._folder) / "valkey.sock") if self._port is None else _is_on(self._port)
+        return _is_listening(_short(self._folder) / "valkey.sock" if self._port is None else self._port)
 
     def _client(self) -> Any:
         import redis
 
-        if self._port is not None:
-            return redis.Redis(port=self._port, socket_timeout=2)
-        return redis.Redis(unix_socket_path=str(_short(self._folder) / "valkey.sock"), socket_timeout=2)
+        return redis.Redis.from_url(self.url.replace("redis+socket://", "unix://"), socket_timeout=2)
 
     def _end(self, end: Callable[[ValkeyServer], object]) -> None:
         self._stopping.set()
@@ -302,10 +298,11 @@ def _without_interrupts() -> Generator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _is_listening(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
+def _is_listening(at: Path | int) -> bool:
+    """Return whether somebody listens on this socket, or on this port."""
+    with socket.socket(socket.AF_INET if isinstance(at, int) else socket.AF_UNIX) as probe:
         probe.settimeout(2)
-        return probe.connect_ex(str(path)) not in _REFUSED
+        return probe.connect_ex(("127.0.0.1", at) if isinstance(at, int) else str(at)) not in _REFUSED
 
 
 def _free_port() -> int:
@@ -313,9 +310,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _is_on(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(2)
-        return probe.connect_ex(("127.0.0.1", port)) not in _REFUSED

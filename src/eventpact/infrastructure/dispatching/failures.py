@@ -13,7 +13,7 @@ from typing import Any
 from eventpact.domain.dispatcher import FailedDelivery, FailureSink
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.registration import check_sink
-from eventpact.infrastructure.dispatching.subscriptions import handler_name
+from eventpact.infrastructure.dispatching.subscriptions import close_unawaited, handler_name
 from eventpact.infrastructure.monitoring.logs import log_about
 
 __all__ = ["FailureReporter", "UnreadableMessage", "UnreadableSink", "undelivered"]
@@ -45,8 +45,7 @@ class FailureReporter:
         """Call the sink, which may raise."""
         result: Any = self._sink(failed)
         if inspect.isawaitable(result):
-            if inspect.iscoroutine(result):
-                result.close()
+            close_unawaited(result)
             raise TypeError("the failure sink returned an awaitable, which nobody awaits; make it a plain function")
 
     def report(self, failed: FailedDelivery) -> bool:

@@ -2,7 +2,6 @@
 
 import asyncio
 import concurrent.futures
-import inspect
 import os
 import threading
 import time
@@ -11,6 +10,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Final, Generic, Protocol, TypeVar
 from weakref import WeakSet
+
+from eventpact.infrastructure.dispatching.subscriptions import close_unawaited
 
 
 class _Forkable(Protocol):
@@ -172,12 +173,12 @@ class LoopThread:
             loop = self._running_loop()  # first: where it raises, there is no coroutine yet to be left unawaited
             outcome = asyncio.run_coroutine_threadsafe(_outcome(awaitable), loop)
         except BaseException:
-            _drop(awaitable)
+            close_unawaited(awaitable)
             raise
         try:
             value, exception = outcome.result()
         except concurrent.futures.CancelledError:  # before it began
-            _drop(awaitable)
+            close_unawaited(awaitable)
             raise asyncio.CancelledError from None
         except BaseException:  # the waiting thread was interrupted, so nobody is left to receive the outcome
             outcome.cancel()
@@ -241,8 +242,3 @@ async def _outcome(awaitable: Awaitable[T]) -> tuple[T | None, BaseException | N
         return await awaitable, None
     except BaseException as exception:  # noqa: BLE001 - raised again in the thread that waits
         return None, exception
-
-
-def _drop(awaitable: Awaitable[object]) -> None:
-    if inspect.iscoroutine(awaitable):
-        awaitable.close()

@@ -6,13 +6,13 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Any, Final
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from eventpact.infrastructure.http.middleware import FEW, client_of
+from eventpact.infrastructure.http.middleware import FEW, address_of, client_of
 from eventpact.infrastructure.http.problems import ProblemResponse, problem, title, unavailable
 
 REQUEST_SECONDS: Final = 10.0
@@ -74,11 +74,10 @@ class ConnectionLimits:
         return True
 
     def _client(self, host: str) -> str:
-        try:
-            address = ip_address(host)
-        except ValueError:
+        address = address_of(host)
+        if address is None or any(address in network for network in self._proxies):
             return ""
-        return "" if any(address in network for network in self._proxies) else client_of(host)
+        return client_of(host)
 
 
 class _Connection(H11Protocol):

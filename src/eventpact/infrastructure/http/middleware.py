@@ -6,7 +6,7 @@ import math
 import time
 import traceback
 from collections import Counter
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 from uuid import uuid4
 
@@ -50,7 +50,7 @@ class Requests:
         request_id = uuid4().hex
         # Never reset: the server logs the request after this has returned, in the same context.
         REQUEST_ID.set(request_id)
-        if scope.get("client") and not _is_address(scope["client"][0]):
+        if scope.get("client") and address_of(scope["client"][0]) is None:
             scope["client"] = ("unknown", 0)
 
         async def identified(message: Message) -> None:
@@ -245,20 +245,17 @@ def _is_about_accounts(scope: Scope) -> bool:
     return scope["type"] == "http" and str(scope["path"]).startswith(("/accounts", "/verify"))
 
 
-def _is_address(host: str) -> bool:
+def address_of(host: str) -> IPv4Address | IPv6Address | None:
+    """Return the address that a host is, without its zone; None where it is a name."""
     try:
-        ip_address(host.partition("%")[0])
+        return ip_address(host.partition("%")[0])
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def client_of(host: str) -> str:
     """Return the name that a client is counted under: its IPv4 address, or its IPv6 network."""
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
+    address = address_of(host)
     if not isinstance(address, IPv6Address):
         return host
     return str(address.ipv4_mapped or IPv6Address(int(address) >> 64 << 64))

@@ -20,8 +20,6 @@ from eventpact.environment import CannotStartError
 from eventpact.infrastructure.files import draft_of, read_file, write_private
 from eventpact.infrastructure.persistence.database import Database, metadata
 
-_DATABASE: Final = "database"
-
 deployment = sa.Table(
     "deployment",
     metadata,
@@ -32,23 +30,19 @@ deployment = sa.Table(
 
 def database_id(database: Database) -> str:
     """Return the id that the database was given when it was migrated."""
-    with database.transaction() as connection:
-        return _value(connection, _DATABASE)
+    return _value(database, "database")
 
 
 def remember(database: Database, name: str, value: str) -> str:
     """Store a fact unless the database has it already, and return the one that it has: the first writer wins."""
-    statement = database.insert(deployment).values(name=name, value=value).on_conflict_do_nothing()
-    with database.transaction() as connection:
-        connection.execute(statement)
-        return _value(connection, name)
+    database.write(database.insert(deployment).values(name=name, value=value).on_conflict_do_nothing())
+    return _value(database, name)
 
 
 def state(database: Database, name: str, value: str) -> None:
     """Store a fact in place of the one that the database has."""
     statement = database.insert(deployment).values(name=name, value=value)
-    with database.transaction() as connection:
-        connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+    database.write(statement.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
 
 
 def secret_fingerprint(secret: bytes) -> str:
@@ -56,8 +50,8 @@ def secret_fingerprint(secret: bytes) -> str:
     return hmac.digest(secret, b"eventpact fingerprint", "sha256").hex()[:16]
 
 
-def _value(connection: sa.Connection, name: str) -> str:
-    value: str = connection.execute(sa.select(deployment.c.value).where(deployment.c.name == name)).scalar_one()
+def _value(database: Database, name: str) -> str:
+    value: str = database.fetch(sa.select(deployment.c.value).where(deployment.c.name == name)).scalar_one()
     return value
 
 
@@ -101,7 +95,7 @@ def open_secret(folder: Path) -> bytes:
     path = folder / "secret"
     if not path.exists():
         draft = draft_of(path)
-        write_private(draft, secrets.token_hex(_LEAST_SECRET_BYTES))
+        write_private(draft, secrets.token_hex(_LEAST_SECRET_BYTES).encode())
         try:
             os.link(draft, path)  # the first process wins, and nobody reads half a secret
         except FileExistsError:
@@ -141,7 +135,7 @@ def open_database(url: str, *, migrate: bool) -> Database:
                 raise CannotStartError(f"the database {path} does not exist; run eventpact migrate")
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with suppress(FileExistsError):  # another process was faster
-                write_private(path, "")
+                write_private(path, b"")
         database = Database(url)
     except OSError as error:
         raise CannotStartError(f"the database {path} cannot be opened: {error.strerror}") from error
@@ -188,8 +182,7 @@ def _place(database: Database) -> Mapping[str, str]:
     """
     if database.is_sqlite:
         return {"file": str(os.stat(database.engine.url.database or "").st_ino)}
-    with database.transaction() as connection:
-        oid = connection.execute(sa.text("SELECT oid FROM pg_database WHERE datname = current_database()")).scalar_one()
+    oid = database.fetch(sa.text("SELECT oid FROM pg_database WHERE datname = current_database()")).scalar_one()
     return {"oid": str(oid)}
 
 
