@@ -58,4 +58,4 @@ def create_app(settings: Settings) -> FastAPI:
 
 if __name__ == "__main__":
     serving.create_app = create_app  # type: ignore[assignment]  # all else is the real server's
-    raise SystemExit(serving.serve(load_settings(port=int(sys.argv[1]))))
+    raise SystemExit(serving.run(None, load_settings(port=int(sys.argv[1]))))

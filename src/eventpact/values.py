@@ -37,11 +37,7 @@ def seconds(low: float, high: float) -> BeforeValidator:
 
 
 def _url(url: str, *schemes: str) -> SplitResult:
-    """Split the URL.
-
-    Raises:
-        ValueError: it has another scheme, or an impossible host or port.
-    """
+    """Split the URL; raise ``ValueError`` if it has another scheme, or an impossible host or port."""
     if url.partition("://")[0] not in schemes or "://" not in url:
         raise ValueError(f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
     if "\0" in unquote(url):
@@ -98,11 +94,7 @@ def _server(
 
 
 def _try(connect: Callable[[str], object], url: str) -> None:
-    """Find out whether the libraries take the URL.
-
-    Raises:
-        ValueError: they do not. Not their own text, which may quote a password.
-    """
+    """Raise ``ValueError`` unless the libraries take the URL, without their text, which may quote a password."""
 
     def fails(url: str) -> bool:
         try:

@@ -22,11 +22,7 @@ class VerifyAccountEmailHandler:
         self._mailer = mailer
 
     async def handle(self, event: AccountCreatedEvent | VerificationCodeRequestedEvent) -> None:
-        """Store the digest of the code, then send the mail.
-
-        Raises:
-            Exception: the code was not stored, or the mail was not sent.
-        """
+        """Store the digest of the code, then send the mail."""
         # The database blocks, and the loop that this runs on must not.
         code = await asyncio.to_thread(self._codes.issue, event.account_id, event.event_id, event.occurred_at)
         if code is not None:
@@ -42,10 +38,6 @@ class NotifyOwnerHandler:
         self._mailer = mailer
 
     async def handle(self, event: SignUpRepeatedEvent) -> None:
-        """Send the mail.
-
-        Raises:
-            Exception: it was not sent.
-        """
+        """Send the mail."""
         await self._mailer.send(to=event.email, template="sign-up-repeated", context={})
         _log.info("a notice was mailed to account %s for %s", event.account_id, event.event_id)

@@ -4,7 +4,7 @@ from eventpact.cli.signals import end_in_good_order_when_told_to
 
 
 def run(_: object, __: object) -> int:
-    """Run the demo. Returns the exit code."""
+    """Run the demo."""
     from eventpact_contracts.demo import main
 
     end_in_good_order_when_told_to()

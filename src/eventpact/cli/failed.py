@@ -25,12 +25,7 @@ _SPACING: Final = timedelta(seconds=0.05)
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
-    """Run the action that the command line names. Returns the exit code.
-
-    Raises:
-        CannotStartError: a broker is needed, and none is set or running.
-        SQLAlchemyError: the database cannot be used.
-    """
+    """Run the action that the command line names."""
     settings = existing(settings)
     if options.action == "retry" and not settings.uses_outbox:
         settings = with_broker(settings)

@@ -13,11 +13,7 @@ from eventpact.settings import Settings
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
-    """Migrate. Returns the exit code.
-
-    Raises:
-        CannotStartError: the database cannot be opened, or has the schema of a newer version.
-    """
+    """Migrate the database and, if asked to, accept the secret."""
     if settings.database is None or (options.new_secret and settings.secret is None):
         open_folder(settings.data_dir)
     database = open_database(settings.database_url, migrate=True)

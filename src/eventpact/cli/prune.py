@@ -5,11 +5,7 @@ from eventpact.settings import Settings
 
 
 def run(_: object, settings: Settings) -> int:
-    """Remove the rows that are older than the retention. Returns the exit code.
-
-    Raises:
-        SQLAlchemyError: the database cannot be used.
-    """
+    """Remove the rows that are older than the retention."""
     parts = build_parts(existing(settings))
     age = settings.retention
     try:

@@ -10,11 +10,7 @@ from eventpact.settings import Settings
 
 
 def run(_: object, settings: Settings) -> int:
-    """Relay until a signal says stop; running handlers get their time. Returns the exit code.
-
-    Raises:
-        CannotStartError: a part of the relay cannot be opened.
-    """
+    """Relay until a signal says stop; running handlers get their time."""
     configure(settings.log_format)
     asyncio.run(_relay(with_broker(existing(settings))))
     return 0

@@ -27,17 +27,7 @@ from eventpact.settings import Settings
 
 
 def run(_: object, settings: Settings) -> int:
-    """Serve. Returns the exit code."""
-    return serve(settings)
-
-
-def serve(settings: Settings) -> int:
-    """Serve until a signal says stop; running requests and handlers get their time. Returns the exit code.
-
-    Raises:
-        CannotStartError: a part of the application cannot be opened.
-        SettingsError: a setting is of no use here.
-    """
+    """Serve until a signal says stop; running requests and handlers get their time."""
     # An error here is reported in one line; while the server comes up it would be a traceback.
     build_parts(settings).database.close()
     # uvicorn stops in good order, and then raises the signal again; the broker must be stopped after that.
@@ -85,11 +75,7 @@ def serve(settings: Settings) -> int:
 
 
 def _listener(host: str) -> socket.socket:
-    """Listen on a free port, which shows whether the host is an address of this machine: uvicorn blames the port.
-
-    Raises:
-        SettingsError: it is not.
-    """
+    """Listen on a free port, or raise :class:`SettingsError`: uvicorn blames the port where the host is wrong."""
     try:
         found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, *_, address = min(found)  # IPv4 where a name has both

@@ -28,7 +28,7 @@ def in_force(settings: Settings) -> str:
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
-    """Print a line for each setting. Returns the exit code."""
+    """Print a line for each setting."""
     given = [name for name in Settings.model_fields if getattr(options, name, None) is not None]
     origin = sources(Settings.model_fields, given)
     for name in Settings.model_fields:

@@ -8,12 +8,7 @@ from eventpact.settings import Settings
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
-    """Work until a signal says stop. Returns the exit code.
-
-    Raises:
-        CannotStartError: a part of the worker cannot be opened.
-        SettingsError: an option is wrong.
-    """
+    """Work until a signal says stop."""
     if options.concurrency < 1:
         raise SettingsError("--concurrency must be 1 or more")
     # Child processes read the settings from the environment, as a worker started by Celery's own command does.

@@ -13,11 +13,7 @@ def without_waiting(path: str, flags: int) -> int:
 
 
 def read_file(path: Path) -> bytes:
-    """Read a file; of a pipe, from which nothing may ever come, say that it is none.
-
-    Raises:
-        OSError: it is missing, unreadable, or no regular file.
-    """
+    """Read a file. A pipe, from which nothing may ever come, is refused as an ``OSError``."""
     with open(path, "rb", opener=without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is no file", str(path))
@@ -25,21 +21,13 @@ def read_file(path: Path) -> bytes:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Make a file that nobody else may read.
-
-    Raises:
-        OSError: it is there already, or cannot be written.
-    """
+    """Make a file that nobody else may read. One that is there already is an ``OSError``."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)
 
 
 def replace_private(path: Path, content: bytes) -> None:
-    """Write a file at once, so that nobody reads half of it.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write a file at once, so that nobody reads half of it."""
     draft = draft_of(path)
     try:
         write_private(draft, content)

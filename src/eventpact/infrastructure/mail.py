@@ -87,12 +87,7 @@ class FolderMailer:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # codes are in there
 
     async def send(self, *, to: str, template: str, context: Mapping[str, str]) -> None:
-        """Write the mail.
-
-        Raises:
-            MailRejectedError: it can never be sent.
-            OSError: the folder cannot be written.
-        """
+        """Write the mail."""
         message = self._messages.build(to, template, context)
         await asyncio.to_thread(replace_private, self._folder / f"{uuid4().hex}.eml", bytes(message))
 

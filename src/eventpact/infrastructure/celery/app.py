@@ -81,11 +81,7 @@ def make_celery(settings: CelerySettings, role: Role) -> Celery:
 
 
 def ping(app: Celery) -> None:
-    """Return if the broker answers, within 2 seconds.
-
-    Raises:
-        DispatchError: it does not.
-    """
+    """Raise :class:`DispatchError` unless the broker answers within 2 seconds."""
     Connector(app).connect("asking the broker").close()
 
 

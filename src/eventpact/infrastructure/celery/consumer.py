@@ -86,11 +86,7 @@ class KeepingConsumer(Consumer):
     _sink_rests_until = 0.0
 
     def connect(self) -> Any:
-        """Connect, with the queues declared that rejected messages go to, and those that wait for a retry.
-
-        Raises:
-            WorkerShutdown: the broker refuses this worker, which trying again does not change.
-        """
+        """Connect, and declare the queues that rejected messages go to, and those that wait for a retry."""
         try:
             connection = super().connect()
         except Exception as error:

@@ -263,11 +263,7 @@ def malformed_header(headers: Mapping[Any, Any]) -> str | None:
 
 
 def arguments(body: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Return the arguments of a task.
-
-    Raises:
-        ValueError: they are of another shape, or other tasks are to follow this one.
-    """
+    """Return the arguments of a task; raise ``ValueError`` if it has another shape, or other tasks are to follow it."""
     match body:
         case [list(args), dict(kwargs), (dict() | None) as following] if not any((following or {}).values()):
             return args, kwargs

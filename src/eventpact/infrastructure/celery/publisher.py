@@ -105,11 +105,7 @@ class Connector:
         self._late: set[Future[BrokerConnection]] = set()
 
     def connect(self, what: str) -> BrokerConnection:
-        """A new connection.
-
-        Raises:
-            DispatchError: there is none within ``step`` seconds; the message begins with ``what``.
-        """
+        """Make a connection in ``step`` seconds, or raise :class:`DispatchError`, which begins with ``what``."""
         made = in_thread(self._open, name="eventpact-connect")
         try:
             return made.result(self._step)
@@ -210,11 +206,7 @@ class Publisher:
         self.use(put, name)
 
     def use(self, action: Callable[[BrokerConnection], object], what: str) -> None:
-        """Call ``action`` with an open connection; a second time, if a held one turns out to be dead.
-
-        Raises:
-            DispatchError: as :meth:`publish`.
-        """
+        """Call ``action`` with an open connection; again, if a held one is dead. Raises as :meth:`publish` does."""
         in_doubt = False
         connection = self._take()
         if connection is not None:

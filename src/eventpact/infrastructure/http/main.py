@@ -31,11 +31,7 @@ class _Request(BaseModel):
 
 
 def _ascii_address(address: str) -> str:
-    """Translate an international domain into punycode. The domain layer takes nothing but ASCII.
-
-    Raises:
-        ValueError: it is no e-mail address.
-    """
+    """Translate an international domain into punycode, or raise ``ValueError``: the domain layer takes ASCII."""
     try:
         # A "test environment" is one that takes addresses of the domain "test", which people try this out with.
         valid = validate_email(

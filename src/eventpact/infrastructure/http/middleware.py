@@ -233,11 +233,7 @@ class ClientLimit:
             raise TooManyRequestsError(max(1, math.ceil(reset - time.time())))
 
     def check(self) -> None:
-        """Ask the storage whether it can be written.
-
-        Raises:
-            limits.errors.StorageError: it cannot.
-        """
+        """Raise ``limits.errors.StorageError`` unless the storage can be written."""
         self._storage.incr("eventpact-ready", 1)
 
 

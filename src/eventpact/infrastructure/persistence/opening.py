@@ -65,11 +65,7 @@ _READ_ONLY: Final = re.compile(r"readonly|read-only|permission denied for")
 
 
 def open_folder(folder: Path) -> None:
-    """Make the data folder, which nobody else may read and no repository takes.
-
-    Raises:
-        CannotStartError: others can read it, or it cannot be made.
-    """
+    """Make the data folder, which no repository takes; raise :class:`CannotStartError` if others can read it."""
     try:
         made = not folder.exists()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
