@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from eventpact.application.commands import CreateAccountCommand, ResendCodeCommand, VerifyAccountCommand
 from eventpact.application.handlers import NotifyOwnerHandler, VerifyAccountEmailHandler
@@ -20,6 +20,7 @@ from eventpact.domain.events import (
     VerificationCodeRequestedEvent,
 )
 from eventpact.environment import CannotStartError
+from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.dispatching.context import VariableCarrier
 from eventpact.infrastructure.dispatching.failures import FailureReporter, log_failure
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
@@ -33,6 +34,7 @@ from eventpact.infrastructure.persistence.database import Database, check_databa
 from eventpact.infrastructure.persistence.failure_store import FailureStore
 from eventpact.infrastructure.persistence.opening import agree, database_file, open_database, open_folder, open_secret
 from eventpact.infrastructure.persistence.replay import return_readable
+from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 from eventpact.settings import Settings
 
 if TYPE_CHECKING:
@@ -73,10 +75,6 @@ class Parts:
             log_failure(failed, masked=True)
 
         return FailureReporter(store_and_log, masked=True)
-
-    def entries(self) -> int:
-        """Count the entries of the outbox."""
-        return self.outbox.backlog().entries
 
     def stock(self) -> Stock:
         """Count failures and, with the outbox, entries, in one transaction."""
@@ -179,7 +177,7 @@ def bootstrap(settings: Settings) -> Application:
     """Wire the web application. Call it inside the event loop that is to run the handlers."""
     parts = build_parts(settings)
     database = parts.database
-    celery = _celery_app(settings, "web")
+    celery = _celery_app(settings)
     metrics = Metrics(parts.handlers, parts.stock, settles=celery is None) if settings.serves_metrics else None
 
     engine = engine_of(parts, celery)
@@ -197,7 +195,7 @@ def bootstrap(settings: Settings) -> Application:
         checks["broker"] = partial(ping, celery)
     counts = {"failed": parts.failures.count}
     if settings.uses_outbox:
-        counts["outbox"] = parts.entries
+        counts["outbox"] = lambda: parts.outbox.backlog().entries
     return Application(
         settings=settings,
         dispatcher=dispatcher,
@@ -226,7 +224,7 @@ def build_worker(settings: Settings) -> tuple[Celery, EventDispatcher, Parts]:
 def build_relay(settings: Settings) -> tuple[EventDispatcher, Parts]:
     """Wire a relay, which delivers the outbox and receives no events. Call it inside the event loop."""
     parts = build_parts(settings)
-    engine = engine_of(parts, _celery_app(settings, "web"))
+    engine = engine_of(parts, _celery_app(settings))
     return _outbox(parts, engine, parts.handlers, parts.on_failure, relay=True), parts
 
 
@@ -254,14 +252,10 @@ def engine_of(parts: Parts, celery: Celery | None) -> Engine:
 
 
 def _sync(handlers: Handlers, on_failure: FailureSink) -> EventDispatcher:
-    from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
-
     return SyncEventDispatcher(handlers, on_failure=on_failure)
 
 
 def _asyncio(parts: Parts, handlers: Handlers, on_failure: FailureSink) -> EventDispatcher:
-    from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
-
     return AsyncioEventDispatcher(handlers, on_failure=on_failure, max_pending=parts.settings.max_pending)
 
 
@@ -311,12 +305,12 @@ def _observed(
     )
 
 
-def _celery_app(settings: Settings, role: Literal["web", "worker"]) -> Celery | None:
+def _celery_app(settings: Settings) -> Celery | None:
     if settings.dispatcher != "celery":
         return None
     from eventpact.infrastructure.celery.app import make_celery
 
-    return make_celery(settings, role)
+    return make_celery(settings, "web")
 
 
 def _mailer(settings: Settings) -> MailerService:
