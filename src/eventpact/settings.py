@@ -10,24 +10,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from eventpact import values
 from eventpact.environment import PREFIX, CannotStartError, SettingsError, sources
 from eventpact.infrastructure.monitoring.logs import LogFormat
-from eventpact.values import (
-    BaseUrl,
-    BrokerUrl,
-    DatabaseUrl,
-    Host,
-    Mailbox,
-    Proxies,
-    QueueName,
-    Rate,
-    Secret,
-    SmtpUrl,
-    StorageUrl,
-    Token,
-    number,
-    seconds,
-)
 
 __all__ = ["CannotStartError", "Settings", "SettingsError", "load_settings"]
 
@@ -53,13 +38,13 @@ class Settings(BaseSettings):
     )
     dispatcher: Literal["sync", "asyncio", "celery"] = Field("asyncio", description="the engine that carries events")
     data_dir: Path = Field(Path(".eventpact"), description="the folder of the embedded defaults' files")
-    database: DatabaseUrl | None = Field(
+    database: values.DatabaseUrl | None = Field(
         None, repr=False, description="postgresql://… or sqlite:///…; by default a SQLite file in data_dir"
     )
-    broker: BrokerUrl | None = Field(
+    broker: values.BrokerUrl | None = Field(
         None, repr=False, description="redis://… or amqp://…; by default an embedded Valkey in data_dir"
     )
-    smtp: SmtpUrl | None = Field(
+    smtp: values.SmtpUrl | None = Field(
         None,
         repr=False,
         description="smtp://user:password@host:port (STARTTLS) or smtps://…; by default .eml files in data_dir",
@@ -67,88 +52,88 @@ class Settings(BaseSettings):
     smtp_starttls: bool | None = Field(
         None, description="true insists on STARTTLS, false does without; by default where it is offered"
     )
-    smtp_timeout: Annotated[float, seconds(0.001, 600)] = Field(
+    smtp_timeout: Annotated[float, values.seconds(0.001, 600)] = Field(
         10.0, description="seconds that one answer of the mail server may take"
     )
-    mail_from: Mailbox = Field("eventpact <no-reply@example.com>", description="the sender of mails")
-    base_url: BaseUrl | None = Field(
+    mail_from: values.Mailbox = Field("eventpact <no-reply@example.com>", description="the sender of mails")
+    base_url: values.BaseUrl | None = Field(
         None, description="the beginning of links in mails; by default http:// with host and port"
     )
-    secret: Secret | None = Field(None, description="at least 32 characters, from which codes are derived")
-    host: Host = Field("127.0.0.1", description="the address to listen on")
-    port: Annotated[int, number(0, 65535)] = Field(8000, description="the port to listen on; 0 takes a free one")
-    trusted_proxies: Proxies | None = Field(
+    secret: values.Secret | None = Field(None, description="at least 32 characters, from which codes are derived")
+    host: values.Host = Field("127.0.0.1", description="the address to listen on")
+    port: Annotated[int, values.number(0, 65535)] = Field(8000, description="the port to listen on; 0 takes a free one")
+    trusted_proxies: values.Proxies | None = Field(
         None,
         description="addresses or networks of the reverse proxies in front, separated by commas; only their"
         " X-Forwarded-For tells the address of a client; by default none",
     )
-    max_connections: Annotated[int, number(10, 100_000)] = Field(
+    max_connections: Annotated[int, values.number(10, 100_000)] = Field(
         1000, description="open connections at most, and at most half of the files that the process may open"
     )
     docs: bool | None = Field(None, description="serve /docs and /openapi.json; by default not in production")
     metrics: bool | None = Field(
         None, description="serve /metrics; by default, except in production, which needs a token for it"
     )
-    metrics_token: Token | None = Field(
+    metrics_token: values.Token | None = Field(
         None, description="at least 16 characters, which /metrics then demands: Authorization: Bearer …"
     )
     log_format: LogFormat = Field("text", description="text, or json: one object a line, with named fields")
-    code_ttl: Annotated[timedelta, seconds(0.001, 30 * _DAY_SECONDS)] = Field(
+    code_ttl: Annotated[timedelta, values.seconds(0.001, 30 * _DAY_SECONDS)] = Field(
         timedelta(minutes=10), description="seconds for which a code is valid"
     )
-    answer_step: Annotated[timedelta, seconds(0, 60)] | None = Field(
+    answer_step: Annotated[timedelta, values.seconds(0, 60)] | None = Field(
         None,
         description="answers about accounts leave at multiples of this many seconds, so that their time does not show"
         " whether an address is known; by default 0.1 in production, else 0 (at once)",
     )
-    resend_interval: Annotated[timedelta, seconds(0, 30 * _DAY_SECONDS)] = Field(
+    resend_interval: Annotated[timedelta, values.seconds(0, 30 * _DAY_SECONDS)] = Field(
         timedelta(seconds=60), description="seconds between two mails to one owner"
     )
-    rate_limit: Rate = Field(
+    rate_limit: values.Rate = Field(
         "20/minute", description="sign-ups, requests for a code, and tries of a code that a client address has, each"
     )
-    rate_limit_storage: StorageUrl = Field(
+    rate_limit_storage: values.StorageUrl = Field(
         "memory://", repr=False, description="memory:// for one process, redis://… for several"
     )
-    max_in_flight: Annotated[int, number(1, 100_000)] = Field(
+    max_in_flight: Annotated[int, values.number(1, 100_000)] = Field(
         100, description="requests about accounts that are served at once; one more is answered 503"
     )
-    retries: Annotated[int, number(0, 20)] | None = Field(
+    retries: Annotated[int, values.number(0, 20)] | None = Field(
         None,
         description="how often a failed delivery is tried again; by default 20 times with the outbox, which is more"
         " than an hour, and with Celery alone 3",
     )
-    retry_backoff: Annotated[float, seconds(0.001, 3600)] = Field(
+    retry_backoff: Annotated[float, values.seconds(0.001, 3600)] = Field(
         2.0,
         description="seconds before the first retry at most, and half of them at least; doubled for each further one,"
         " up to 600 with the outbox and to 60 with Celery alone",
     )
-    max_pending: Annotated[int, number(1, 10_000_000)] = Field(
+    max_pending: Annotated[int, values.number(1, 10_000_000)] = Field(
         10_000, description="deliveries that asyncio holds pending before it refuses events"
     )
     outbox: bool | None = Field(
         None,
         description="write events in the transaction of the data that they are about; by default, except with sync",
     )
-    outbox_lease: Annotated[timedelta, seconds(0.1, 3600)] = Field(
+    outbox_lease: Annotated[timedelta, values.seconds(0.1, 3600)] = Field(
         timedelta(seconds=10), description="seconds of silence after which a process counts as dead"
     )
-    outbox_resend: Annotated[timedelta, seconds(0.1, _DAY_SECONDS)] = Field(
+    outbox_resend: Annotated[timedelta, values.seconds(0.1, _DAY_SECONDS)] = Field(
         timedelta(seconds=60),
         description="Celery: seconds until an event that is not settled is published again, doubled each time",
     )
-    drain_timeout: Annotated[float, seconds(0, 3600)] = Field(
+    drain_timeout: Annotated[float, values.seconds(0, 3600)] = Field(
         10.0, description="seconds that a stopping server waits for its handlers"
     )
-    celery_queue: QueueName = Field("eventpact", description="the queue of events")
+    celery_queue: values.QueueName = Field("eventpact", description="the queue of events")
     celery_acks_late: bool | None = Field(
         None, description="acknowledge after handling; by default on RabbitMQ, where that gives at least once"
     )
-    celery_visibility_timeout: Annotated[timedelta, seconds(0.1, 7 * _DAY_SECONDS)] = Field(
+    celery_visibility_timeout: Annotated[timedelta, values.seconds(0.1, 7 * _DAY_SECONDS)] = Field(
         timedelta(seconds=300),
         description="Redis: seconds after which events that a killed worker had fetched are redelivered",
     )
-    retention: Annotated[timedelta, seconds(_DAY_SECONDS, 3650 * _DAY_SECONDS)] = Field(
+    retention: Annotated[timedelta, values.seconds(_DAY_SECONDS, 3650 * _DAY_SECONDS)] = Field(
         timedelta(days=30), description="seconds after which eventpact prune removes rows that nobody needs"
     )
 

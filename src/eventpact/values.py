@@ -12,6 +12,8 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 T = TypeVar("T")
 
+_BROKERS: Final = ("redis", "rediss", "redis+socket", "amqp", "amqps")
+
 _MAX_RATE: Final = 1_000_000
 _MAX_RATE_SECONDS: Final = 366 * 86_400
 
@@ -231,19 +233,7 @@ def _rate_limit(rate: str) -> str:
 
 
 DatabaseUrl = Annotated[str, AfterValidator(_database)]
-BrokerUrl = Annotated[
-    str,
-    _server(
-        "redis://127.0.0.1:6379/0",
-        "redis",
-        "rediss",
-        "redis+socket",
-        "amqp",
-        "amqps",
-        connect=_connect_broker,
-        several=True,
-    ),
-]
+BrokerUrl = Annotated[str, _server("redis://127.0.0.1:6379/0", *_BROKERS, connect=_connect_broker, several=True)]
 SmtpUrl = Annotated[str, _server("smtp://mail.example:587", "smtp", "smtps")]
 StorageUrl = Annotated[str, _server("redis://127.0.0.1:6379/1", "memory", "redis", "rediss", connect=_connect_storage)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]

@@ -14,7 +14,7 @@ from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.failures import RetryPolicy
 from eventpact.infrastructure.outbox.entries import Attempts, Backlog, Entry, KnownHandlers, outbox, relays
 from eventpact.infrastructure.persistence.database import Database
-from eventpact.infrastructure.persistence.failure_store import forget_delivered
+from eventpact.infrastructure.persistence.failure_store import failures
 
 __all__ = ["OutboxStore"]
 
@@ -210,10 +210,13 @@ class OutboxStore:
         return total, wait, list(attempts)
 
     def settle(self, deliveries: Collection[tuple[UUID, str]]) -> None:
-        """Strike handlers that succeeded off their events; an event without one is gone. Repeating changes nothing."""
+        """Strike handlers that succeeded off their events; an event without one is gone. Repeating changes nothing.
+
+        Failures of before, and messages that could not be read and are now, leave the failure store.
+        """
         with self.database.transaction() as connection:
             self._strike(outbox.c.event_id, deliveries)
-            forget_delivered(connection, deliveries)
+            connection.execute(sa.delete(failures).where(_is_settled(deliveries)))
 
     def settle_entries(self, deliveries: Collection[tuple[UUID, str]]) -> None:
         """Strike handlers that failed off these entries: not off a replay of the event that was appended meanwhile."""
@@ -299,6 +302,12 @@ class OutboxStore:
         )
         with self.database.transaction() as connection:
             return connection.execute(statement).one_or_none() is not None
+
+
+def _is_settled(deliveries: Collection[tuple[UUID, str]]) -> sa.ColumnElement[bool]:
+    pairs = [(str(event_id), key) for event_id, key in deliveries]
+    succeeded = sa.or_(failures.c.handler.is_(None), sa.tuple_(failures.c.event_id, failures.c.handler).in_(pairs))
+    return sa.and_(failures.c.event_id.in_({event_id for event_id, _ in pairs}), succeeded)
 
 
 def _orphaned() -> sa.ColumnElement[bool]:

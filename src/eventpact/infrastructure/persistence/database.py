@@ -216,8 +216,7 @@ class Database:
 
     def migrate(self) -> None:
         """Bring the schema to the newest revision."""
-        config = Config()
-        config.set_main_option("script_location", "eventpact:infrastructure/persistence/migrations")
+        config = alembic_config()
         with self.engine.begin() as connection:
             if not self.is_sqlite:
                 # Several servers may start at once; the lock goes with the transaction.
@@ -233,6 +232,13 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+
+def alembic_config() -> Config:
+    """Return Alembic's configuration, which names the folder of the migrations."""
+    config = Config()
+    config.set_main_option("script_location", "eventpact:infrastructure/persistence/migrations")
+    return config
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

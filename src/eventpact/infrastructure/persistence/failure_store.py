@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
-from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -200,14 +198,6 @@ class FailureStore:
 
 def _unchanged(failure: Failure) -> sa.ColumnElement[bool]:
     return sa.and_(failures.c.failure_id == failure.failure_id, failures.c.revision == failure.revision)
-
-
-def forget_delivered(connection: sa.Connection, deliveries: Collection[tuple[UUID, str]]) -> None:
-    """Remove the failures of deliveries that have succeeded since, and messages that are read now."""
-    events = {str(event_id) for event_id, _ in deliveries}
-    pairs = [(str(event_id), key) for event_id, key in deliveries]
-    succeeded = sa.or_(failures.c.handler.is_(None), sa.tuple_(failures.c.event_id, failures.c.handler).in_(pairs))
-    connection.execute(sa.delete(failures).where(failures.c.event_id.in_(events), succeeded))
 
 
 def _error_text(exception: BaseException) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
-from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
@@ -18,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from eventpact.environment import CannotStartError
 from eventpact.infrastructure.files import draft_of, read_file, write_private
-from eventpact.infrastructure.persistence.database import Database, metadata
+from eventpact.infrastructure.persistence.database import Database, alembic_config, metadata
 
 deployment = sa.Table(
     "deployment",
@@ -209,9 +208,7 @@ def is_temporary(error: SQLAlchemyError) -> bool:
 
 
 def _check_schema(database: Database) -> None:
-    config = Config()
-    config.set_main_option("script_location", "eventpact:infrastructure/persistence/migrations")
-    scripts = ScriptDirectory.from_config(config)
+    scripts = ScriptDirectory.from_config(alembic_config())
     with database.engine.connect() as connection:
         current = MigrationContext.configure(connection).get_current_revision()
     if current is None:
