@@ -1,6 +1,7 @@
 """Mail: by SMTP, or as ``.eml`` files in a folder where no server is set."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from email.message import EmailMessage
@@ -15,7 +16,6 @@ from weakref import WeakKeyDictionary
 import aiosmtplib
 
 from eventpact.application.ports import MailRejectedError
-from eventpact.infrastructure.files import replace_private
 
 MAX_CONNECTIONS: Final = 10
 """SMTP connections of one process at once. Mails beyond wait; a mail server would refuse hundreds."""
@@ -89,7 +89,13 @@ class FolderMailer:
     async def send(self, *, to: str, template: str, context: Mapping[str, str]) -> None:
         """Write the mail."""
         message = self._messages.build(to, template, context)
-        await asyncio.to_thread(replace_private, self._folder / f"{uuid4().hex}.eml", bytes(message))
+        await asyncio.to_thread(self._write, bytes(message))
+
+    def _write(self, content: bytes) -> None:
+        part = self._folder / f"{uuid4().hex}.part"
+        with open(part, "xb", opener=partial(os.open, mode=0o600)) as file:
+            file.write(content)
+        part.rename(part.with_suffix(".eml"))
 
 
 class SmtpMailer:
