@@ -108,8 +108,7 @@ class AsyncioEventDispatcher(EventDispatcher):
         """Accept ``event`` and return; its handlers run when the loop gets to them.
 
         Raises:
-            TypeError: ``event`` is not a :class:`DomainEvent` (law A1).
-            DispatcherClosedError: closing has begun (law A3).
+            TypeError, DispatcherClosedError: as every dispatcher (laws A1, A3).
             DispatchError: ``max_pending`` deliveries are unsettled, or there is no running loop (law A5).
         """
         route = self._routes.get(type(event)) or self._table.route(event)

@@ -120,8 +120,7 @@ class CeleryEventDispatcher(EventDispatcher):
         """Publish ``event``, and return when the broker has confirmed it, within 2 seconds.
 
         Raises:
-            TypeError: ``event`` is not a :class:`DomainEvent` (law A1).
-            DispatcherClosedError: closing has begun (law A3).
+            TypeError, DispatcherClosedError: as every dispatcher (laws A1, A3).
             DispatchUncertainError: the broker did not answer in time. Dispatching the event again does no harm: the
                 message has the same id.
             DispatchError: the broker cannot be reached, or refused (law A5).

@@ -38,12 +38,7 @@ _TEMPLATES: Final = {
 
 
 class Messages:
-    """Makes messages of templates.
-
-    Args:
-        sender: the From header.
-        base_url: the beginning of links.
-    """
+    """Makes messages of templates, from this sender and with links that begin with this URL."""
 
     def __init__(self, sender: str, base_url: str) -> None:
         self._sender = sender

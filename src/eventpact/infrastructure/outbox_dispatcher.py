@@ -142,8 +142,7 @@ class OutboxEventDispatcher(EventDispatcher):
         waits for others may take 5, and it takes 2 to see that a new connection is not answered either.
 
         Raises:
-            TypeError: ``event`` is not a :class:`DomainEvent` (law A1).
-            DispatcherClosedError: closing has begun (law A3).
+            TypeError, DispatcherClosedError: as every dispatcher (laws A1, A3).
             DispatchUncertainError: the database did not say whether it is written. Dispatching it again does no harm.
             DispatchError: the database cannot be reached, or refused (law A5). A transaction that the caller is in is
                 spoilt. Or an event of another type is in the outbox under the same ``event_id``.

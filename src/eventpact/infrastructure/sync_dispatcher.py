@@ -63,8 +63,7 @@ class SyncEventDispatcher(EventDispatcher):
         """Deliver ``event`` to each of its handlers, and whatever they dispatch to theirs.
 
         Raises:
-            TypeError: ``event`` is not a :class:`DomainEvent` (law A1).
-            DispatcherClosedError: closing has begun (law A3).
+            TypeError, DispatcherClosedError: as every dispatcher (laws A1, A3).
             DispatchError: called on the thread of the async handlers, by a task that outlived its handler.
             KeyboardInterrupt, SystemExit: a handler raised it (law I5).
         """

@@ -30,13 +30,7 @@ class CelerySettings(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One setting of Celery.
-
-    Attributes:
-        name: as Celery calls it; the part behind a dot is a key of ``broker_transport_options``.
-        value: that of the setting.
-        reason: why not the default.
-    """
+    """One setting of Celery, and why it is not the default. A name with a dot is a key of a dictionary's setting."""
 
     name: str
     value: Any

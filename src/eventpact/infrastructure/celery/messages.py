@@ -144,11 +144,9 @@ def task_name(event_type: type[DomainEvent]) -> str:
 def event_message(
     app: Celery, event: DomainEvent, context: Mapping[str, str], agreement: Mapping[str, str] | None
 ) -> Any:
-    """The message of ``event``: its only argument is the event's fields, and its id the event's.
+    """Make the message of ``event``: its only argument is the event's fields, and its id the event's.
 
-    Args:
-        context: the context of the caller of ``dispatch``.
-        agreement: the facts that a worker must share.
+    It carries the context of the caller of ``dispatch``, and states the facts that a worker must share.
     """
     headers = {CONTEXT_HEADER: context, HEADER: agreement}
     stated = {name: dict(facts) for name, facts in headers.items() if facts}

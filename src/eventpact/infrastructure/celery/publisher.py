@@ -43,11 +43,9 @@ def _limits(step: float, connect_step: float, *, amqp: bool) -> dict[str, Any]:
 
 
 class BrokerConnection:
-    """An open connection, its channel and a producer. Not to be used by two threads at once.
+    """An open connection, its channel and a producer, to be used by one thread at a time.
 
-    Args:
-        step: seconds that one answer of the broker may take.
-        connect_step: seconds that it may take to accept the connection.
+    The broker has ``connect_step`` seconds to accept the connection, and ``step`` seconds for each answer.
     """
 
     def __init__(self, app: Celery, url: str, step: float, connect_step: float) -> None:
@@ -161,10 +159,7 @@ class Publisher:
     """Publishes the messages of one app, each over a connection that no other thread uses meanwhile.
 
     The connections are its own, not those of the app's pools, which wait without end by default, and on a worker must.
-    A forked child opens its own.
-
-    Args:
-        step: seconds that connecting may take, and as much again publishing.
+    A forked child opens its own. Connecting may take ``step`` seconds, and publishing as much again.
     """
 
     def __init__(self, app: Celery, step: float = STEP) -> None:

@@ -116,9 +116,7 @@ def in_thread(function: Callable[[], T], *, name: str) -> Future[T]:
 class SharedAnswer(Generic[T]):
     """Asks in a thread of its own, so that a frozen database holds one thread, however many wait for the answer.
 
-    Args:
-        ask: may take any time, and may raise.
-        fresh_seconds: seconds for which an answer is given again.
+    The question may take any time, and may raise. An answer is given again for ``fresh_seconds``.
     """
 
     def __init__(self, ask: Callable[[], T], *, name: str, fresh_seconds: float = 0.0) -> None:
@@ -146,10 +144,7 @@ class LoopThread:
     """An event loop in a thread of its own, started on first use, that lives until :meth:`close`.
 
     One loop for all calls, so that the engines and pools that a handler opens live as long as it. A forked child starts
-    a loop of its own, because the parent's thread does not exist there.
-
-    Args:
-        on_start: called on the new thread before anything runs on it.
+    a loop of its own, because the parent's thread does not exist there. ``on_start`` is called on each new thread.
     """
 
     def __init__(self, on_start: Callable[[], object] = lambda: None) -> None:

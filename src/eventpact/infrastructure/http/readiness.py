@@ -33,9 +33,7 @@ class Report:
 class Readiness:
     """Asks in one thread, so that neither a flood of questions nor a frozen part keeps others from being served.
 
-    Args:
-        checks: by name, functions that raise when a part is unreachable or refuses writes.
-        counts: by name, functions that count rows. They need the check named ``database`` to pass.
+    A check raises when a part is unreachable or refuses writes. Rows are counted if the check ``database`` passes.
     """
 
     def __init__(self, checks: Mapping[str, Callable[[], object]], counts: Mapping[str, Callable[[], int]]) -> None:

@@ -26,13 +26,7 @@ _LONGEST: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """The rows of the database that somebody may have to look after.
-
-    Attributes:
-        failed: deliveries, and unreadable messages, in the failure store.
-        pending: events in the outbox; None where there is no outbox.
-        oldest: the age of the oldest of them, where there is one.
-    """
+    """Rows that somebody may have to look after: failures, and events in the outbox, where there is one."""
 
     failed: int
     pending: int | None = None
@@ -129,9 +123,6 @@ class ObservedEventDispatcher(EventDispatcher):
     Args:
         inner: builds the dispatcher that delivers, from handlers and a failure sink.
         after_commit: calls a function once the caller's transaction is committed, at once outside of one.
-
-    Raises:
-        RegistrationError: ``handlers`` is impossible (law A4).
     """
 
     def __init__(

@@ -133,11 +133,7 @@ attempt, and the others, which were only near it, are delivered at nearly full s
 
 
 class DeliveriesHere(Deliveries):
-    """Deliveries by handlers in this process, which knows which are in flight, and settles in batches.
-
-    Args:
-        on_room: called when there is room for further events.
-    """
+    """Deliveries by handlers in this process, which knows which are in flight, and says when there is room for more."""
 
     def __init__(
         self, store: OutboxStore, table: SubscriptionTable, known: KnownHandlers, on_room: Callable[[], None]

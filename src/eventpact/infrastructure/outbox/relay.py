@@ -48,9 +48,6 @@ class Relay:
 
     Any number of relays, in any number of processes, may serve one outbox. Those arguments of
     :class:`~eventpact.infrastructure.outbox_dispatcher.OutboxEventDispatcher` that have a name here mean the same.
-
-    Args:
-        known: the handlers of this process.
     """
 
     def __init__(

@@ -22,11 +22,7 @@ _log = logging.getLogger("eventpact")
 
 
 class Heartbeats:
-    """The table of living relays. Each counts up a number, so that no clock of any machine matters.
-
-    Raises:
-        sqlalchemy.exc.SQLAlchemyError: from each method, where the database cannot be reached, or refused.
-    """
+    """The table of living relays. Each counts up a number, so that no clock of any machine matters."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -59,11 +55,9 @@ class Heartbeats:
 
 
 class LivenessMonitor:
-    """Expires relays that are silent. Silence is measured by watching, not by comparing clocks.
+    """Expires relays that were silent for ``lease`` seconds, by watching them, not by comparing clocks.
 
-    Args:
-        lease: seconds of watching after which a silent relay expires.
-        poll: seconds between two looks; of a longer gap only twice as much counts as watched.
+    Of a gap between two looks only twice ``poll`` counts as watched.
     """
 
     def __init__(self, heartbeats: Heartbeats, lease: float, poll: float) -> None:

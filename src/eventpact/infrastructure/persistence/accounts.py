@@ -136,10 +136,7 @@ class SqlAccountRepository:
     def prune(self, unused_for: timedelta) -> int:
         """Delete unverified accounts whose last sign-up is so long ago, and counters of mails that count no more.
 
-        An account with a live code is kept. Codes go with their accounts.
-
-        Returns:
-            The number of accounts.
+        An account with a live code is kept. Codes go with their accounts, whose number is returned.
         """
         with self._database.transaction() as connection:
             now = self._clock()
