@@ -105,13 +105,6 @@ class OutboxEventDispatcher(EventDispatcher):
         context: ContextCarrier | None = None,
     ) -> None:
         self._table = SubscriptionTable(handlers)
-        self._keys = {
-            event_type: [subscription.key for subscription in route] for event_type, route in self._table.items()
-        }
-        self._known = {
-            name: [key for each in self._table[event_type] for key in (each.key, *each.former_keys)]
-            for name, event_type in self._table.wire_names.items()
-        }
         self._build = inner
         self._store = store
         self._reporter = FailureReporter(on_failure)
@@ -157,7 +150,7 @@ class OutboxEventDispatcher(EventDispatcher):
         written = False
         try:
             with database.transaction():
-                entry = self._store.append(event, self._keys[type(event)], relay_id, capture(self._context))
+                entry = self._store.append(event, [each.key for each in route], relay_id, capture(self._context))
                 written = True
                 if entry is not None and relay is not None:
                     database.after_commit(lambda: relay.offer(entry, event, relay_id))
@@ -195,15 +188,12 @@ class OutboxEventDispatcher(EventDispatcher):
     def _open(self) -> tuple[EventDispatcher, Deliveries]:
         deliveries: Deliveries
         if self._resend is None:
-            deliveries = DeliveriesHere(self._store, self._table, self._known, self._look)
+            deliveries = DeliveriesHere(self._store, self._table)
         else:
-            deliveries = DeliveriesElsewhere(
-                self._store, self._table, self._known, reporter=self._reporter, resend=self._resend
-            )
+            deliveries = DeliveriesElsewhere(self._store, self._table, reporter=self._reporter, resend=self._resend)
         inner = self._build(self._table.around(deliveries.wrap), self._reporter.around(lambda _: deliveries.failed))
         policy = replace(self._policy, retries=0) if inner.guarantees.retries else self._policy
-        self._judge = FailureJudge(self._store, policy)
-        deliveries.bind(inner, self._judge)
+        deliveries.bind(inner, FailureJudge(self._store, policy))
         return inner, deliveries
 
     def _start_relay(self) -> Relay:
@@ -211,18 +201,12 @@ class OutboxEventDispatcher(EventDispatcher):
             self._store,
             self._deliveries,
             self._reader,
-            self._known,
             reporter=self._reporter,
-            judge=self._judge,
             lease=self._lease,
             poll=self._poll,
             carrier=self._context,
             return_readable=self._return_readable,
         )
-
-    def _look(self) -> None:
-        if self._relay is not None:
-            self._relay.look()
 
     def _own_relay(self) -> Relay | None:
         """Return the relay of this process, which a forked child has not started yet."""

@@ -27,10 +27,13 @@ MAX_CRASHES: Final = 5
 class Deliveries(ABC):
     """The bookkeeping of deliveries, between a relay and the inner dispatcher's handlers."""
 
-    def __init__(self, store: OutboxStore, table: SubscriptionTable, known: KnownHandlers) -> None:
+    def __init__(self, store: OutboxStore, table: SubscriptionTable) -> None:
         self._store = store
         self._table = table
-        self._known = known
+        self.known: KnownHandlers = {
+            name: [key for each in table[event_type] for key in (each.key, *each.former_keys)]
+            for name, event_type in table.wire_names.items()
+        }
 
     @abstractmethod
     def wrap(self, subscription: Subscription) -> Handle:
@@ -43,11 +46,12 @@ class Deliveries(ABC):
     def bind(self, inner: EventDispatcher, judge: FailureJudge) -> None:
         """Take the inner dispatcher, which was built with the handlers that :meth:`wrap` returned."""
         self._inner = inner
-        self._judge = judge
+        self.judge = judge
 
-    def start(self, settlements: Settlements) -> None:
-        """Begin under a relay with these settlements."""
+    def start(self, settlements: Settlements, on_room: Callable[[], None]) -> None:
+        """Begin under a relay with these settlements, which is told when there is room for further events."""
         self._settlements = settlements
+        self._on_room = on_room
 
     def in_flight(self) -> int:
         """Count the events that take room in this process; none where they wait in an engine."""
@@ -133,13 +137,10 @@ attempt, and the others, which were only near it, are delivered at nearly full s
 
 
 class DeliveriesHere(Deliveries):
-    """Deliveries by handlers in this process, which knows which are in flight, and says when there is room for more."""
+    """Deliveries by handlers in this process, which knows which are in flight, and settles in batches."""
 
-    def __init__(
-        self, store: OutboxStore, table: SubscriptionTable, known: KnownHandlers, on_room: Callable[[], None]
-    ) -> None:
-        super().__init__(store, table, known)
-        self._on_room = on_room
+    def __init__(self, store: OutboxStore, table: SubscriptionTable) -> None:
+        super().__init__(store, table)
         self._in_flight = InFlight()
         # Events with which relays have crashed, and how many relays.
         self._suspects: set[UUID] = set()
@@ -168,13 +169,13 @@ class DeliveriesHere(Deliveries):
 
     def claim(self, relay_id: str, limit: int) -> list[Entry]:
         """Claim entries with which no relay has crashed and, a batch at a time, those with which one has."""
-        entries = self._store.claim(relay_id, limit, self._known, crashes=0)
-        crashes = self._suspects_crashes if self._suspects else self._store.fewest_crashes(self._known)
+        entries = self._store.claim(relay_id, limit, self.known, crashes=0)
+        crashes = self._suspects_crashes if self._suspects else self._store.fewest_crashes(self.known)
         if crashes is None:
             return entries
         room = _AT_ONCE_AFTER_CRASHES.get(crashes, 1) - len(self._suspects)
         if room > 0:
-            suspects = self._store.claim(relay_id, room, self._known, crashes=crashes)
+            suspects = self._store.claim(relay_id, room, self.known, crashes=crashes)
             self._suspects_crashes = crashes
             self._suspects |= {entry.event_id for entry in suspects}
             entries += suspects
@@ -244,15 +245,9 @@ class DeliveriesElsewhere(Deliveries):
     """
 
     def __init__(
-        self,
-        store: OutboxStore,
-        table: SubscriptionTable,
-        known: KnownHandlers,
-        *,
-        reporter: FailureReporter,
-        resend: timedelta,
+        self, store: OutboxStore, table: SubscriptionTable, *, reporter: FailureReporter, resend: timedelta
     ) -> None:
-        super().__init__(store, table, known)
+        super().__init__(store, table)
         self._reporter = reporter
         self._resend = resend
         self._probe_seconds = _MAX_RESEND_FACTOR * resend.total_seconds()
@@ -272,7 +267,7 @@ class DeliveriesElsewhere(Deliveries):
         key = self._table.key_of(failed.event, failed.handler)
         assert key is not None
         try:
-            final, entries, _ = self._judge.judge(failed, key)
+            final, entries, _ = self.judge.judge(failed, key)
         except SQLAlchemyError as error:
             self._say_unwritten(failed.event, key, error)
             return
@@ -281,7 +276,7 @@ class DeliveriesElsewhere(Deliveries):
 
     def claim(self, relay_id: str, limit: int) -> list[Entry]:
         """Claim new entries, retries that are due and, of the entries that were sent before, as many as may be lost."""
-        entries = self._store.claim(relay_id, limit, self._known)
+        entries = self._store.claim(relay_id, limit, self.known)
         again = [entry for entry in entries if entry.sends and not entry.retry]
         if not again:
             return entries

@@ -18,9 +18,9 @@ from eventpact.infrastructure.dispatching.context import ContextCarrier, run_wit
 from eventpact.infrastructure.dispatching.failures import FailureReporter
 from eventpact.infrastructure.monitoring.logs import log_about
 from eventpact.infrastructure.outbox.deliveries import Deliveries
-from eventpact.infrastructure.outbox.entries import Entry, KnownHandlers
+from eventpact.infrastructure.outbox.entries import Entry
 from eventpact.infrastructure.outbox.reader import EntryReader
-from eventpact.infrastructure.outbox.settlements import FailureJudge, Heartbeats, LivenessMonitor, Settlements
+from eventpact.infrastructure.outbox.settlements import Heartbeats, LivenessMonitor, Settlements
 from eventpact.infrastructure.outbox.store import OutboxStore
 
 _log = logging.getLogger("eventpact")
@@ -55,10 +55,8 @@ class Relay:
         store: OutboxStore,
         deliveries: Deliveries,
         reader: EntryReader,
-        known: KnownHandlers,
         *,
         reporter: FailureReporter,
-        judge: FailureJudge,
         lease: timedelta,
         poll: float,
         carrier: ContextCarrier | None,
@@ -67,7 +65,6 @@ class Relay:
         self._store = store
         self._deliveries = deliveries
         self._reader = reader
-        self._known = known
         self._lease = lease
         self._poll = poll
         self._carrier = carrier
@@ -86,9 +83,9 @@ class Relay:
         self._stopping = False
         self._changed = threading.Condition()
         self._settlements = Settlements(
-            store, reporter, judge, lease.total_seconds(), self._on_identity, self._on_retry
+            store, reporter, deliveries.judge, lease.total_seconds(), self._on_identity, self._on_retry
         )
-        self._deliveries.start(self._settlements)
+        deliveries.start(self._settlements, self.look)
         self._settlements.start()
         self._thread = threading.Thread(target=self._run, name="eventpact-outbox-relay", daemon=True)
         self._thread.start()
@@ -262,7 +259,9 @@ class Relay:
         entries: list[Entry] = []
         with self._store.database.transaction():  # one, since on SQLite each keeps all others from writing
             if unknown_too:
-                entries += self._store.claim_unknown(relay_id, room, self._known, _LEASES_UNKNOWN * self._lease)
+                entries += self._store.claim_unknown(
+                    relay_id, room, self._deliveries.known, _LEASES_UNKNOWN * self._lease
+                )
             return entries + self._deliveries.claim(relay_id, room)
 
     def _try(self, action: Callable[[], _T]) -> _T | None:

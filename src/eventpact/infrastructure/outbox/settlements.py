@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final, TypeVar
 from uuid import UUID, uuid4
@@ -119,10 +120,8 @@ class FailureJudge:
             The failure, if it is final, with all its attempts; the entries of the delivery; the seconds until the next
             attempt. Without an entry the delivery was settled elsewhere, and there is nothing to report.
         """
-        if isinstance(failed.exception, PermanentFailureError):
-            policy = RetryPolicy(retries=-1, backoff=0.0, max_backoff=0.0)
-        else:
-            policy = self._policy
+        is_permanent = isinstance(failed.exception, PermanentFailureError)
+        policy = replace(self._policy, retries=-1) if is_permanent else self._policy
         made = 0 if isinstance(failed.exception, NeverSettledError) else failed.attempts
         total, wait, entries = self._store.park(failed.event.event_id, key, made, policy)
         if wait is not None:
@@ -223,7 +222,9 @@ class Settlements:
                 failures = 0
             except Exception as error:  # noqa: BLE001 - whatever it is, this relay would be taken for dead without it
                 failures += 1
-                _log.warning("the outbox cannot be written (%s); is the database up, and migrated?", _type(error))
+                _log.warning(
+                    "the outbox cannot be written (%s); is the database up, and migrated?", type(error).__name__
+                )
                 if last:
                     return
                 with self._changed:
@@ -287,7 +288,3 @@ def _empty(queue: deque[_T], write: Callable[[list[_T]], None]) -> None:
         write(batch)
         for _ in batch:
             queue.popleft()
-
-
-def _type(error: BaseException) -> str:
-    return type(error).__name__
