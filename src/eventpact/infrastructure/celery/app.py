@@ -39,7 +39,7 @@ class Choice:
 
 def choices(settings: CelerySettings, role: Role) -> tuple[Choice, ...]:
     """Celery's settings, each with its reason."""
-    amqp = _is_amqp(settings)
+    amqp = urlsplit(settings.broker or "").scheme in {"amqp", "amqps"}
     late = settings.celery_acks_late
     return (
         *_for_both(settings, amqp, amqp if late is None else late),
@@ -77,10 +77,6 @@ def make_celery(settings: CelerySettings, role: Role) -> Celery:
 def ping(app: Celery) -> None:
     """Raise :class:`DispatchError` unless the broker answers within 2 seconds."""
     Connector(app).connect("asking the broker").close()
-
-
-def _is_amqp(settings: CelerySettings) -> bool:
-    return urlsplit(settings.broker or "").scheme in {"amqp", "amqps"}
 
 
 def _for_both(settings: CelerySettings, amqp: bool, late: bool) -> tuple[Choice, ...]:

@@ -203,36 +203,36 @@ class Publisher:
     def use(self, action: Callable[[BrokerConnection], object], what: str) -> None:
         """Call ``action`` with an open connection; again, if a held one is dead. Raises as :meth:`publish` does."""
         in_doubt = False
-        connection = self._take()
-        if connection is not None:
+        if (held := self._take()) is not None:
             started = time.monotonic()
-            try:
-                action(connection)
-            except BaseException as error:
-                connection.close(broken=True)
-                # A new connection may mend a dead one, or a queue that was deleted: it declares it anew.
-                broken = isinstance(error, (*connection.connection_errors, *connection.channel_errors))
-                if time.monotonic() - started > _AT_ONCE or not broken:
-                    raise _refusal(what, error, connection) from error
-                in_doubt = not isinstance(error, connection.channel_errors) and _was_sent(error)
-            else:
-                self._give_back(connection)
+            if (fault := self._try(held, action)) is None:
                 return
+            # A new connection may mend a dead one, or a queue that was deleted: it declares it anew.
+            broken = isinstance(fault, (*held.connection_errors, *held.channel_errors))
+            if time.monotonic() - started > _AT_ONCE or not broken:
+                raise _refusal(what, fault, held) from fault
+            in_doubt = not isinstance(fault, held.channel_errors) and _was_sent(fault)
         try:
             connection = self._connector.connect(what)
         except DispatchError as error:
             if in_doubt:
                 raise DispatchUncertainError(f"{what} may have been accepted: the connection broke") from error
             raise
-        try:
-            action(connection)
-        except BaseException as error:
-            connection.close(broken=True)
-            refusal = _refusal(what, error, connection)
+        if (fault := self._try(connection, action)) is not None:
+            refusal = _refusal(what, fault, connection)
             if in_doubt and isinstance(refusal, DispatchError):
                 refusal = DispatchUncertainError(f"{what} may have been accepted, though the second try was refused")
-            raise refusal from error
+            raise refusal from fault
+
+    def _try(self, connection: BrokerConnection, action: Callable[[BrokerConnection], object]) -> BaseException | None:
+        """Call ``action``, and hold the connection for the next or, if that raises, close it and return the error."""
+        try:
+            action(connection)
+        except BaseException as error:  # noqa: BLE001 - raised by the caller, unless another connection mends it
+            connection.close(broken=True)
+            return error
         self._give_back(connection)
+        return None
 
     def close(self, timeout: float) -> None:
         """Close the connections that are held, within ``timeout`` seconds or soon after.
