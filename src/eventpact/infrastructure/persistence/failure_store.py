@@ -95,37 +95,30 @@ class FailureStore:
 
     def keep(self, failed: FailedDelivery) -> None:
         """Store a failed delivery; this is a failure sink. One that fails again, retried or not, is still one."""
-        now = self.database.clock()
-        statement = self.database.insert(failures).values(
-            name=type(failed.event).__name__,
-            event_id=str(failed.event.event_id),
-            handler=self._table.key_of(failed.event, failed.handler),
-            payload=json.dumps(failed.event.to_dict()),
-            error_type=type(failed.exception).__name__,
-            error=_error_text(failed.exception),
-            attempts=failed.attempts,
-            first_failed_at=now,
-            last_failed_at=now,
-            revision=1,
-        )
-        again = {
-            "error_type": statement.excluded.error_type,
-            "error": statement.excluded.error,
-            "attempts": failures.c.attempts + failed.attempts,
-            "last_failed_at": now,
-            "revision": failures.c.revision + 1,
-            "retried_at": None,
-        }
-        statement = statement.on_conflict_do_update(index_elements=["event_id", "handler"], set_=again)
-        self.database.write(statement, PATIENT)
+        with self.database.transaction(PATIENT):
+            self._keep(
+                ["event_id", "handler"],
+                ["error_type", "error"],
+                name=type(failed.event).__name__,
+                event_id=str(failed.event.event_id),
+                handler=self._table.key_of(failed.event, failed.handler),
+                payload=json.dumps(failed.event.to_dict()),
+                error_type=type(failed.exception).__name__,
+                error=_error_text(failed.exception),
+                attempts=failed.attempts,
+            )
 
     def keep_unreadable(self, message: UnreadableMessage) -> None:
         """Store a message that no handler can receive. The same message again is the same failure."""
-        now = self.database.clock()
         content = message.content.decode("utf-8", "backslashreplace").replace("\x00", "\\x00")
         handler = HANDLER_SEPARATOR.join(message.handlers) or None
         parts = (message.name, message.message_id, handler, content)
-        statement = self.database.insert(failures).values(
+        index, changed = ["event_id", "handler"], ["error"]
+        if handler is None:  # so it is no delivery that was attempted, and the last reader knows best
+            index, changed = ["fingerprint"], ["error_type", "error"]
+        self._keep(
+            index,
+            changed,
             name=None if message.name is None else _text(message.name),
             event_id=None if message.message_id is None else _text(message.message_id),
             handler=handler,
@@ -133,17 +126,20 @@ class FailureStore:
             error_type=DISAGREEMENT if message.disagrees else UNREADABLE,
             error=_text(message.reason),
             attempts=0,
-            first_failed_at=now,
-            last_failed_at=now,
-            revision=1,
             fingerprint=hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
         )
-        again = {"error": statement.excluded.error, "last_failed_at": now, "revision": failures.c.revision + 1}
-        index = ["event_id", "handler"]
-        if handler is None:  # so it is no delivery that was attempted, and the last reader knows best
-            index, again = ["fingerprint"], again | {"error_type": statement.excluded.error_type}
-        again["retried_at"] = None
-        self.database.write(statement.on_conflict_do_update(index_elements=index, set_=again))
+
+    def _keep(self, index: list[str], changed: list[str], **values: Any) -> None:
+        """Insert a failure or, where it is here by this index, add its attempts and take over what is changed."""
+        now = self.database.clock()
+        new = self.database.insert(failures).values(first_failed_at=now, last_failed_at=now, revision=1, **values)
+        again = {name: new.excluded[name] for name in changed} | {
+            "attempts": failures.c.attempts + new.excluded.attempts,
+            "last_failed_at": now,
+            "revision": failures.c.revision + 1,
+            "retried_at": None,
+        }
+        self.database.write(new.on_conflict_do_update(index_elements=index, set_=again))
 
     def all(self) -> list[Failure]:
         """Return the failures that nobody has handed over again, oldest first."""
