@@ -17,7 +17,6 @@ from eventpact.cli.signals import end_in_good_order_when_told_to
 if TYPE_CHECKING:
     from eventpact.settings import Settings
 
-EX_OK: Final = 0
 EX_ERROR: Final = 1
 EX_COULD_NOT_RUN: Final = 2
 EX_USAGE: Final = 64

@@ -7,16 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-__all__ = [
-    "NAME_PATTERN",
-    "Account",
-    "CodeMaker",
-    "CreateAccountData",
-    "InvalidAccountError",
-    "mailbox_of",
-    "normalize_email",
-]
-
 _MAX_ADDRESS: Final = 254  # RFC 5321, 4.5.3.1.3: a path is at most 256 octets, with its angle brackets
 _MAX_LOCAL_PART: Final = 64  # RFC 5321, 4.5.3.1.1
 _MAX_NAME: Final = 100

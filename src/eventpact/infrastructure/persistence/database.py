@@ -19,8 +19,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from eventpact.infrastructure.dispatching.threads import hold_in_forks, reset_in_children
 
-__all__ = ["Database"]
-
 STATEMENT_SECONDS: Final = 5.0
 """How long a server lets a statement run."""
 
