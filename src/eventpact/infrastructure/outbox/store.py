@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -88,10 +87,7 @@ class OutboxStore:
             oldest = oldest.where(_is_known(known))
         if crashes is not None:
             oldest = oldest.where(outbox.c.tries == crashes)
-        with self.database.transaction() as connection:
-            oldest = oldest.order_by(outbox.c.appended_at).limit(limit).with_for_update(skip_locked=True)
-            rows = connection.execute(oldest).all()
-            return self._take(relay_id, rows, counted=crashes is not None) if rows else []
+        return self._take(relay_id, oldest.order_by(outbox.c.appended_at), limit, counted=crashes is not None)
 
     def fewest_crashes(self, known: KnownHandlers) -> int | None:
         """Return the least number of crashes of an entry that may be claimed and has any; None if there is none."""
@@ -103,37 +99,28 @@ class OutboxStore:
         """Give the relay entries for handlers that it does not know, if no other relay has claimed them for long."""
         now = self.database.clock()
         old = sa.select(outbox).where(_claimable(now), outbox.c.appended_at < now - after, sa.not_(_is_known(known)))
-        with self.database.transaction() as connection:
-            rows = connection.execute(old.limit(limit).with_for_update(skip_locked=True)).all()
-            return self._take(relay_id, rows, counted=False) if rows else []
+        return self._take(relay_id, old, limit, counted=False)
 
     def leave(self, entries: Sequence[Entry], wait: timedelta) -> None:
         """Give entries back, to be claimed by any relay after ``wait``."""
-        these = sa.update(outbox).where(outbox.c.entry_id.in_([entry.entry_id for entry in entries]))
-        self.database.write(these.values(claimed_by=None, due_at=self.database.clock() + wait))
+        these = [entry.entry_id for entry in entries]
+        self._update(these, claimed_by=None, due_at=self.database.clock() + wait)
 
     def split(self, entry: Entry, unknown: Sequence[str]) -> None:
         """Put these handlers of an entry into an entry of their own, which belongs to no relay."""
-        with self.database.transaction() as connection:
-            row = connection.execute(
-                sa.select(outbox).where(outbox.c.entry_id == entry.entry_id).with_for_update()
-            ).one_or_none()
-            if row is None:
-                return
-            left = [key for key in json.loads(row.pending) if key not in unknown]
-            this = outbox.c.entry_id == entry.entry_id
-            connection.execute(sa.update(outbox).where(this).values(pending=json.dumps(left)))
-            other = row._asdict() | {"entry_id": uuid4(), "pending": json.dumps(list(unknown)), "claimed_by": None}
-            connection.execute(sa.insert(outbox).values(**other))
+        with self.database.transaction():
+            for row in self._locked(outbox.c.entry_id == entry.entry_id):
+                left = [key for key in json.loads(row.pending) if key not in unknown]
+                self._update([row.entry_id], pending=json.dumps(left))
+                other = row._asdict() | {"entry_id": uuid4(), "pending": json.dumps(list(unknown)), "claimed_by": None}
+                self.database.write(sa.insert(outbox).values(**other))
 
     def rename(self, entry: Entry, keys: Mapping[str, str]) -> None:
         """Replace keys of handlers whose class was renamed. The attempts under the old keys do not count."""
-        this = outbox.c.entry_id == entry.entry_id
-        with self.database.transaction() as connection:
-            pending = connection.execute(sa.select(outbox.c.pending).where(this).with_for_update()).scalar_one_or_none()
-            if pending is not None:
-                renamed = json.dumps([keys.get(key, key) for key in json.loads(pending)])
-                connection.execute(sa.update(outbox).where(this).values(pending=renamed))
+        with self.database.transaction():
+            for row in self._locked(outbox.c.entry_id == entry.entry_id):
+                renamed = [keys.get(key, key) for key in json.loads(row.pending)]
+                self._update([row.entry_id], pending=json.dumps(renamed))
 
     def release(self, relay_id: str) -> None:
         """Let other relays claim the entries of one that ends in good order, and so has not crashed with them."""
@@ -153,8 +140,7 @@ class OutboxStore:
         """
         again = self.database.clock() + wait
         sooner = sa.case((outbox.c.due_at < again, outbox.c.due_at), else_=again)
-        statement = sa.update(outbox).where(outbox.c.entry_id.in_(entry_ids))
-        self.database.write(statement.values(sends=outbox.c.sends + int(sent), due_at=sooner))
+        self._update(entry_ids, sends=outbox.c.sends + int(sent), due_at=sooner)
 
     def sent(self) -> int:
         """Count the entries that an engine has accepted and no handler has failed since."""
@@ -164,15 +150,14 @@ class OutboxStore:
     def begin(self, event_id: UUID, key: str) -> int:
         """Count that a handler is about to be called; return the count, or 0 if it is not to be called (now)."""
         tries = 0
-        with self.database.transaction() as connection:
-            rows = sa.select(outbox).where(outbox.c.event_id == event_id).order_by(outbox.c.entry_id).with_for_update()
-            for row in connection.execute(rows).all():
+        with self.database.transaction():
+            for row in self._locked(outbox.c.event_id == event_id):
                 pending, attempts = json.loads(row.pending), Attempts.parse(row.attempts)
                 if key not in pending or not attempts.begin(key):
                     continue
                 tries = max(tries, row.tries + 1)
                 values = {"tries": row.tries + 1} | ({"attempts": attempts.dump()} if len(pending) > 1 else {})
-                connection.execute(sa.update(outbox).where(outbox.c.entry_id == row.entry_id).values(**values))
+                self._update([row.entry_id], **values)
         return tries
 
     # -- outcomes ------------------------------------------------------------------------------------------------------
@@ -193,20 +178,18 @@ class OutboxStore:
         Returns:
             All attempts; the seconds until the next one, or None if there is none left; the entries of the delivery.
         """
-        rows = sa.select(outbox).where(outbox.c.event_id == event_id).order_by(outbox.c.entry_id).with_for_update()
-        with self.database.transaction() as connection:
-            found = [row for row in connection.execute(rows).all() if key in json.loads(row.pending)]
-            attempts = {row.entry_id: Attempts.parse(row.attempts) for row in found}
+        with self.database.transaction():
+            rows = self._locked(outbox.c.event_id == event_id)
+            attempts = {row.entry_id: Attempts.parse(row.attempts) for row in rows if key in json.loads(row.pending)}
             total = made + max((each.made.get(key, 0) for each in attempts.values()), default=0)
-            if total > policy.retries or not found:
+            if total > policy.retries or not attempts:
                 return total, None, list(attempts)
             wait = policy.wait(total)
             due = self.database.now() + timedelta(seconds=wait)
             for entry_id, each in attempts.items():
                 each.park(key, total, due)
                 # The process has outlived this attempt, so it was none of those that crashed with the entry.
-                values = {"attempts": each.dump(), "due_at": each.next_due, "tries": 0, "sends": 0}
-                connection.execute(sa.update(outbox).where(outbox.c.entry_id == entry_id).values(**values))
+                self._update([entry_id], attempts=each.dump(), due_at=each.next_due, tries=0, sends=0)
         return total, wait, list(attempts)
 
     def settle(self, deliveries: Collection[tuple[UUID, str]]) -> None:
@@ -234,10 +217,13 @@ class OutboxStore:
             age = None if row.oldest is None else max(timedelta(0), self.database.now() - row.oldest)
         return Backlog(row.entries, age)
 
-    def _take(self, relay_id: str, rows: Sequence[Any], *, counted: bool) -> list[Entry]:
-        now = self.database.now()
+    def _take(self, relay_id: str, which: sa.Select[Any], limit: int, *, counted: bool) -> list[Entry]:
         entries, plain = [], []
-        with self.database.transaction() as connection:
+        with self.database.transaction():
+            rows = self.database.fetch(which.limit(limit).with_for_update(skip_locked=True)).all()
+            if not rows:
+                return []
+            now = self.database.now()
             for row in rows:
                 orphaned = row.claimed_by != relay_id
                 crashes = row.tries + int(counted and orphaned and row.claimed_by is not None)
@@ -245,43 +231,53 @@ class OutboxStore:
                 # An engine in other processes is given the event again if it was silent for long.
                 everything = orphaned or not (counted or attempts.has_ripe(now))
                 pending = attempts.take(json.loads(row.pending), now, everything=everything)
-                entry = _entry(row, now, pending, crashes)
-                entries.append(replace(entry, retry=bool(attempts.again)))
+                entries.append(
+                    Entry(
+                        row.entry_id,
+                        row.event_id,
+                        row.name,
+                        row.payload,
+                        pending,
+                        json.loads(row.context) if row.context else {},
+                        crashes=crashes,
+                        sends=row.sends,
+                        age=max(timedelta(0), now - row.appended_at),
+                        retry=bool(attempts.again),
+                    )
+                )
                 if row.attempts is None and crashes == row.tries:
                     plain.append(row.entry_id)
                     continue
-                values = {"attempts": attempts.dump(), "due_at": attempts.next_due, "tries": crashes}
-                this = sa.update(outbox).where(outbox.c.entry_id == row.entry_id)
-                connection.execute(this.values(claimed_by=relay_id, **values))
+                taken = {"attempts": attempts.dump(), "due_at": attempts.next_due, "tries": crashes}
+                self._update([row.entry_id], claimed_by=relay_id, **taken)
             if plain:
-                these = sa.update(outbox).where(outbox.c.entry_id.in_(plain))
-                connection.execute(these.values(claimed_by=relay_id, due_at=None))
+                self._update(plain, claimed_by=relay_id, due_at=None)
         return entries
 
     def _strike(self, which: sa.Column[UUID], deliveries: Collection[tuple[UUID, str]]) -> None:
         settled: dict[UUID, set[str]] = {}
         for each, key in deliveries:
             settled.setdefault(each, set()).add(key)
-        rows = (
-            sa.select(which.label("settled"), outbox.c.entry_id, outbox.c.pending, outbox.c.attempts)
-            .where(which.in_(settled))
-            .order_by(outbox.c.entry_id)  # so that two which settle the same do not wait for each other
-            .with_for_update()
-        )
         gone = []
-        with self.database.transaction() as connection:
-            for row in connection.execute(rows).all():
-                pending = json.loads(row.pending)
-                left = [key for key in pending if key not in settled[row.settled]]
+        with self.database.transaction():
+            for row in self._locked(which.in_(settled)):
+                keys, pending = settled[row._mapping[which.name]], json.loads(row.pending)
+                left = [key for key in pending if key not in keys]
                 if not left:
                     gone.append(row.entry_id)
                 elif left != pending:
                     attempts = Attempts.parse(row.attempts)
-                    attempts.settle(settled[row.settled])
-                    values = {"pending": json.dumps(left), "attempts": attempts.dump()}
-                    connection.execute(sa.update(outbox).where(outbox.c.entry_id == row.entry_id).values(**values))
+                    attempts.settle(keys)
+                    self._update([row.entry_id], pending=json.dumps(left), attempts=attempts.dump())
             if gone:
-                connection.execute(sa.delete(outbox).where(outbox.c.entry_id.in_(gone)))
+                self.database.write(sa.delete(outbox).where(outbox.c.entry_id.in_(gone)))
+
+    def _locked(self, which: sa.ColumnElement[bool]) -> Sequence[Any]:
+        """Return rows that nobody else changes, in one order, so that two which settle the same do not deadlock."""
+        return self.database.fetch(sa.select(outbox).where(which).order_by(outbox.c.entry_id).with_for_update()).all()
+
+    def _update(self, entry_ids: Collection[UUID], **values: Any) -> None:
+        self.database.write(sa.update(outbox).where(outbox.c.entry_id.in_(entry_ids)).values(**values))
 
     def _insert(self, entry: Entry, relay_id: str | None, wait: timedelta | None = None) -> bool:
         statement = (
@@ -300,8 +296,7 @@ class OutboxStore:
             .on_conflict_do_nothing()
             .returning(outbox.c.entry_id)
         )
-        with self.database.transaction() as connection:
-            return connection.execute(statement).one_or_none() is not None
+        return self.database.fetch(statement).one_or_none() is not None
 
 
 def _is_settled(deliveries: Collection[tuple[UUID, str]]) -> sa.ColumnElement[bool]:
@@ -326,12 +321,4 @@ def _is_known(known: KnownHandlers) -> sa.ColumnElement[bool]:
             for name, keys in known.items()
             for key in keys
         ),
-    )
-
-
-def _entry(row: Any, now: datetime, pending: tuple[str, ...], crashes: int) -> Entry:
-    context = json.loads(row.context) if row.context else {}
-    age = max(timedelta(0), now - row.appended_at)
-    return Entry(
-        row.entry_id, row.event_id, row.name, row.payload, pending, context, crashes=crashes, sends=row.sends, age=age
     )
