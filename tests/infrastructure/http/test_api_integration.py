@@ -218,7 +218,7 @@ def refuse_once(monkeypatch: pytest.MonkeyPatch, error: DispatchError) -> None:
         dispatcher.refuse(error)
         return dispatcher
 
-    monkeypatch.setattr("eventpact.infrastructure.sync_dispatcher.SyncEventDispatcher", build)
+    monkeypatch.setattr("eventpact.bootstrap.SyncEventDispatcher", build)
 
 
 async def test_when_events_are_refused_the_answer_says_so_and_signing_up_again_mails(
