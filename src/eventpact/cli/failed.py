@@ -5,6 +5,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -30,7 +31,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     if options.action == "retry" and not settings.uses_outbox:
         settings = with_broker(settings)
     parts = build_parts(settings)
-    try:
+    with closing(parts.database):
         if options.action == "list":
             return _list(parts.failures.all(), as_json=options.json)
         wanted = _wanted(options, parts)
@@ -38,13 +39,9 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
             return 1
         if options.action == "show":
             return _show(wanted[0], as_json=options.json)
-        if options.action == "drop":
-            return (
-                0 if parts.failures.remove(wanted[0]) else _say_no(wanted[0], "it has failed again; look at it again")
-            )
-        return _retry(wanted, parts)
-    finally:
-        parts.database.close()
+        if options.action == "retry":
+            return _retry(wanted, parts)
+        return 0 if parts.failures.remove(wanted[0]) else _say_no(wanted[0], "it has failed again; look at it again")
 
 
 def _wanted(options: argparse.Namespace, parts: Parts) -> list[Failure] | None:
