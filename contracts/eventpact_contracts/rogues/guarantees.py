@@ -16,8 +16,9 @@ from uuid import UUID
 
 from eventpact.domain.dispatcher import EventDispatcher, FailedDelivery, Handlers, Ordering, PermanentFailureError
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.dispatching.cascades import Cascade
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
-from eventpact.infrastructure.sync_dispatcher import Cascade, SyncEventDispatcher
+from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 from eventpact_contracts.checking.outcomes import Outcome
 from eventpact_contracts.rogues.pass_through import LoopPassThrough, PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue

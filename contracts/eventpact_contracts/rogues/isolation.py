@@ -10,8 +10,9 @@ from uuid import UUID
 
 from eventpact.domain.dispatcher import DispatchError, EventDispatcher, FailedDelivery, FailureSink, Handlers
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.dispatching.cascades import Cascade
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
-from eventpact.infrastructure.sync_dispatcher import Cascade, SyncEventDispatcher
+from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 from eventpact_contracts.rogues.pass_through import PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
 

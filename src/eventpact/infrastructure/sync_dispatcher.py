@@ -1,13 +1,7 @@
 """The blocking dispatcher: handlers run in the caller's thread, before ``dispatch`` returns."""
 
 import asyncio
-import threading
-from collections import deque
-from collections.abc import Callable, Sequence
-from contextvars import Context, ContextVar, copy_context
-from dataclasses import dataclass, field
-from typing import Final
-from weakref import WeakSet
+from contextvars import copy_context
 
 from eventpact.domain.dispatcher import (
     Delivery,
@@ -21,11 +15,12 @@ from eventpact.domain.dispatcher import (
     Ordering,
 )
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.dispatching.cascades import SETTLED, Cascade, Cascades, cascade_of_task
 from eventpact.infrastructure.dispatching.failures import FailureReporter, log_given_up, undelivered
 from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, must_await
-from eventpact.infrastructure.dispatching.threads import GRACE_SECONDS, LoopThread, Settling, reset_in_children
+from eventpact.infrastructure.dispatching.threads import GRACE_SECONDS, LoopThread, Settling
 
-__all__ = ["Cascade", "SyncEventDispatcher"]
+__all__ = ["SyncEventDispatcher"]
 
 
 class SyncEventDispatcher(EventDispatcher):
@@ -52,7 +47,7 @@ class SyncEventDispatcher(EventDispatcher):
         self._table = SubscriptionTable(handlers)
         self._failures = FailureReporter(on_failure)
         self._routes = dict(self._table)  # emptied when closing begins, so that an open dispatcher need not ask
-        self._cascades = _Cascades()
+        self._cascades = Cascades()
         self._mine = self._cascades.mine
         self._loop = LoopThread(on_start=self._cascades.exempt_this_thread)
         self._closing: Settling | None = None
@@ -123,13 +118,13 @@ class SyncEventDispatcher(EventDispatcher):
         if self._closing is not None:
             raise DispatcherClosedError(f"{type(event).__name__} was refused: the dispatcher is closed")
 
-    def _enqueue(self, cascade: "Cascade | None", event: DomainEvent) -> None:
+    def _enqueue(self, cascade: Cascade | None, event: DomainEvent) -> None:
         """Queue an event of a handler behind the one that its cascade is delivering."""
         route = self._table.route(event)
         with self._cascades.lock:
             if self._closing is not None:
                 raise DispatcherClosedError(f"{type(event).__name__} was refused: the dispatcher is closing")
-            cascade = cascade or _cascade_of_task.get()
+            cascade = cascade or cascade_of_task.get()
             if cascade is None or cascade.event is None:
                 raise DispatchError(
                     f"{type(event).__name__} was refused: delivering it would block the loop of the async handlers;"
@@ -139,7 +134,7 @@ class SyncEventDispatcher(EventDispatcher):
                 cascade.queue.append((copy_context(), event))
                 cascade.more = True
 
-    def _deliver(self, cascade: "Cascade", event: DomainEvent) -> None:
+    def _deliver(self, cascade: Cascade, event: DomainEvent) -> None:
         for subscription in self._table[type(event)]:
             try:
                 result = subscription.handle(event)
@@ -150,16 +145,16 @@ class SyncEventDispatcher(EventDispatcher):
             if self._given_up and self._leave_rest(event, subscription):
                 break
 
-    def _await(self, cascade: "Cascade", result: object) -> None:
+    def _await(self, cascade: Cascade, result: object) -> None:
         if must_await(result):
             cascade.more = True  # its tasks may dispatch until the queue is found empty
-            token = _cascade_of_task.set(cascade)
+            token = cascade_of_task.set(cascade)
             try:
                 self._loop.run(result)
             finally:
-                _cascade_of_task.reset(token)
+                cascade_of_task.reset(token)
 
-    def _drain(self, cascade: "Cascade") -> None:
+    def _drain(self, cascade: Cascade) -> None:
         while True:
             with self._cascades.lock:
                 if not cascade.queue:
@@ -172,7 +167,7 @@ class SyncEventDispatcher(EventDispatcher):
             cascade.interruption = None
             raise interruption
 
-    def _failed(self, cascade: "Cascade", event: DomainEvent, subscription: Subscription, error: BaseException) -> None:
+    def _failed(self, cascade: Cascade, event: DomainEvent, subscription: Subscription, error: BaseException) -> None:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             cascade.interrupt(error)
         if self._given_up and isinstance(error, asyncio.CancelledError):
@@ -181,7 +176,7 @@ class SyncEventDispatcher(EventDispatcher):
         with self._cascades.lock:
             abandoned = self._abandoned
             if not abandoned and subscription is self._table[type(event)][-1]:
-                cascade.event = _SETTLED  # a closer that looks now must not count it as undelivered
+                cascade.event = SETTLED  # a closer that looks now must not count it as undelivered
         if abandoned:
             log_given_up(event, subscription.key)
             return
@@ -202,86 +197,3 @@ class SyncEventDispatcher(EventDispatcher):
             self._abandoned = True
             running = self._cascades.running(accepted)  # first: one that ends is among the undelivered by then
             return undelivered((*running, *self._undelivered, *self._cascades.take()))
-
-
-_SETTLED: Final = object()
-"""In place of an event whose last failure is being reported: it is not undelivered any more."""
-
-
-@dataclass(slots=True, eq=False, weakref_slot=True)
-class Cascade:
-    """The work of one thread.
-
-    Attributes:
-        event: the one that is being delivered; None outside of ``dispatch``.
-        queue: the events that come next, each with the context in which it was dispatched.
-        more: whether the queue, or an interruption, is to be looked at before ``dispatch`` returns.
-        interruption: raised when everything is settled.
-    """
-
-    event: object = None
-    queue: deque[tuple[Context, DomainEvent]] = field(default_factory=deque)
-    more: bool = False
-    interruption: BaseException | None = None
-
-    def interrupt(self, interruption: BaseException) -> None:
-        """Have ``dispatch`` raise this when everything is settled."""
-        self.more, self.interruption = True, interruption
-
-
-_cascade_of_task: ContextVar[Cascade | None] = ContextVar("eventpact_cascade", default=None)
-"""The cascade that an async handler belongs to, which runs on another thread."""
-
-
-class _Mine(threading.local):
-    """A thread finds its own cascade in half the time that an entry of a dict would take to make and delete."""
-
-    def __init__(self, add: Callable[[Cascade], object]) -> None:
-        # Called once in each thread.
-        self.cascade: Cascade | None = Cascade()
-        add(self.cascade)
-
-
-class _Cascades:
-    """The cascades of all threads, for the one that closes.
-
-    Attributes:
-        lock: held while more than one thread looks at a cascade.
-        mine: ``mine.cascade`` is that of the current thread.
-    """
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self._all: WeakSet[Cascade] = WeakSet()  # a thread that has ended takes its own along
-        self.mine = _Mine(self._add)
-        reset_in_children(self)
-
-    def exempt_this_thread(self) -> None:
-        """Have no cascade here: this thread must not wait for itself."""
-        self.mine.cascade = None
-
-    def are_idle(self) -> bool:
-        """Return whether no thread is delivering."""
-        with self.lock:
-            return all(cascade.event is None for cascade in self._all)
-
-    def take(self) -> list[DomainEvent]:
-        """The events that are queued, which are delivered no more. Called under the lock."""
-        taken = [event for cascade in self._all for _, event in cascade.queue]
-        for cascade in self._all:
-            cascade.queue.clear()
-        return taken
-
-    def running(self, among: Sequence[DomainEvent] | None = None) -> list[DomainEvent]:
-        """The events that are being delivered, if they are ``among`` these. Called under the lock."""
-        events = [cascade.event for cascade in self._all if isinstance(cascade.event, DomainEvent)]
-        return events if among is None else [event for event in events if any(event is each for each in among)]
-
-    def reset_after_fork(self) -> None:
-        """Forget the threads of the parent."""
-        self.lock = threading.Lock()
-        self._all = WeakSet(filter(None, [self.mine.cascade]))
-
-    def _add(self, cascade: Cascade) -> None:
-        with self.lock:
-            self._all.add(cascade)
