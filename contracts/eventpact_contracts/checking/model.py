@@ -25,7 +25,6 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from eventpact.domain.dispatcher import Delivery, EventDispatcher
 from eventpact.domain.events import DomainEvent
-from eventpact_contracts.checking.drawing import quiet_settings
 from eventpact_contracts.driver.fingerprints import names_of
 from eventpact_contracts.driver.probes import PROBES, SUBSCRIPTIONS
 from eventpact_contracts.driver.program import Program
@@ -33,6 +32,7 @@ from eventpact_contracts.driver.recorder import Recorder
 from eventpact_contracts.driver.threads import THREAD_PREFIX
 from eventpact_contracts.driver.trace import Entry, Kind, Trace
 from eventpact_contracts.scenarios import events
+from eventpact_contracts.scenarios.drawing import quiet_settings
 from eventpact_contracts.scenarios.events import FAMILY, ROLES, label_of
 from eventpact_contracts.scenarios.failures import PERMANENT, text_of
 from eventpact_contracts.scenarios.scenario import ALWAYS, EventPlan, HandlerPlan

@@ -16,7 +16,6 @@ import hypothesis
 from hypothesis import given
 from hypothesis.errors import HypothesisException
 
-from eventpact_contracts.checking.drawing import quiet_settings
 from eventpact_contracts.checking.evidence import Evidence, LawCheck
 from eventpact_contracts.checking.outcomes import Violation
 from eventpact_contracts.checking.shrink import replayed, shrunk
@@ -26,6 +25,7 @@ from eventpact_contracts.driver.threads import in_thread
 from eventpact_contracts.driver.trace import Kind, Trace
 from eventpact_contracts.laws import Law
 from eventpact_contracts.laws.view import TraceView
+from eventpact_contracts.scenarios.drawing import quiet_settings
 from eventpact_contracts.scenarios.events import Paid
 from eventpact_contracts.scenarios.families import FAMILIES, Family
 from eventpact_contracts.scenarios.scenario import Caller, EventPlan, Scenario

@@ -15,11 +15,11 @@ import hypothesis
 from hypothesis import given
 from hypothesis.strategies import SearchStrategy
 
-from eventpact_contracts.checking.drawing import quiet_settings
 from eventpact_contracts.checking.outcomes import LawResult, Outcome, Violation
 from eventpact_contracts.handlers.laws import HandlerLaw
 from eventpact_contracts.handlers.ports import Attempt
 from eventpact_contracts.handlers.world import Interruption, PortError, StuckError, World, interrupted_at, joined_at
+from eventpact_contracts.scenarios.drawing import quiet_settings
 from eventpact_contracts.subjects.subject import CouldNotRunError, name_of
 
 __all__ = ["check_handler"]
