@@ -18,14 +18,8 @@ no target could not run either: its loss must be seen.
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
@@ -36,9 +30,10 @@ from uuid import uuid4
 
 from eventpact.domain.dispatcher import Delivery
 from eventpact_contracts.checking.evidence import LawCheck
-from eventpact_contracts.crash.child import KINDS, Journal, find
+from eventpact_contracts.crash.child import KINDS, find
+from eventpact_contracts.crash.processes import ProcessGroup
 from eventpact_contracts.driver.probes import subscriptions_of
-from eventpact_contracts.driver.trace import Entry, Kind, Trace, read_journal
+from eventpact_contracts.driver.trace import Kind, Trace
 from eventpact_contracts.laws.law import Law
 from eventpact_contracts.laws.view import TraceView
 from eventpact_contracts.scenarios.events import ROLES, Marker
@@ -50,124 +45,11 @@ _SUBSCRIPTIONS: Final = subscriptions_of(kinds=tuple(KINDS.values()))
 _SHARE: Final = 0.1
 """The part of the usual number of examples, as each takes seconds."""
 
-_TICK_SECONDS: Final = 0.005
-_START_SECONDS: Final = 20.0
+_MAX_SECONDS: Final = 5.0
+"""After this long, no further run is begun, once everyone was killed once."""
 
-
-class _CrashError(Exception):
-    """The processes could not be run; the text says why."""
-
-
-@dataclass
-class _Process:
-    what: str
-    name: str
-    popen: subprocess.Popen[bytes]
-
-
-class _ProcessGroup:
-    """Starts, watches and kills the processes of one run."""
-
-    def __init__(self, folder: Path, target: str, where: str, kinds: str, patience: float) -> None:
-        self._folder = folder
-        self._arguments = str(folder), target, where, kinds
-        self._patience = patience
-        self._own = Journal(folder, "suite")
-        self._started = 0
-        self.processes: dict[str, _Process] = {}
-
-    def start(self, what: str) -> None:
-        """Start a process that dispatches or works, and wait until it is ready."""
-        self._started += 1
-        name = f"{what}-{self._started}"
-        (self._folder / f"orders-{name}").touch()
-        with (self._folder / f"output-{name}").open("wb") as output:
-            popen = subprocess.Popen(  # noqa: S603 - this interpreter, and the test class's target
-                [sys.executable, "-m", "eventpact_contracts.crash.child", what, name, *self._arguments],
-                stdin=subprocess.PIPE,  # which ends when this process does, however that is
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                process_group=0,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            )
-        self.processes[what] = _Process(what, name, popen)
-        ready = self._folder / f"ready-{name}"
-        self.until(lambda: ready.exists() or popen.poll() is not None, _START_SECONDS)
-        if not ready.exists():
-            output_text = (self._folder / f"output-{name}").read_text(errors="replace").strip()[-1500:]
-            raise _CrashError(
-                f"the process that should {what} with {self._arguments[1]} did not come up:\n{output_text}"
-            )
-
-    def kill(self, what: str) -> None:
-        """SIGKILL the process, and all that it started."""
-        process = self.processes.pop(what)
-        os.killpg(process.popen.pid, signal.SIGKILL)
-        process.popen.communicate()
-        self._own.write(Kind.CRASHED, caller="suite", note=f"the process that {_DOES[what]}")
-
-    def restart(self, what: str) -> None:
-        self._own.write(Kind.RESTARTED, caller="suite", note=f"the process that {_DOES[what]}")
-        self.start(what)
-
-    def engine(self, restart: Callable[[], object]) -> None:
-        """Kill the engine and start it again."""
-        self._own.write(Kind.CRASHED, caller="suite", note="the engine")
-        restart()
-        self._own.write(Kind.RESTARTED, caller="suite", note="the engine")
-
-    def order(self, kind: str, event: str) -> None:
-        """Have an event dispatched."""
-        with (self._folder / f"orders-{self.processes['dispatch'].name}").open("a") as orders:
-            orders.write(f"{json.dumps({'kind': kind, 'id': event})}\n")
-
-    def add_child(self, parent: str, kind: str, event: str) -> None:
-        """Have the handler of one event dispatch another."""
-        (self._folder / f"child-{parent}").write_text(json.dumps({"kind": kind, "id": event}))
-
-    def close_gate(self, event: str) -> None:
-        """Have the handlers of an event wait."""
-        (self._folder / f"gate-{event}").touch()
-
-    def fail_once(self, kind: str, event: str) -> None:
-        """Have the first attempt of each handler of an event fail."""
-        for role in ROLES[KINDS[kind]]:
-            (self._folder / f"fails-{event}-{kind}.{role}").touch()
-
-    def open_gate(self, event: str) -> None:
-        (self._folder / f"gate-{event}").unlink()
-
-    def open_all(self) -> None:
-        for gate in self._folder.glob("gate-*"):
-            gate.unlink()
-
-    def entries(self) -> tuple[Entry, ...]:
-        return read_journal(*sorted(self._folder.glob("*.jsonl")))
-
-    def until(self, condition: Callable[[], bool], seconds: float | None = None) -> bool:
-        """Wait for a condition on the journals of other processes."""
-        deadline = time.monotonic() + (self._patience if seconds is None else seconds)
-        tick = threading.Event()
-        while not condition():
-            if time.monotonic() > deadline:
-                return False
-            tick.wait(_TICK_SECONDS)
-        return True
-
-    def idle(self) -> None:
-        self._own.write(Kind.IDLE, caller="suite")
-
-    def overdue(self) -> None:
-        self._own.write(Kind.OVERDUE, caller="suite", timeout=self._patience)
-
-    def end(self) -> None:
-        for process in self.processes.values():
-            if process.popen.poll() is None:
-                os.killpg(process.popen.pid, signal.SIGKILL)
-            process.popen.communicate()
-
-
-_DOES: Final = {"dispatch": "dispatches", "work": "works"}
+_MIN_RUNS: Final = 3
+"""Runs that are tried where nothing was in danger: the first may have drawn handlers that run in the call."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +73,7 @@ def _plans(generator: random.Random, count: int, victims: Sequence[str], *, retr
         yield _Plan(tuple(kinds), victim, step)
 
 
-def _kill_in(plan: _Plan, group: _ProcessGroup, engine: _Engine) -> None:
+def _kill_in(plan: _Plan, group: ProcessGroup, engine: _Engine) -> None:
     """Dispatch, kill, restart, and wait until all is settled."""
     # Not drawn from the seed: an engine that outlives the run may still hold an event of the last one under its id.
     events = [(kind, str(uuid4())) for kind in plan.kinds]
@@ -203,24 +85,23 @@ def _kill_in(plan: _Plan, group: _ProcessGroup, engine: _Engine) -> None:
     if engine.apart:
         group.start("work")
     if engine.blocks:
-        parent = str(uuid4())
         for kind, event in events:
+            parent = str(uuid4())
             group.add_child(parent, kind, event)
             group.order("Placed", parent)
-            parent = str(uuid4())
     else:
         for kind, event in events:
             group.order(kind, event)
-            _until_accepted(group, {event})  # one by one, so that it is the first that is handled first
-    _until_accepted(group, {event for _, event in events})
+            group.until_accepted(event)  # one by one, so that it is the first that is handled first
+    group.until_accepted(*(event for _, event in events))
     first = events[0][1]
     if plan.step != "accepted":
-        group.until(lambda: first in {entry.event for entry in _of(group, Kind.STARTED)})
+        group.until(lambda: first in {entry.event for entry in group.entries_of(Kind.STARTED)})
     if plan.step == "tried again":
-        group.until(lambda: any(entry.attempt > 1 for entry in _of(group, Kind.STARTED)))
+        group.until(lambda: any(entry.attempt > 1 for entry in group.entries_of(Kind.STARTED)))
     if plan.step == "half handled":
         group.open_gate(first)
-        group.until(lambda: bool(_of(group, Kind.SUCCEEDED)))
+        group.until(lambda: bool(group.entries_of(Kind.SUCCEEDED)))
     if plan.victim == "engine":
         assert engine.restart is not None
         group.engine(engine.restart)
@@ -242,7 +123,7 @@ class _Engine:
     restart: Callable[[], object] | None
 
 
-def _settle(group: _ProcessGroup, again: bool) -> None:
+def _settle(group: ProcessGroup, again: bool) -> None:
     """Wait until every accepted delivery has succeeded; where none is tried again, until a marker has come through."""
 
     def all_done() -> bool:
@@ -253,31 +134,16 @@ def _settle(group: _ProcessGroup, again: bool) -> None:
             (event, name) in done for event, kind in accepted.items() for given, name in _SUBSCRIPTIONS if given == kind
         )
 
-    settled = group.until(all_done) if again else False
-    if settled:
-        group.idle()
-        return
+    def marker_passed() -> bool:
+        return sum(entry.event == marker for entry in group.entries_of(Kind.SUCCEEDED)) >= len(ROLES[Marker])
+
     if not again:
         marker = str(uuid4())
         group.order("Marker", marker)
-        if group.until(
-            lambda: sum(entry.event == marker for entry in _of(group, Kind.SUCCEEDED)) >= len(ROLES[Marker])
-        ):
-            group.idle()
-            return
-    group.overdue()
-
-
-def _of(group: _ProcessGroup, kind: Kind) -> list[Entry]:
-    return [entry for entry in group.entries() if entry.kind is kind]
-
-
-def _until_accepted(group: _ProcessGroup, events: set[str]) -> None:
-    group.until(lambda: _accepted(group) >= events)
-
-
-def _accepted(group: _ProcessGroup) -> set[str]:
-    return {entry.event for entry in _of(group, Kind.ACCEPTED)}
+    if group.until(all_done if again else marker_passed):
+        group.idle()
+    else:
+        group.overdue()
 
 
 def check_crashes(law: Law, subject: Subject, *, examples: int, seed: int) -> LawCheck:
@@ -292,16 +158,10 @@ def check_crashes(law: Law, subject: Subject, *, examples: int, seed: int) -> La
             " started and killed (see eventpact_contracts.crash.crashes)"
         )
     try:
-        return _checked(law, subject, subject.target, max(3, round(examples * _SHARE)), seed)
-    except _CrashError as error:
-        raise CouldNotRunError(str(error)) from error
-
-
-def _checked(law: Law, subject: Subject, target: str, count: int, seed: int) -> LawCheck:
-    try:
-        factory = find(target)
+        factory = find(subject.target)
     except (ImportError, AttributeError) as error:
-        raise _CrashError(f"the target {target} cannot be imported: {error}") from error
+        raise CouldNotRunError(f"the target {subject.target} cannot be imported: {error}") from error
+    count = max(3, round(examples * _SHARE))
     apart = hasattr(factory, "worker")
     promised = subject.guarantees.delivery is Delivery.AT_LEAST_ONCE
     check, runs = LawCheck(), 0
@@ -315,7 +175,7 @@ def _checked(law: Law, subject: Subject, target: str, count: int, seed: int) -> 
             enough = runs >= len(victims) and (check.observations or runs >= _MIN_RUNS)
             if enough and time.monotonic() > deadline:
                 break
-            trace = _run(plan, target, subject, engine)
+            trace = _run(plan, subject.target, subject, engine)
             runs += 1
             seen = law.observations(trace)
             check.observations += seen
@@ -328,7 +188,7 @@ def _checked(law: Law, subject: Subject, target: str, count: int, seed: int) -> 
                 if check.absent and runs >= len(victims):
                     break
     if not check.observations:
-        raise _CrashError(f"in {runs} runs, no delivery was accepted and unsettled when a process was killed")
+        raise CouldNotRunError(f"in {runs} runs, no delivery was accepted and unsettled when a process was killed")
     if promised:
         check.detail = _not_restarted(factory, restart)
     return check
@@ -342,19 +202,12 @@ def _not_restarted(factory: object, restart: object) -> str:
     return f"its engine was not restarted: {why}"
 
 
-_MAX_SECONDS: Final = 5.0
-"""After this long, no further run is begun, once everyone was killed once."""
-
-_MIN_RUNS: Final = 3
-"""Runs that are tried where nothing was in danger: the first may have drawn handlers that run in the call."""
-
-
 def _run(plan: _Plan, target: str, subject: Subject, engine: _Engine) -> Trace:
     with tempfile.TemporaryDirectory(prefix="eventpact-crash-") as place:
         # A call that waits for handlers would hold up the loop that they may need.
         where = "outside" if not subject.needs_loop else "beside the loop" if engine.blocks else "on the loop"
         kinds = "all kinds" if subject.async_handlers else "plain"
-        group = _ProcessGroup(Path(place), target, where, kinds, max(subject.settle_timeout, 5.0))
+        group = ProcessGroup(Path(place), target, where, kinds, max(subject.settle_timeout, 5.0))
         try:
             _kill_in(plan, group, engine)
         finally:
