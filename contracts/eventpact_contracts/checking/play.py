@@ -1,4 +1,4 @@
-"""Plays fixed scenarios and families of drawn ones over a subject, and lets every law judge every trace."""
+"""Plays fixed scenarios and families of drawn ones over a subject, as many as its time allows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import wait
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 from zlib import crc32
@@ -17,14 +16,12 @@ from hypothesis import given
 from hypothesis.errors import HypothesisException
 
 from eventpact_contracts.checking.evidence import Evidence, LawCheck
+from eventpact_contracts.checking.judging import Judging
 from eventpact_contracts.checking.outcomes import Violation
-from eventpact_contracts.checking.shrink import replayed, shrunk
 from eventpact_contracts.driver.driver import restless
-from eventpact_contracts.driver.session import Run, run_scenario
+from eventpact_contracts.driver.session import run_scenario
 from eventpact_contracts.driver.threads import in_thread
-from eventpact_contracts.driver.trace import Kind, Trace
 from eventpact_contracts.laws import Law
-from eventpact_contracts.laws.view import TraceView
 from eventpact_contracts.scenarios.drawing import quiet_settings
 from eventpact_contracts.scenarios.events import Paid
 from eventpact_contracts.scenarios.families import FAMILIES, Family
@@ -54,13 +51,6 @@ _OVERTIME_SHARE: Final = 0.5
 _MAX_LEISURE: Final = 4.0
 """By this factor at most the families of a few laws have more time than they have beside all others."""
 
-_SHRINK_SECONDS: Final = 6.0
-"""Spent on making one counterexample smaller."""
-
-_SHRINK_ALL_SECONDS: Final = 8.0
-_MIN_PATIENCE_SECONDS: Final = 0.15
-_MIN_CONFIRMING_SECONDS: Final = 1.0
-_REPEATS: Final = 2
 _MAX_VAIN_RUNS: Final = 4
 """A family in which so many runs waited in vain has shown all that it can."""
 
@@ -125,11 +115,8 @@ class _Player:
         self._started = time.monotonic()
         self._deadline = self._started + 0.85 * seconds
         self._evidence = Evidence({law.id: LawCheck() for law in laws})
-        self._found: dict[str, tuple[Scenario, Violation]] = {}
+        self._judging = Judging(self._laws, subject, self._evidence)
         self._leisure = 1.0
-        self._vain_runs = 0
-        self._confirmed_loss = False
-        self._unfinished: dict[str, str] = {}
 
     def play(self, only: Iterable[str] | None, progress: Progress | None) -> Evidence:
         names = families_of((*self._laws, *self._crashes))
@@ -145,7 +132,7 @@ class _Player:
             if name == CRASHES:
                 continue
             # Late is better than unseen: of a family whose turn comes after the deadline, one example is played.
-            overtime = 0.0 if self._found else _OVERTIME_SHARE * (self._deadline - self._started)
+            overtime = 0.0 if self._judging.found else _OVERTIME_SHARE * (self._deadline - self._started)
             if time.monotonic() > self._deadline + overtime:
                 self._stop()
                 break
@@ -153,24 +140,13 @@ class _Player:
                 self._play_fixed()
             else:
                 self._play_family(FAMILIES[name], sum(each in FAMILIES for each in names[number:]))
-        until = self._shrink()
+        until = self._judging.shrink()
         if CRASHES in names:
             self._subject.keeper.close()
             self._play_crashes()
-        for law in self._laws:
-            if law.id in self._found:
-                scenario, violation = self._found[law.id]
-                self._check(law).violation, self._check(law).scenario = violation, repr(scenario)
-                if not violation.timed and time.monotonic() < until:
-                    self._check(law).replays = replayed(partial(self._breaks, law), scenario)
-        if not self._found:
-            for law_id, reason in self._unfinished.items():
-                self._evidence.laws[law_id].failure = reason
+        self._judging.conclude(until)
         self._evidence.seconds = time.monotonic() - self._started
         return self._evidence
-
-    def _check(self, law: Law) -> LawCheck:
-        return self._evidence.laws[law.id]
 
     def _stop(self) -> None:
         seconds = time.monotonic() - self._started
@@ -181,8 +157,6 @@ class _Player:
                 " longer, raise settle_timeout, and if it never comes, lower it"
             )
         self._evidence.stopped = said
-
-    # -- scenarios ---------------------------------------------------------------------------------------------------
 
     def _play_fixed(self) -> None:
         """Play the fixed scenarios: of each law the first, then the second, so that none is without if time is up."""
@@ -196,10 +170,10 @@ class _Player:
                 if started > deadline:
                     self._stop()
                     return
-                if scenario not in done and not self._cannot_tell_more():
+                if scenario not in done and not self._judging.knows_all():
                     done.append(scenario)
-                    self._try(scenario)
-                self._check(law).seconds += time.monotonic() - started
+                    self._judging.try_scenario(scenario)
+                self._judging.check_of(law).seconds += time.monotonic() - started
 
     def _play_together(self, scenarios: Iterable[Scenario]) -> list[Scenario]:
         """Play those at once that mostly wait; return those whose runs were clean, which need no run of their own."""
@@ -210,26 +184,19 @@ class _Player:
         if self._subject.slow or not self._subject.traits.quick or len(waiting) < 2:
             return []  # one dispatcher is open at a time
         with restless():
-            running = [in_thread(partial(self._run, scenario, self._subject.settle_timeout)) for scenario in waiting]
+            patience = self._subject.settle_timeout
+            running = [in_thread(partial(self._judging.run, scenario, patience)) for scenario in waiting]
             wait(running)
-        clean = []
-        judges = [law for law in self._laws if law.promised(self._subject.guarantees) or law.witness is not None]
-        for scenario, each in zip(waiting, running, strict=True):
-            if each.exception() is None and not each.result().unfinished:
-                view = TraceView(each.result().trace)
-                if not any(law.judge(view) for law in judges):
-                    self._note_facts(scenario, each.result())
-                    self._judged(view)
-                    clean.append(scenario)
-        return clean
-
-    def _cannot_tell_more(self) -> bool:
-        return len(self._found) == len(self._laws)
+        return [
+            scenario
+            for scenario, each in zip(waiting, running, strict=True)
+            if each.exception() is None and self._judging.take_clean(scenario, each.result())
+        ]
 
     def _play_family(self, family: Family, remaining: int) -> None:
         count = max(3, round(self._examples * family.share))
         fewest = min(count, _MIN_EXAMPLES if self._subject.traits.quick else _MIN_SLOW_EXAMPLES)
-        started, played, vain = time.monotonic(), 0, self._vain_runs
+        started, played, vain = time.monotonic(), 0, self._judging.vain_runs
         enough = started + max(0.05, family.seconds * self._leisure * self._examples / 100)
         # On a busy machine, or with a slow dispatcher, every family has its turn before time is up.
         too_much = started + max(0.3, (self._deadline - started) / remaining)
@@ -242,14 +209,14 @@ class _Player:
             now = time.monotonic()
             if (
                 (now > self._deadline and played)
-                or self._cannot_tell_more()
-                or self._vain_runs - vain >= _MAX_VAIN_RUNS
+                or self._judging.knows_all()
+                or self._judging.vain_runs - vain >= _MAX_VAIN_RUNS
             ):
                 raise _Enough
             if (now > enough and played >= fewest) or (now > too_much and played):
                 raise _Enough
             played += 1
-            self._try(scenario)
+            self._judging.try_scenario(scenario)
 
         try:
             each()
@@ -259,7 +226,7 @@ class _Player:
             raise CouldNotRunError(f"Hypothesis could not draw scenarios: {error}") from error
         concerned = [law for law in self._laws if family.name in law.families]
         for law in concerned:
-            self._check(law).seconds += (time.monotonic() - started) / len(concerned)
+            self._judging.check_of(law).seconds += (time.monotonic() - started) / len(concerned)
 
     def _play_crashes(self) -> None:
         from eventpact_contracts.crash.crashes import check_crashes  # its processes need none of the rest
@@ -271,8 +238,8 @@ class _Player:
                     law, self._subject, examples=self._examples, seed=self._seed
                 )
             except CouldNotRunError as error:
-                self._check(law).failure = str(error)
-            self._check(law).seconds = time.monotonic() - started
+                self._judging.check_of(law).failure = str(error)
+            self._judging.check_of(law).seconds = time.monotonic() - started
 
     def _warm_up(self) -> None:
         """Open a dispatcher some times: lasting parts are started now, and how long it takes is known."""
@@ -304,124 +271,4 @@ class _Player:
         run = run_scenario(self._subject, idle, self._subject.settle_timeout)
         message = f"it cannot be built with handlers that are equal, falsy, unhashable or callable: {error}"
         if any(law.id == "R1" for law in self._laws):
-            self._found["R1"] = idle, Violation("R1", message, run.trace, timed=True)
-
-    # -- judging ------------------------------------------------------------------------------------------------------
-
-    def _try(self, scenario: Scenario) -> None:
-        if scenario.unavailable and not self._subject.can_be_unavailable:
-            return
-        hurried = self._vain_runs > 0
-        run = self._run(scenario, self._short_patience() if hurried else self._subject.settle_timeout)
-        self._note_facts(scenario, run)
-        if run.excused:
-            return
-        faults = self._judged(TraceView(run.trace))
-        if run.unfinished and not faults:
-            self._not_finished(scenario, run)
-        if not faults:
-            return
-        if hurried and any(run.trace.of(Kind.OVERDUE)):
-            # It may only have been slower than it was waited for.
-            confirming = self._run(scenario, self._confirming_patience())
-            self._confirmed_loss = True
-            again = self._judged(TraceView(confirming.trace))
-            faults = {law_id: violation for law_id, violation in again.items() if law_id in faults}
-        for law_id, violation in faults.items():
-            if violation.timed and not self._seen_again(law_id, scenario, violation):
-                continue
-            self._found[law_id] = scenario, violation
-
-    def _run(self, scenario: Scenario, patience: float) -> Run:
-        run = run_scenario(self._subject, scenario, patience)
-        self._evidence.waited += sum(entry.timeout or 0.0 for entry in run.trace.of(Kind.OVERDUE))
-        return run
-
-    def _short_patience(self) -> float:
-        return min(self._subject.settle_timeout, max(_MIN_PATIENCE_SECONDS, 5 * self._subject.longest))
-
-    def _confirming_patience(self) -> float:
-        """The full patience once; afterwards it is known that this dispatcher loses things."""
-        if not self._confirmed_loss:
-            return self._subject.settle_timeout
-        return min(self._subject.settle_timeout, max(_MIN_CONFIRMING_SECONDS, 10 * self._subject.longest))
-
-    def _note_facts(self, scenario: Scenario, run: Run) -> None:
-        """Note the facts that a run showed besides violations."""
-        evidence = self._evidence
-        evidence.played += 1
-        self._vain_runs += bool(run.unfinished) or any(run.trace.of(Kind.OVERDUE))
-        for entry in run.trace.of(Kind.RAISED, Kind.REFUSED):
-            if "DispatcherClosedError" not in entry.exception and (entry.event_type or not entry.event):
-                evidence.raised[f"{entry.exception[0]}: {entry.note}"[:300]] += 1
-        if scenario.hindrance and not any(run.trace.of(Kind.REFUSED)):
-            evidence.withstood[scenario.hindrance] = None
-
-    def _judged(self, view: TraceView) -> dict[str, Violation]:
-        """The violations of laws that are not known to be violated."""
-        found = {}
-        for law in self._laws:
-            if law.id in self._found:
-                continue
-            check = self._check(law)
-            seen = law.observations(view)
-            check.observations += seen
-            check.examples += bool(seen)
-            if law.likeness is not None:
-                check.likenesses += law.likeness(view)
-            if violation := self._violation(law, view):
-                found[law.id] = violation
-        return found
-
-    def _violation(self, law: Law, view: TraceView) -> Violation | None:
-        """Return how the trace breaks a promise. A law that is not promised is only seen to be absent."""
-        violation = law.judge(view)
-        if law.promised(self._subject.guarantees):
-            return violation
-        check = self._check(law)
-        if law.witness is None:
-            check.absent = check.absent or (violation.message if violation else None)
-            return None
-        if violation is None:
-            check.absent = check.absent or law.witness(view)
-        return violation
-
-    def _seen_again(self, law_id: str, scenario: Scenario, violation: Violation) -> bool:
-        """Return whether a violation does not rest on a moment's delay."""
-        law = next(law for law in self._laws if law.id == law_id)
-        traces: list[Trace] = [violation.trace]
-        for _ in range(_REPEATS):
-            traces.append(self._run(scenario, self._subject.settle_timeout).trace)
-            if law.judge(traces[-1]) is None:
-                return False
-        together = tuple(entry for trace in traces for entry in trace)
-        return law.judge(replace(violation.trace, entries=together)) is not None
-
-    def _not_finished(self, scenario: Scenario, run: Run) -> None:
-        """A scenario that did not come to its end lets no law pass that needs it, unless another run convicts it."""
-        family = next((law for law in self._laws if scenario in law.fixed(self._subject.traits)), None)
-        for law in [family] if family else self._laws:
-            self._unfinished.setdefault(law.id, f"{run.unfinished}\nUntil then:\n{run.trace}")
-
-    def _shrink(self) -> float:
-        """Make counterexamples smaller; return until when they may be run again."""
-        deadline = time.monotonic() + _SHRINK_ALL_SECONDS
-        for law in self._laws:
-            if law.id not in self._found or time.monotonic() > deadline:
-                continue
-            scenario, violation = self._found[law.id]
-            if violation.timed:
-                continue
-            breaks = partial(self._breaks, law)
-            seconds = min(_SHRINK_SECONDS, deadline - time.monotonic())
-            smaller = shrunk(scenario, breaks, seconds)
-            if smaller is scenario:
-                continue
-            again = law.judge(self._run(smaller, self._confirming_patience()).trace)
-            if again is not None:
-                self._found[law.id] = smaller, again
-        return deadline
-
-    def _breaks(self, law: Law, scenario: Scenario) -> bool:
-        violation = law.judge(self._run(scenario, self._short_patience()).trace)
-        return violation is not None and not violation.timed
+            self._judging.found["R1"] = idle, Violation("R1", message, run.trace, timed=True)
