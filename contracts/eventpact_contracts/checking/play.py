@@ -18,9 +18,8 @@ from hypothesis.errors import HypothesisException
 from eventpact_contracts.checking.evidence import Evidence, LawCheck
 from eventpact_contracts.checking.judging import Judging
 from eventpact_contracts.checking.outcomes import Violation
-from eventpact_contracts.driver.driver import restless
 from eventpact_contracts.driver.session import run_scenario
-from eventpact_contracts.driver.threads import in_thread
+from eventpact_contracts.driver.threads import in_thread, restless
 from eventpact_contracts.laws import Law
 from eventpact_contracts.scenarios.drawing import quiet_settings
 from eventpact_contracts.scenarios.events import Paid

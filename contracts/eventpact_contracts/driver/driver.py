@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 import threading
 import time
-import types
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
 from eventpact_contracts.driver.conditions import Until
 from eventpact_contracts.driver.fingerprints import names_of
-from eventpact_contracts.driver.gates import Obstacle, run_awaiting, run_blocking
+from eventpact_contracts.driver.gates import Obstacle, announced, run_awaiting, run_blocking
 from eventpact_contracts.driver.program import Program
-from eventpact_contracts.driver.threads import Pausing, giving_way, in_thread
+from eventpact_contracts.driver.threads import Pausing, giving_way, in_thread, restless
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.scenarios import steps
 from eventpact_contracts.scenarios.failures import text_of
 from eventpact_contracts.scenarios.invalid import NON_EVENTS
 from eventpact_contracts.scenarios.scenario import Caller, Scenario
 
-__all__ = ["Driver", "restless"]
-
-T = TypeVar("T")
+__all__ = ["Driver"]
 
 _OVERTIME_SECONDS: Final = 2.0
 """Seconds past the second of grace after which ``aclose`` is given up."""
@@ -295,7 +291,7 @@ class _Closing:
         try:
             with _Lateness() as lateness:
                 aclose = dispatcher.aclose(self._timeout)
-                left = await _announced(aclose, lambda: recorder.write(Kind.BEGUN, caller=caller))
+                left = await announced(aclose, lambda: recorder.write(Kind.BEGUN, caller=caller))
         except BaseException as error:  # noqa: BLE001 - recorded, for the laws to judge
             if not self._is_overdue:
                 recorder.write(
@@ -332,43 +328,3 @@ class _Lateness:
             now = time.monotonic()
             self.seconds = max(self.seconds, now - before - _TICK_SECONDS)
             before = now
-
-
-@types.coroutine
-def _stepwise(awaitable: Awaitable[T], announce: Callable[[], object]) -> Generator[Any, Any, T]:
-    """Await it, and announce when it has run its first step."""
-    stepping = awaitable.__await__()
-    announced = False
-    resume: Callable[[], Any] = partial(next, stepping)
-    while True:
-        try:
-            wanted = resume()
-        except StopIteration as finished:
-            if not announced:
-                announce()
-            value: T = finished.value
-            return value
-        if not announced:
-            announced = True
-            announce()
-        try:
-            sent = yield wanted
-        except BaseException as interruption:  # noqa: BLE001 - goes on inside
-            resume = partial(stepping.throw, interruption)
-        else:
-            resume = partial(stepping.send, sent)
-
-
-async def _announced(awaitable: Awaitable[T], announce: Callable[[], object]) -> T:
-    return await _stepwise(awaitable, announce)
-
-
-@contextmanager
-def restless() -> Generator[None]:
-    """Let threads take turns as often as the interpreter can."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(interval)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import types
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
-__all__ = ["Delay", "Gate", "Obstacle", "Pause", "run_awaiting", "run_blocking", "wake"]
+__all__ = ["Delay", "Gate", "Obstacle", "Pause", "announced", "run_awaiting", "run_blocking", "wake"]
 
 T = TypeVar("T")
 
@@ -59,6 +61,35 @@ async def run_awaiting(steps: Generator[Obstacle, Any, T]) -> T:
     except StopIteration as end:
         value: T = end.value
         return value
+
+
+@types.coroutine
+def _stepwise(awaitable: Awaitable[T], announce: Callable[[], object]) -> Generator[Any, Any, T]:
+    """Await it, and announce when it has run its first step."""
+    stepping = awaitable.__await__()
+    announced = False
+    resume: Callable[[], Any] = partial(next, stepping)
+    while True:
+        try:
+            wanted = resume()
+        except StopIteration as finished:
+            if not announced:
+                announce()
+            value: T = finished.value
+            return value
+        if not announced:
+            announced = True
+            announce()
+        try:
+            sent = yield wanted
+        except BaseException as interruption:  # noqa: BLE001 - goes on inside
+            resume = partial(stepping.throw, interruption)
+        else:
+            resume = partial(stepping.send, sent)
+
+
+async def announced(awaitable: Awaitable[T], announce: Callable[[], object]) -> T:
+    return await _stepwise(awaitable, announce)
 
 
 def wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event | None) -> None:

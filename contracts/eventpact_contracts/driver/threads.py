@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, TypeVar
 
-__all__ = ["THREAD_PREFIX", "Pausing", "giving_way", "in_thread"]
+__all__ = ["THREAD_PREFIX", "Pausing", "giving_way", "in_thread", "restless"]
 
 T = TypeVar("T")
 
@@ -63,6 +63,17 @@ def in_thread(function: Callable[[], T]) -> Future[T]:
     future: Future[T] = Future()
     worker.jobs.put((future, function))
     return future
+
+
+@contextmanager
+def restless() -> Generator[None]:
+    """Let threads take turns as often as the interpreter can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
 
 
 _OWN: Final = str(Path(__file__).parents[1]) + os.sep
