@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.tracing import BLOCKING, broken, closed, closing, reported, taken, trace
 
-from eventpact_contracts.driver.fingerprints import fingerprint
+from eventpact_contracts.driver.recorder import fingerprint
 from eventpact_contracts.driver.trace import Entry, Kind, Trace, read_journal
 from eventpact_contracts.scenarios.events import Described, Paid, Placed
 

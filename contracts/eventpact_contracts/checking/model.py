@@ -25,10 +25,9 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from eventpact.domain.dispatcher import Delivery, EventDispatcher
 from eventpact.domain.events import DomainEvent
-from eventpact_contracts.driver.fingerprints import names_of
 from eventpact_contracts.driver.probes import PROBES, SUBSCRIPTIONS
 from eventpact_contracts.driver.program import Program
-from eventpact_contracts.driver.recorder import Recorder
+from eventpact_contracts.driver.recorder import Recorder, names_of
 from eventpact_contracts.driver.threads import THREAD_PREFIX
 from eventpact_contracts.driver.trace import Entry, Kind, Trace
 from eventpact_contracts.scenarios import events

@@ -23,7 +23,7 @@ from uuid import UUID
 
 from eventpact.domain.dispatcher import DispatchError, FailedDelivery
 from eventpact.domain.events import DomainEvent
-from eventpact_contracts.driver.fingerprints import fingerprint, names_of
+from eventpact_contracts.driver.recorder import fingerprint, names_of
 from eventpact_contracts.driver.trace import Entry, Kind
 from eventpact_contracts.scenarios.events import ROLES, Marker, Paid, Placed, Priced, is_async
 from eventpact_contracts.subjects.loading import made

@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any, Final, Self
 
 from eventpact_contracts.driver.conditions import Until
-from eventpact_contracts.driver.fingerprints import names_of
 from eventpact_contracts.driver.gates import Obstacle, announced, run_awaiting, run_blocking
 from eventpact_contracts.driver.program import Program
+from eventpact_contracts.driver.recorder import names_of
 from eventpact_contracts.driver.threads import Pausing, giving_way, in_thread, restless
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.scenarios import steps

@@ -9,9 +9,8 @@ from uuid import uuid4
 
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError, EventDispatcher, FailedDelivery
 from eventpact.domain.events import DomainEvent
-from eventpact_contracts.driver.fingerprints import fingerprint, names_of
 from eventpact_contracts.driver.gates import Delay, Gate, Obstacle, Pause
-from eventpact_contracts.driver.recorder import Recorder, id_of
+from eventpact_contracts.driver.recorder import Recorder, fingerprint, id_of, names_of
 from eventpact_contracts.driver.threads import Pausing
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.scenarios.events import ROLES, Marker, label_of

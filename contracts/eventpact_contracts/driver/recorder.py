@@ -1,16 +1,25 @@
-"""The record of a run: its entries, and the trace that they make."""
+"""The record of a run: its entries, the events and exceptions in them as text, and the trace that they make."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
+from functools import cache
+from hashlib import sha256
+from typing import Any, Final
 
 from eventpact.domain.dispatcher import Guarantees
+from eventpact.domain.events import DomainEvent
 from eventpact_contracts.driver.conditions import Conditions
 from eventpact_contracts.driver.trace import Entry, Kind, Trace
 
-__all__ = ["Recorder", "id_of"]
+__all__ = ["Recorder", "fingerprint", "id_of", "names_of"]
+
+_MAX_FINGERPRINT_LENGTH: Final = 200
 
 
 def id_of(event: object) -> str:
@@ -58,3 +67,60 @@ class Recorder:
         """The trace so far."""
         with self.conditions.lock:
             return Trace(tuple(self.entries), **self._about)
+
+
+def names_of(exception: BaseException) -> tuple[str, ...]:
+    """The names of the exception's class and of its bases."""
+    return tuple(kind.__name__ for kind in type(exception).__mro__[:-1])
+
+
+def fingerprint(event: object) -> str:
+    """Type and values, as ASCII: two events are equal if and only if their fingerprints are."""
+    text = f"{type(event).__qualname__}({_values(event)})" if isinstance(event, DomainEvent) else ascii(event)
+    if len(text) > _MAX_FINGERPRINT_LENGTH:
+        return f"{text[:_MAX_FINGERPRINT_LENGTH]}... sha256 {sha256(text.encode()).hexdigest()[:16]}"
+    return text
+
+
+def _values(record: Any) -> str:
+    kind: Any = type(record)
+    return ", ".join(f"{name}={_value(getattr(record, name))}" for name in _field_names(kind))
+
+
+@cache
+def _field_names(kind: Any) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(kind))
+
+
+def _value(value: Any) -> str:
+    if value is None or isinstance(value, (bool, str)):
+        return ascii(value)
+    if isinstance(value, int):
+        return hex(value) if abs(value) >= 1 << 64 else str(value)
+    if isinstance(value, float):
+        return repr(value + 0.0)  # -0.0 equals 0.0
+    if isinstance(value, Decimal):
+        sign, digits, exponent = value.as_tuple()
+        if not isinstance(exponent, int) or not any(digits):
+            return "Decimal 0" if isinstance(exponent, int) else f"Decimal {value}"
+        shown = "".join(map(str, digits)).rstrip("0")
+        return f"Decimal {'-' * sign}{shown}e{exponent + len(digits) - len(shown)}"
+    if isinstance(value, datetime):
+        offset = value.utcoffset()
+        if offset is None:
+            return f"naive {value!r}"
+        # The moment, also where it is out of range in UTC.
+        return f"{value.replace(tzinfo=UTC).isoformat()} minus {offset}" if value.year in (1, 9999) else _moment(value)
+    if isinstance(value, Enum):
+        return str(value)
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_value, value))})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    if is_dataclass(value) and not isinstance(value, type):
+        return f"{type(value).__qualname__}({_values(value)})"
+    return f"{type(value).__name__} {str(value)!a}"
+
+
+def _moment(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat()

@@ -13,11 +13,10 @@ from typing import Any, Final
 
 from eventpact.domain.dispatcher import EventDispatcher
 from eventpact_contracts.driver.driver import Driver
-from eventpact_contracts.driver.fingerprints import names_of
 from eventpact_contracts.driver.leaks import Leaks, TaskLeaks
 from eventpact_contracts.driver.probes import PROBES, SUBSCRIPTIONS, USUAL_SUBSCRIPTIONS
 from eventpact_contracts.driver.program import Program
-from eventpact_contracts.driver.recorder import Recorder
+from eventpact_contracts.driver.recorder import Recorder, names_of
 from eventpact_contracts.driver.scheduled_loop import ScheduledLoop, StuckError
 from eventpact_contracts.driver.threads import in_thread
 from eventpact_contracts.driver.trace import Kind, Trace

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, ExitStack, suppress
 from contextvars import copy_context
 from typing import Any, Final, TypeVar
 
-from eventpact_contracts.driver.fingerprints import names_of
+from eventpact_contracts.driver.recorder import names_of
 from eventpact_contracts.driver.trace import Entry, Kind, Trace
 from eventpact_contracts.handlers.ports import CURRENT, Attempt, Stepped, with_ports
 
