@@ -28,8 +28,7 @@ from eventpact_contracts.handlers.contract import HandlerContract
 from eventpact_contracts.handlers.laws import HANDLER_LAWS, HandlerLaw
 from eventpact_contracts.laws import LAWS, Law
 from eventpact_contracts.reports.files import FORMATS, unwritable, write
-from eventpact_contracts.reports.run import RunFacts
-from eventpact_contracts.reports.summary import could_not_run, exit_code, headline
+from eventpact_contracts.reports.summary import RunFacts, could_not_run, exit_code, headline
 from eventpact_contracts.reports.terminal import Progress, Style, matrix, reasons, violations
 from eventpact_contracts.subjects.loading import (
     OURS,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from eventpact.domain.dispatcher import Guarantees
     from eventpact.testing import RecordingEventDispatcher
     from eventpact_contracts.checking.outcomes import LawResult, Verdict
-    from eventpact_contracts.reports.run import RunFacts
+    from eventpact_contracts.reports.summary import RunFacts
 
 __all__ = ["EXAMPLES", "LEFT", "RUN", "Left", "RunOptions"]
 
@@ -291,7 +291,7 @@ class _Matrix:
             terminalreporter.write_line(line)
 
     def _facts(self) -> RunFacts:
-        from eventpact_contracts.reports.run import RunFacts
+        from eventpact_contracts.reports.summary import RunFacts
 
         given = [str(part) for part in self._config.invocation_params.args]
         if not any(part.partition("=")[0] == "--eventpact-seed" for part in given):

@@ -27,8 +27,7 @@ from eventpact_contracts.reports.document import document, result_as_json, resul
 from eventpact_contracts.reports.junit import junit
 from eventpact_contracts.reports.markdown import markdown
 from eventpact_contracts.reports.page import page
-from eventpact_contracts.reports.run import RunFacts
-from eventpact_contracts.reports.summary import exit_code, headline
+from eventpact_contracts.reports.summary import RunFacts, exit_code, headline
 from eventpact_contracts.reports.terminal import Progress, Style, explain, matrix, reasons, violations
 
 RUN = RunFacts(seed=7, examples=100, again="eventpact verify shop.events:ShopDispatcher --seed 7")

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from string import Template
 
 from eventpact_contracts.checking.outcomes import Verdict
-from eventpact_contracts.reports.run import RunFacts
-from eventpact_contracts.reports.summary import escape, exit_code, headline, is_whole
+from eventpact_contracts.reports.summary import RunFacts, escape, exit_code, headline, is_whole
 
 __all__ = ["badge"]
 

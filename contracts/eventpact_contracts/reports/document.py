@@ -8,8 +8,7 @@ from typing import Any
 
 from eventpact_contracts.checking.outcomes import LawResult, Outcome, Verdict, Violation
 from eventpact_contracts.driver.trace import Trace
-from eventpact_contracts.reports.run import RunFacts, version_of
-from eventpact_contracts.reports.summary import exit_code, printable
+from eventpact_contracts.reports.summary import RunFacts, exit_code, printable, version_of
 
 __all__ = ["document", "result_as_json", "result_from_json"]
 

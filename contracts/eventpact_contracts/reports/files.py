@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from eventpact_contracts.checking.outcomes import Verdict
-    from eventpact_contracts.reports.run import RunFacts
+    from eventpact_contracts.reports.summary import RunFacts
 
 __all__ = ["FORMATS", "unwritable", "write"]
 

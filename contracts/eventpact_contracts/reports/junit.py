@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from eventpact_contracts.checking.outcomes import LawResult, Outcome, Verdict
-from eventpact_contracts.reports.run import RunFacts
-from eventpact_contracts.reports.summary import figures, printable
+from eventpact_contracts.reports.summary import RunFacts, figures, printable
 
 __all__ = ["junit"]
 

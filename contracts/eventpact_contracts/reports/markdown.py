@@ -6,8 +6,7 @@ import re
 from collections.abc import Sequence
 
 from eventpact_contracts.checking.outcomes import LawResult, Verdict
-from eventpact_contracts.reports.run import RunFacts
-from eventpact_contracts.reports.summary import cell, columns, guarantee_rows, headline, printable, rows
+from eventpact_contracts.reports.summary import RunFacts, cell, columns, guarantee_rows, headline, printable, rows
 
 __all__ = ["markdown"]
 

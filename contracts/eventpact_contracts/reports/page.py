@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 from eventpact_contracts.checking.outcomes import LawResult, Outcome, Verdict
 from eventpact_contracts.reports.advice import Advice, advice
-from eventpact_contracts.reports.run import RunFacts
 from eventpact_contracts.reports.sequence import sequence
 from eventpact_contracts.reports.summary import (
     SYMBOLS,
+    RunFacts,
     columns,
     escape,
     exit_code,

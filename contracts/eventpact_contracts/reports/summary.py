@@ -1,14 +1,20 @@
-"""Verdicts in numbers and in one sentence, for every report."""
+"""Verdicts in numbers and in one sentence, and the facts of their run, for every report."""
 
 from __future__ import annotations
 
 import html
+import platform
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache, partial
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from typing import Final
 
 from eventpact.domain.dispatcher import Guarantees
-from eventpact_contracts.checking.outcomes import LawResult, Outcome, Verdict, gravest
+from eventpact_contracts.checking.outcomes import CONTRACT_VERSION, LawResult, Outcome, Verdict, gravest
 from eventpact_contracts.handlers.laws import HANDLER_LAWS, HandlerLaw
 from eventpact_contracts.laws import LAWS, Law
 
@@ -16,6 +22,7 @@ __all__ = [
     "EVERYTHING",
     "GROUPS",
     "SYMBOLS",
+    "RunFacts",
     "cell",
     "columns",
     "could_not_run",
@@ -32,6 +39,7 @@ __all__ = [
     "printable",
     "rows",
     "tally",
+    "version_of",
 ]
 
 SYMBOLS = {
@@ -192,3 +200,39 @@ def headline(verdicts: Sequence[Verdict]) -> str:
         len(verdicts), f"all {len(verdicts)} {kind}s conform"
     )
     return f"{checked} laws checked, {who}"
+
+
+@cache
+def version_of(module: str) -> str | None:
+    """The version of the distribution that a module belongs to; None for a module of no distribution."""
+    package = module.partition(".")[0]
+    if not package:
+        return None
+    # Most distributions are named like their package; to find another one reads the file lists of all.
+    with suppress(PackageNotFoundError):
+        return version(package)
+    for distribution in packages_distributions().get(package, ()):
+        with suppress(PackageNotFoundError):
+            return version(distribution)
+    return None
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """The facts of one run.
+
+    Attributes:
+        seed: the number that repeats the run.
+        examples: the number of examples a law that was asked for.
+        again: the command line that repeats the run.
+        kit: the version of this kit.
+    """
+
+    seed: int
+    examples: int
+    again: str = ""
+    time: datetime = field(default_factory=lambda: datetime.now(UTC))
+    contract_version: str = CONTRACT_VERSION
+    python: str = field(default_factory=platform.python_version)
+    platform: str = field(default_factory=platform.platform)
+    kit: str | None = field(default_factory=partial(version_of, "eventpact"))
