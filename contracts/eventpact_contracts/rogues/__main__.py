@@ -1,15 +1,114 @@
-"""``python -m eventpact_contracts.rogues``: check the known-bad gallery, and print laws by rogues."""
+"""``python -m eventpact_contracts.rogues``: check the known-bad gallery, and print which law convicts which rogue."""
 
 from __future__ import annotations
 
 import argparse
+import logging
+import random
+import re
 import sys
 import time
+import warnings
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
 
+from eventpact_contracts.checking.check import check_laws
+from eventpact_contracts.checking.outcomes import LawResult, Outcome
+from eventpact_contracts.laws import LAWS, Law
 from eventpact_contracts.rogues import ROGUES
-from eventpact_contracts.rogues.matrix import rendered, tried, without_rogue
+from eventpact_contracts.rogues.rogue import Rogue
 
-__all__ = ["main"]
+__all__ = ["Trial", "main", "rendered", "tried", "without_rogue"]
+
+_EXAMPLES: Final = 50
+"""The number of examples that a family of scenarios gets, at most."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One rogue before all laws, with one seed."""
+
+    rogue: Rogue
+    seed: int
+    results: tuple[LawResult, ...]
+
+    @property
+    def escaped(self) -> str | None:
+        """Return how the law that must convict it did not."""
+        rogue = self.rogue
+        [own] = [result for result in self.results if result.law_id == rogue.convicted_by]
+        if own.outcome is not rogue.expected:
+            return f"{rogue} (seed {self.seed}): {own.law_id} says {own.outcome.value}: {own.detail or 'nothing'}"
+        if not re.search(rogue.message, own.detail):
+            return f"{rogue} (seed {self.seed}): {own.law_id} does not say {rogue.message!r}, but: {own.detail}"
+        return None
+
+    @property
+    def unrelated(self) -> list[str]:
+        """The laws that convict it, and have nothing to do with it."""
+        allowed = {self.rogue.convicted_by, *self.rogue.also}
+        return [
+            f"{self.rogue} (seed {self.seed}): {result.law_id} convicts it too: {result.detail}"
+            for result in self.results
+            if result.outcome is Outcome.VIOLATED and result.law_id not in allowed
+        ]
+
+
+def tried(rogue: Rogue, seed: int, *, others: int | None = None) -> Trial:
+    """Check the law that must convict ``rogue``, and the others: all of them, or as many as are drawn by the seed."""
+    own = next(law for law in LAWS if law.id == rogue.convicted_by)
+    beside = [law for law in LAWS if law is not own and (rogue.target or not law.processes)]
+    if others is not None:
+        beside = random.Random(f"{rogue} {seed}").sample(beside, min(others, len(beside)))  # noqa: S311 - no secret
+    with _quiet():
+        results = check_laws([own, *beside], rogue, examples=_EXAMPLES, seed=seed)
+    return Trial(rogue, seed, tuple(results))
+
+
+def without_rogue(rogues: Iterable[Rogue] = ROGUES) -> list[str]:
+    """The laws that no rogue is there for."""
+    convicting = {rogue.convicted_by for rogue in rogues}
+    return [law.id for law in LAWS if law.id not in convicting]
+
+
+def rendered(trials: Sequence[Trial], laws: Sequence[Law] = LAWS) -> str:
+    """The matrix, to be read: rogues down, laws across."""
+    width = max(len(trial.rogue.name) for trial in trials)
+    lines = [f"{'':{width}}  {' '.join(law.id for law in laws)}"]
+    for rogue in dict.fromkeys(trial.rogue.name for trial in trials):
+        several = [trial for trial in trials if trial.rogue.name == rogue]
+        lines.append(f"{rogue:{width}}  {' '.join(_cell(several, law.id) for law in laws)}".rstrip())
+    return "\n".join(
+        [*lines, "", "X convicts, as it must   + may, and does   ! does, and must not   ? must, and does not"]
+    )
+
+
+def _cell(trials: Sequence[Trial], law: str) -> str:
+    rogue = trials[0].rogue
+    outcomes = {result.outcome for trial in trials for result in trial.results if result.law_id == law}
+    if law == rogue.convicted_by:
+        return "? " if any(trial.escaped for trial in trials) else "X "
+    if Outcome.VIOLATED in outcomes:
+        return "+ " if law in rogue.also else "! "
+    return ". " if outcomes else "  "
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Rogues leave things unawaited, unclosed and unsaid; that is for the laws to see, and for nobody else."""
+    silent = logging.NullHandler()  # a logger that has a handler does not turn to stderr
+    loggers = [logging.getLogger(name) for name in ("eventpact", "asyncio")]
+    for logger in loggers:
+        logger.addHandler(silent)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(silent)
 
 
 def main(argv: list[str] | None = None) -> int:
