@@ -7,69 +7,24 @@ from collections.abc import Iterator
 from eventpact_contracts.driver.trace import Entry, Kind
 from eventpact_contracts.laws.law import Fault, law
 from eventpact_contracts.laws.view import Attempt, TraceView
-from eventpact_contracts.scenarios import events, steps
-from eventpact_contracts.scenarios.events import ROLES, is_async, is_awaitable
-from eventpact_contracts.scenarios.failures import FAILURES, INTERRUPTIONS, LOOK_ALIKES
-from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
-from eventpact_contracts.scenarios.strategies.parts import in_turn
+from eventpact_contracts.scenarios.strategies.failing import (
+    beside_an_interruption,
+    beside_one_that_fails,
+    every_handler_fails,
+    long_run,
+)
 
 __all__ = ["caller_spared", "neighbours_spared", "reported"]
-
-_CIRCUIT: int = 12
-"""More failures in a row than any usual limit."""
 
 
 def _failures(view: TraceView) -> int:
     return len(view.failures)
 
 
-def _beside_one_that_fails(traits: Traits) -> tuple[Scenario, ...]:
-    """One handler of each kind fails beside one that does not, and before another event; with each exception."""
-    failing = {role: HandlerPlan(fails=ALWAYS) for role in ROLES[events.Paid][:2]}
-    beside = Scenario((EventPlan(events.Paid, handlers=failing), EventPlan(events.Placed)), (in_turn(2),))
-    # Exceptions that a future cannot carry, a generator takes for its end, or a dispatcher takes for its own.
-    plans: list[EventPlan] = []
-    for name, failure in {**FAILURES, **LOOK_ALIKES}.items():
-        kind, role = (events.Priced, "coroutine") if failure.everywhere and len(plans) % 2 else (events.Placed, "plain")
-        plans.append(EventPlan(kind, handlers={role: HandlerPlan(fails=ALWAYS, how=name)}))
-    if traits.guarantees.retries:
-        plans = plans[:: max(1, traits.guarantees.retries)]  # an engine may let each wait for the one before
-    last, size = EventPlan(events.Paid), 12 if not traits.guarantees.retries else 4
-    groups = [plans[first : first + size] for first in range(0, len(plans), size)]
-    return (
-        beside,
-        *(Scenario((*some, last), (in_turn(1 + len(some)),)) for some in groups),
-        _odd_handlers_fail(traits),
-        *(_alike(how) for how in ("without a text", "the same object")),
-    )
-
-
-def _alike(how: str) -> Scenario:
-    """Every handler of an event fails in the same way."""
-    failing = {role: HandlerPlan(fails=ALWAYS, how=how) for role in ROLES[events.Paid]}
-    return Scenario((EventPlan(events.Paid, handlers=failing),), (in_turn(1),))
-
-
-def _odd_handlers_fail(traits: Traits) -> Scenario:
-    kinds = (events.Odd, events.Mirrored, events.Recorded, events.Crowded) if traits.quick else (events.Odd,)
-    failing = [{role: HandlerPlan(fails=ALWAYS) for role in ROLES[kind][::2]} for kind in kinds]
-    plans = [EventPlan(kind, handlers=handlers) for kind, handlers in zip(kinds, failing, strict=True)]
-    return Scenario((*plans, EventPlan(events.Returned)), (in_turn(len(plans) + 1),))
-
-
-def _long_run(traits: Traits) -> tuple[Scenario, ...]:
-    """Many failures, one after the other, and then events that nothing is wrong with."""
-    count = _CIRCUIT if not traits.guarantees.retries else 3
-    failing = [EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS)})] * count
-    plans = (*failing, EventPlan(events.Placed), EventPlan(events.Paid))
-    one_by_one = tuple(step for n in range(len(plans)) for step in (steps.Dispatch(n), steps.AwaitEnded(n)))
-    return (Scenario(plans, (Caller(one_by_one, thread=True),)),)
-
-
 @law(
     "I1",
     families=("failing", "retried", "cascades"),
-    fixed=_beside_one_that_fails,
+    fixed=beside_one_that_fails,
     observations=_failures,
     usual_order=True,
     causes=(
@@ -128,7 +83,7 @@ def _only_failures(view: TraceView) -> bool:
 @law(
     "I2",
     families=("failing", "retried"),
-    fixed=lambda traits: (*_beside_one_that_fails(traits), *_long_run(traits)),
+    fixed=lambda traits: (*beside_one_that_fails(traits), *long_run(traits)),
     observations=_neighbours,
     usual_order=True,
     causes=(
@@ -203,7 +158,7 @@ def _judged_failures(view: TraceView) -> int:
 @law(
     "I3",
     families=("failing", "retried", "interrupted"),
-    fixed=lambda traits: (*_beside_one_that_fails(traits), *_beside_an_interruption(traits)),
+    fixed=lambda traits: (*beside_one_that_fails(traits), *beside_an_interruption(traits)),
     observations=_judged_failures,
     usual_order=True,
     causes=(
@@ -284,20 +239,10 @@ def _reports(view: TraceView) -> int:
     return sum(1 for _ in view.trace.of(Kind.REPORTED)) if view.trace.sink_raises else 0
 
 
-def _all_fail(traits: Traits) -> tuple[Scenario, ...]:
-    """One failure after the other is reported to a failure sink that raises."""
-    kinds = (events.Paid, events.Mirrored, events.Odd, events.Priced) if traits.quick else (events.Paid, events.Priced)
-    plans = tuple(EventPlan(kind, handlers={role: HandlerPlan(fails=ALWAYS) for role in ROLES[kind]}) for kind in kinds)
-    return tuple(
-        Scenario(plans, (in_turn(len(plans)),), inside_loop=True, sink_raises=how)
-        for how in ("ValueError", "Abort", "CancelledError")
-    )
-
-
 @law(
     "I4",
     families=("raising sink",),
-    fixed=_all_fail,
+    fixed=every_handler_fails,
     observations=_reports,
     causes=(
         "the sink is called in the loop over the handlers, without a try of its own",
@@ -334,34 +279,10 @@ def _interrupted_attempts(view: TraceView) -> int:
     return len(view.interruptions)
 
 
-def _beside_an_interruption(traits: Traits) -> tuple[Scenario, ...]:
-    """One handler is interrupted, in each way, beside those that are not, and before another event; and one within a
-    cascade.
-    """
-    plans = []
-    for role in ROLES[events.Paid][:2]:
-        for name, failure in INTERRUPTIONS.items():
-            awaited = is_async(role) or is_awaitable(role)
-            if awaited and not failure.everywhere and (traits.needs_loop or name == "Halt"):
-                continue
-            plans.append(EventPlan(events.Paid, handlers={role: HandlerPlan(fails=ALWAYS, how=name)}))
-    # What a handler dispatches is somebody's to wait for, too.
-    within = EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS, how="KeyboardInterrupt")})
-    plans.append(EventPlan(events.Placed, handlers={"plain": HandlerPlan(spawns=(within,))}))
-    # And what it dispatches is taken, whatever becomes of the handler itself.
-    for how in ("KeyboardInterrupt", "Abort"):
-        spawning = HandlerPlan(spawns=(EventPlan(events.Paid),), fails=ALWAYS, how=how)
-        plans.append(EventPlan(events.Placed, handlers={"plain": spawning}))
-    last = EventPlan(events.Placed)
-    if traits.quick:
-        return tuple(Scenario((plan, last), (in_turn(2),)) for plan in plans)
-    return (Scenario((*plans, last), (in_turn(len(plans) + 1),)),)
-
-
 @law(
     "I5",
     families=("interrupted",),
-    fixed=_beside_an_interruption,
+    fixed=beside_an_interruption,
     observations=_interrupted_attempts,
     causes=(
         "except Exception, which lets asyncio.CancelledError and a library's own interruptions pass without a report",

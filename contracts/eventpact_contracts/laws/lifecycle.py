@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from eventpact.domain.events import DomainEvent
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.laws.law import Fault, law
 from eventpact_contracts.laws.view import Attempt, Closing, TraceView
 from eventpact_contracts.scenarios import events, steps
-from eventpact_contracts.scenarios.events import ROLES
 from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
-from eventpact_contracts.scenarios.strategies.closing import between_attempts, let_go_late
-from eventpact_contracts.scenarios.strategies.concurrent import FIRST_LINES, paused_after, paused_at
+from eventpact_contracts.scenarios.strategies.closing import closing_in_each_state
+from eventpact_contracts.scenarios.strategies.concurrent import FIRST_LINES, paused_at
 from eventpact_contracts.scenarios.strategies.parts import in_turn
 
 __all__ = ["again", "conserved", "racing"]
@@ -22,121 +20,15 @@ _GRACE_SECONDS: Final = 1.0
 _SIMULTANEOUS_SECONDS: Final = 0.05
 """Seconds before ``aclose`` returned in which it need not have noticed that a handler ended."""
 
-_SINGLE: Final = (events.Placed, events.Priced, events.Signed)
-"""Types with one handler, whose events are given up with that."""
-
-_DEEP: Final = 1_000
-"""So deep a cascade may be where an event takes less than a millisecond."""
-
-_BACKLOG: Final = 120
-"""Events that are pending when the dispatcher closes."""
-
 
 def _accepted_before_close(view: TraceView) -> int:
     return sum(1 for _ in view.trace.of(Kind.ACCEPTED)) if view.closed is not None else 0
 
 
-def _each_state(traits: Traits) -> tuple[Scenario, ...]:
-    """Closing in each state that a delivery may be in."""
-    # A plain handler cannot be cancelled, so closing has to leave without it, whatever becomes of it.
-    found = [
-        _held_too_long((events.Placed, HandlerPlan(held=True)), (events.Placed, HandlerPlan(held=True, fails=ALWAYS))),
-        _held_too_long((events.Placed, HandlerPlan(held=True, fails=ALWAYS)), (events.Placed, HandlerPlan())),
-        _all_held(traits),
-        # It ends in the second of grace, when the handlers behind it are not to have their turn any more.
-        let_go_late("plain", [], inside=False),
-        # It takes longer than closing needs to look at it once.
-        *(_slow(kind, role) for kind, role in ((events.Placed, "plain"), (events.Priced, "coroutine"))),
-        *(
-            between_attempts(kind, ALWAYS, timeout)
-            for kind in _SINGLE
-            for timeout in (0.0, 5.0)
-            if traits.guarantees.retries
-        ),
-    ]
-    if traits.quick and not traits.guarantees.blocks_caller:
-        found += [_backlog(timeout) for timeout in (0.0, 5.0)]
-        # A chain that is shorter takes long for other reasons: each dispatcher would take a while to open.
-        found += [paused_after(place, 0.0) for place in range(FIRST_LINES if traits.depth >= _DEEP else 0)]
-    if not traits.needs_loop:
-        found.append(_reporting())
-    if traits.guarantees.blocks_caller and not traits.needs_loop:
-        # The failure sink has the caller's thread to itself: only reported deliveries are settled.
-        told = HandlerPlan(fails=ALWAYS, report_held=True)
-        found.append(_held_too_long((events.Placed, told), (events.Paid, told)))
-        found.append(let_go_late(ROLES[events.Paid][-1], [], inside=False, handler=told))
-    return tuple(found)
-
-
-def _held_too_long(*given: tuple[type[DomainEvent], HandlerPlan]) -> Scenario:
-    """Plain handlers, or the reports of their failures, are held until closing has ended."""
-    plans = tuple(EventPlan(kind, handlers={"plain": handler}) for kind, handler in given)
-    # An engine with one thread holds one of them only.
-    closer: tuple[steps.Step, ...] = (
-        steps.AwaitStarted(0),
-        steps.AwaitReturned(1, 0.05),
-        steps.Close(0.02),
-        steps.Release(0),
-        steps.Release(1),
-    )
-    callers = tuple(Caller((steps.Dispatch(number),), thread=True) for number in range(len(plans)))
-    return Scenario(plans, (*callers, Caller(closer)), close=True)
-
-
-def _all_held(traits: Traits) -> Scenario:
-    """Every handler that there is is held until closing has ended, which waits once for all of them."""
-    kinds = (events.Paid, events.Placed, events.Crowded, events.Priced)[: 4 if traits.quick else 2]
-    plans = tuple(EventPlan(kind, handlers={role: HandlerPlan(held=True) for role in ROLES[kind]}) for kind in kinds)
-    closer: tuple[steps.Step, ...] = (
-        steps.AwaitStarted(0),
-        *(steps.AwaitReturned(n, 0.02) for n in range(len(plans))),
-        steps.Close(0.19),
-        *(steps.Release(n) for n in range(len(plans))),
-    )
-    callers = tuple(Caller((steps.Dispatch(number),), thread=True) for number in range(len(plans)))
-    return Scenario(plans, (*callers, Caller(closer)), close=True)
-
-
-def _slow(kind: type[DomainEvent], role: str) -> Scenario:
-    """A handler that takes a while runs when closing begins, and another waits for it."""
-    plans = [EventPlan(kind, handlers={role: HandlerPlan(seconds=0.3, spawns=(EventPlan(events.Counted),))})]
-    plans.append(EventPlan(kind))
-    return Scenario(
-        tuple(plans),
-        (
-            Caller((steps.Dispatch(0), steps.Dispatch(1)), thread=True),
-            Caller((steps.AwaitStarted(0), steps.Close(5.0))),
-        ),
-        close=True,
-    )
-
-
-def _backlog(timeout: float) -> Scenario:
-    """Many events are pending behind one that is held, and closing gives up or settles all of them."""
-    first = EventPlan(events.Priced, handlers={"coroutine": HandlerPlan(held=True)})
-    kinds = (events.Priced, events.Placed, events.Paid)
-    plans = (first, *(EventPlan(kinds[number % 3]) for number in range(_BACKLOG)))
-    opening: tuple[steps.Step, ...] = (
-        (steps.AwaitBegun(), steps.Release(0)) if timeout else (steps.AwaitClosed(), steps.Release(0))
-    )
-    return Scenario(plans, (Caller((*in_turn(len(plans)).steps, steps.Close(timeout))), Caller(opening)), close=True)
-
-
-def _reporting() -> Scenario:
-    """A failure is being reported when closing begins, and closing waits for that."""
-    plan = EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS, report_held=True)})
-    callers = (
-        Caller((steps.Dispatch(0),), thread=True),
-        Caller((steps.AwaitStarted(0), steps.Close(5.0))),
-        Caller((steps.AwaitBegun(), steps.Release(0))),
-    )
-    return Scenario((plan,), callers, close=True)
-
-
 @law(
     "L1",
     families=("closing", "racing", "paused", "closed", "leaks"),
-    fixed=_each_state,
+    fixed=closing_in_each_state,
     observations=_accepted_before_close,
     usual_order=True,
     causes=(

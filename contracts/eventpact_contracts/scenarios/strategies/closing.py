@@ -12,6 +12,7 @@ from eventpact.domain.events import DomainEvent
 from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import ROLES
 from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
+from eventpact_contracts.scenarios.strategies.concurrent import FIRST_LINES, paused_after
 from eventpact_contracts.scenarios.strategies.parts import (
     ANY,
     USUAL,
@@ -24,17 +25,24 @@ from eventpact_contracts.scenarios.strategies.parts import (
 )
 
 __all__ = [
-    "between_attempts",
     "closed",
     "closing",
+    "closing_in_each_state",
     "closing_twice",
     "leaks",
-    "let_go_late",
     "racing",
 ]
 
-
 _HELD: Final = HandlerPlan(held=True)
+
+_SINGLE: Final = (events.Placed, events.Priced, events.Signed)
+"""Types with one handler, whose events are given up with that."""
+
+_DEEP: Final = 1_000
+"""So deep a cascade may be where an event takes less than a millisecond."""
+
+_BACKLOG: Final = 120
+"""Events that are pending when the dispatcher closes."""
 
 
 def closed(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
@@ -109,9 +117,9 @@ def closing(traits: Traits) -> st.SearchStrategy[Scenario]:
     return st.one_of(
         st.builds(at_once, some, st.sampled_from([5.0, 5.0, 0.0]), st.booleans()),
         st.builds(let_go, some, st.booleans()),
-        st.builds(partial(let_go_late, apart=apart), st.sampled_from(ROLES[events.Paid]), some, st.booleans()),
+        st.builds(partial(_let_go_late, apart=apart), st.sampled_from(ROLES[events.Paid]), some, st.booleans()),
         st.builds(held_too_long, some, st.sampled_from([0.0, 0.02]), st.booleans()),
-        st.builds(between_attempts, st.sampled_from(USUAL), fails, timeouts, st.booleans()),
+        st.builds(_between_attempts, st.sampled_from(USUAL), fails, timeouts, st.booleans()),
         st.builds(cascading, st.sampled_from(USUAL), timeouts, st.booleans()),
     )
 
@@ -137,14 +145,14 @@ def _closing(
     )
 
 
-def between_attempts(kind: type[DomainEvent], fails: int, timeout: float, inside: bool = False) -> Scenario:
+def _between_attempts(kind: type[DomainEvent], fails: int, timeout: float, inside: bool = False) -> Scenario:
     """An attempt has failed when closing begins, and the next may not have come."""
     plan = EventPlan(kind, handlers={ROLES[kind][0]: HandlerPlan(fails=fails)})
     callers = (Caller((steps.Dispatch(0),), thread=True), Caller((steps.AwaitEnded(0), steps.Close(timeout))))
     return Scenario((plan,), callers, inside_loop=inside, close=True)
 
 
-def let_go_late(
+def _let_go_late(
     role: str, plans: list[EventPlan], inside: bool, handler: HandlerPlan = _HELD, *, apart: bool = False
 ) -> Scenario:
     """One handler is held past the deadline, and let go on before closing has to end."""
@@ -231,3 +239,100 @@ def leaks(traits: Traits) -> st.SearchStrategy[Scenario]:
     return st.builds(scenario, some, st.booleans()) | st.builds(
         given_up, held, some, st.sampled_from([0.0, 0.02]), st.booleans()
     )
+
+
+def closing_in_each_state(traits: Traits) -> tuple[Scenario, ...]:
+    """Closing in each state that a delivery may be in."""
+    # A plain handler cannot be cancelled, so closing has to leave without it, whatever becomes of it.
+    found = [
+        _held_too_long((events.Placed, HandlerPlan(held=True)), (events.Placed, HandlerPlan(held=True, fails=ALWAYS))),
+        _held_too_long((events.Placed, HandlerPlan(held=True, fails=ALWAYS)), (events.Placed, HandlerPlan())),
+        _all_held(traits),
+        # It ends in the second of grace, when the handlers behind it are not to have their turn any more.
+        _let_go_late("plain", [], inside=False),
+        # It takes longer than closing needs to look at it once.
+        *(_slow(kind, role) for kind, role in ((events.Placed, "plain"), (events.Priced, "coroutine"))),
+        *(
+            _between_attempts(kind, ALWAYS, timeout)
+            for kind in _SINGLE
+            for timeout in (0.0, 5.0)
+            if traits.guarantees.retries
+        ),
+    ]
+    if traits.quick and not traits.guarantees.blocks_caller:
+        found += [_backlog(timeout) for timeout in (0.0, 5.0)]
+        # A chain that is shorter takes long for other reasons: each dispatcher would take a while to open.
+        found += [paused_after(place, 0.0) for place in range(FIRST_LINES if traits.depth >= _DEEP else 0)]
+    if not traits.needs_loop:
+        found.append(_reporting())
+    if traits.guarantees.blocks_caller and not traits.needs_loop:
+        # The failure sink has the caller's thread to itself: only reported deliveries are settled.
+        told = HandlerPlan(fails=ALWAYS, report_held=True)
+        found.append(_held_too_long((events.Placed, told), (events.Paid, told)))
+        found.append(_let_go_late(ROLES[events.Paid][-1], [], inside=False, handler=told))
+    return tuple(found)
+
+
+def _held_too_long(*given: tuple[type[DomainEvent], HandlerPlan]) -> Scenario:
+    """Plain handlers, or the reports of their failures, are held until closing has ended."""
+    plans = tuple(EventPlan(kind, handlers={"plain": handler}) for kind, handler in given)
+    # An engine with one thread holds one of them only.
+    closer: tuple[steps.Step, ...] = (
+        steps.AwaitStarted(0),
+        steps.AwaitReturned(1, 0.05),
+        steps.Close(0.02),
+        steps.Release(0),
+        steps.Release(1),
+    )
+    callers = tuple(Caller((steps.Dispatch(number),), thread=True) for number in range(len(plans)))
+    return Scenario(plans, (*callers, Caller(closer)), close=True)
+
+
+def _all_held(traits: Traits) -> Scenario:
+    """Every handler that there is is held until closing has ended, which waits once for all of them."""
+    kinds = (events.Paid, events.Placed, events.Crowded, events.Priced)[: 4 if traits.quick else 2]
+    plans = tuple(EventPlan(kind, handlers={role: HandlerPlan(held=True) for role in ROLES[kind]}) for kind in kinds)
+    closer: tuple[steps.Step, ...] = (
+        steps.AwaitStarted(0),
+        *(steps.AwaitReturned(n, 0.02) for n in range(len(plans))),
+        steps.Close(0.19),
+        *(steps.Release(n) for n in range(len(plans))),
+    )
+    callers = tuple(Caller((steps.Dispatch(number),), thread=True) for number in range(len(plans)))
+    return Scenario(plans, (*callers, Caller(closer)), close=True)
+
+
+def _slow(kind: type[DomainEvent], role: str) -> Scenario:
+    """A handler that takes a while runs when closing begins, and another waits for it."""
+    plans = [EventPlan(kind, handlers={role: HandlerPlan(seconds=0.3, spawns=(EventPlan(events.Counted),))})]
+    plans.append(EventPlan(kind))
+    return Scenario(
+        tuple(plans),
+        (
+            Caller((steps.Dispatch(0), steps.Dispatch(1)), thread=True),
+            Caller((steps.AwaitStarted(0), steps.Close(5.0))),
+        ),
+        close=True,
+    )
+
+
+def _backlog(timeout: float) -> Scenario:
+    """Many events are pending behind one that is held, and closing gives up or settles all of them."""
+    first = EventPlan(events.Priced, handlers={"coroutine": HandlerPlan(held=True)})
+    kinds = (events.Priced, events.Placed, events.Paid)
+    plans = (first, *(EventPlan(kinds[number % 3]) for number in range(_BACKLOG)))
+    opening: tuple[steps.Step, ...] = (
+        (steps.AwaitBegun(), steps.Release(0)) if timeout else (steps.AwaitClosed(), steps.Release(0))
+    )
+    return Scenario(plans, (Caller((*in_turn(len(plans)).steps, steps.Close(timeout))), Caller(opening)), close=True)
+
+
+def _reporting() -> Scenario:
+    """A failure is being reported when closing begins, and closing waits for that."""
+    plan = EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS, report_held=True)})
+    callers = (
+        Caller((steps.Dispatch(0),), thread=True),
+        Caller((steps.AwaitStarted(0), steps.Close(5.0))),
+        Caller((steps.AwaitBegun(), steps.Release(0))),
+    )
+    return Scenario((plan,), callers, close=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Final
 
 from hypothesis import strategies as st
 
-from eventpact_contracts.scenarios import events
-from eventpact_contracts.scenarios.events import ROLES
-from eventpact_contracts.scenarios.failures import PERMANENT
-from eventpact_contracts.scenarios.scenario import ALWAYS, EventPlan, HandlerPlan, Scenario, Traits
+from eventpact_contracts.scenarios import events, steps
+from eventpact_contracts.scenarios.events import ROLES, is_async, is_awaitable
+from eventpact_contracts.scenarios.failures import FAILURES, INTERRUPTIONS, LOOK_ALIKES, PERMANENT
+from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.parts import (
     ANY,
     USUAL,
@@ -21,7 +22,19 @@ from eventpact_contracts.scenarios.strategies.parts import (
     planning,
 )
 
-__all__ = ["failing", "interrupted", "raising_sink", "retried"]
+__all__ = [
+    "beside_an_interruption",
+    "beside_one_that_fails",
+    "every_handler_fails",
+    "failing",
+    "interrupted",
+    "long_run",
+    "raising_sink",
+    "retried",
+]
+
+_CIRCUIT: Final = 12
+"""More failures in a row than any usual limit."""
 
 SINK_RAISES = ("RuntimeError", "whose text raises", "DispatchError", "DispatcherClosedError", "group", "falsy")
 
@@ -95,3 +108,80 @@ def retried(traits: Traits) -> st.SearchStrategy[Scenario]:
         return EventPlan(plan.kind, handlers={**plan.handlers, ROLES[plan.kind][0]: HandlerPlan(fails=ALWAYS)})
 
     return one_caller(planning((*ANY, events.Paid), drawn).map(some_fails), most=_most(traits, 2))
+
+
+def beside_one_that_fails(traits: Traits) -> tuple[Scenario, ...]:
+    """One handler of each kind fails beside one that does not, and before another event; with each exception."""
+    failing = {role: HandlerPlan(fails=ALWAYS) for role in ROLES[events.Paid][:2]}
+    beside = Scenario((EventPlan(events.Paid, handlers=failing), EventPlan(events.Placed)), (in_turn(2),))
+    # Exceptions that a future cannot carry, a generator takes for its end, or a dispatcher takes for its own.
+    plans: list[EventPlan] = []
+    for name, failure in {**FAILURES, **LOOK_ALIKES}.items():
+        kind, role = (events.Priced, "coroutine") if failure.everywhere and len(plans) % 2 else (events.Placed, "plain")
+        plans.append(EventPlan(kind, handlers={role: HandlerPlan(fails=ALWAYS, how=name)}))
+    if traits.guarantees.retries:
+        plans = plans[:: max(1, traits.guarantees.retries)]  # an engine may let each wait for the one before
+    last, size = EventPlan(events.Paid), 12 if not traits.guarantees.retries else 4
+    groups = [plans[first : first + size] for first in range(0, len(plans), size)]
+    return (
+        beside,
+        *(Scenario((*some, last), (in_turn(1 + len(some)),)) for some in groups),
+        _odd_handlers_fail(traits),
+        *(_alike(how) for how in ("without a text", "the same object")),
+    )
+
+
+def _alike(how: str) -> Scenario:
+    """Every handler of an event fails in the same way."""
+    failing = {role: HandlerPlan(fails=ALWAYS, how=how) for role in ROLES[events.Paid]}
+    return Scenario((EventPlan(events.Paid, handlers=failing),), (in_turn(1),))
+
+
+def _odd_handlers_fail(traits: Traits) -> Scenario:
+    kinds = (events.Odd, events.Mirrored, events.Recorded, events.Crowded) if traits.quick else (events.Odd,)
+    failing = [{role: HandlerPlan(fails=ALWAYS) for role in ROLES[kind][::2]} for kind in kinds]
+    plans = [EventPlan(kind, handlers=handlers) for kind, handlers in zip(kinds, failing, strict=True)]
+    return Scenario((*plans, EventPlan(events.Returned)), (in_turn(len(plans) + 1),))
+
+
+def long_run(traits: Traits) -> tuple[Scenario, ...]:
+    """Many failures, one after the other, and then events that nothing is wrong with."""
+    count = _CIRCUIT if not traits.guarantees.retries else 3
+    failing = [EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS)})] * count
+    plans = (*failing, EventPlan(events.Placed), EventPlan(events.Paid))
+    one_by_one = tuple(step for n in range(len(plans)) for step in (steps.Dispatch(n), steps.AwaitEnded(n)))
+    return (Scenario(plans, (Caller(one_by_one, thread=True),)),)
+
+
+def every_handler_fails(traits: Traits) -> tuple[Scenario, ...]:
+    """One failure after the other is reported to a failure sink that raises."""
+    kinds = (events.Paid, events.Mirrored, events.Odd, events.Priced) if traits.quick else (events.Paid, events.Priced)
+    plans = tuple(EventPlan(kind, handlers={role: HandlerPlan(fails=ALWAYS) for role in ROLES[kind]}) for kind in kinds)
+    return tuple(
+        Scenario(plans, (in_turn(len(plans)),), inside_loop=True, sink_raises=how)
+        for how in ("ValueError", "Abort", "CancelledError")
+    )
+
+
+def beside_an_interruption(traits: Traits) -> tuple[Scenario, ...]:
+    """One handler is interrupted, in each way, beside those that are not, and before another event; and one within a
+    cascade.
+    """
+    plans = []
+    for role in ROLES[events.Paid][:2]:
+        for name, failure in INTERRUPTIONS.items():
+            awaited = is_async(role) or is_awaitable(role)
+            if awaited and not failure.everywhere and (traits.needs_loop or name == "Halt"):
+                continue
+            plans.append(EventPlan(events.Paid, handlers={role: HandlerPlan(fails=ALWAYS, how=name)}))
+    # What a handler dispatches is somebody's to wait for, too.
+    within = EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS, how="KeyboardInterrupt")})
+    plans.append(EventPlan(events.Placed, handlers={"plain": HandlerPlan(spawns=(within,))}))
+    # And what it dispatches is taken, whatever becomes of the handler itself.
+    for how in ("KeyboardInterrupt", "Abort"):
+        spawning = HandlerPlan(spawns=(EventPlan(events.Paid),), fails=ALWAYS, how=how)
+        plans.append(EventPlan(events.Placed, handlers={"plain": spawning}))
+    last = EventPlan(events.Placed)
+    if traits.quick:
+        return tuple(Scenario((plan, last), (in_turn(2),)) for plan in plans)
+    return (Scenario((*plans, last), (in_turn(len(plans) + 1),)),)
