@@ -19,9 +19,7 @@ from eventpact_contracts.checking.outcomes import Outcome
 from eventpact_contracts.laws import LAWS
 from eventpact_contracts.rogues import ROGUES, Rogue
 from eventpact_contracts.rogues.__main__ import Trial, main, rendered, tried, without_rogue
-from eventpact_contracts.rogues.crashing import Journaling
-from eventpact_contracts.rogues.guarantees import Retrying
-from eventpact_contracts.rogues.pass_through import LoopPassThrough, PassThrough
+from eventpact_contracts.rogues.pass_through import Journaling, LoopPassThrough, PassThrough, Retrying
 
 pytestmark = pytest.mark.slow
 

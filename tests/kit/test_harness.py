@@ -29,7 +29,7 @@ from eventpact_contracts.checking.model import Model, check_against_model
 from eventpact_contracts.checking.outcomes import Outcome
 from eventpact_contracts.crash import crashes as crash
 from eventpact_contracts.driver.trace import Entry, Kind, Trace
-from eventpact_contracts.rogues.crashing import Journaling
+from eventpact_contracts.rogues.pass_through import Journaling
 from eventpact_contracts.scenarios.events import Placed
 from eventpact_contracts.scenarios.scenario import EventPlan
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from eventpact_contracts.rogues import (  # noqa: F401
     acceptance,
     concurrency,
-    crashing,
     guarantees,
     handlers,
     isolation,

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import threading
-import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Generator
 from contextlib import contextmanager
-from functools import partial
-from inspect import isawaitable
-from typing import ClassVar, Final
+from typing import ClassVar
 from uuid import UUID
 
 from eventpact.domain.dispatcher import EventDispatcher, FailedDelivery, Handlers, Ordering, PermanentFailureError
@@ -20,94 +16,10 @@ from eventpact.infrastructure.dispatching.cascades import Cascade
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 from eventpact_contracts.checking.outcomes import Outcome
-from eventpact_contracts.rogues.pass_through import LoopPassThrough, PassThrough, Route
+from eventpact_contracts.rogues.pass_through import Journaling, LoopPassThrough, PassThrough, Retrying, Route
 from eventpact_contracts.rogues.rogue import rogue
 
-__all__ = ["Retrying"]
-
-_WAITS: Final = (0.001, 0.004)
-
-
-class Retrying(PassThrough):
-    """A good one that tries twice again, in the process."""
-
-    guarantees = dataclasses.replace(PassThrough.guarantees, retries=len(_WAITS))
-    waits: ClassVar[tuple[float, ...]] = _WAITS
-    deadline = float("inf")
-    """Past it, a plain handler, which nobody can cancel, is not tried again."""
-
-    def prepare(self) -> None:
-        self.attempts: dict[tuple[UUID, Subscription], int] = {}
-
-    def deliver(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
-        waits = self.waits_of(subscription)
-        for number, wait in enumerate(waits):
-            try:
-                result = self.attempt(subscription, event)
-            except Exception as error:
-                if self.is_final(error):
-                    raise
-                time.sleep(wait)  # the back-off, in the caller's time
-            else:
-                attempt = partial(self.attempt, subscription, event)
-                return _retried(waits[number:], self.is_final, attempt, result) if isawaitable(result) else None
-            if time.monotonic() > self.deadline:
-                raise asyncio.CancelledError("closing gives it up")
-        return self.attempt(subscription, event)
-
-    async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
-        await _retried(self.waits_of(subscription), self.is_final, partial(self.attempt_async, subscription, event))
-
-    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
-        self.deadline = min(self.deadline, time.monotonic() + timeout)
-        return await super().aclose(timeout)
-
-    def is_final(self, error: Exception) -> bool:
-        """Return whether it does not try again after this."""
-        return isinstance(error, PermanentFailureError)
-
-    def waits_of(self, subscription: Subscription) -> tuple[float, ...]:
-        """Return how long to wait before each time that it tries again."""
-        return self.waits
-
-    @contextmanager
-    def around(self, subscription: Subscription, event: DomainEvent) -> Generator[None]:
-        delivery = event.event_id, subscription
-        self.attempts[delivery] = self.attempts.get(delivery, 0) + 1
-        yield
-
-    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
-        attempts = self.attempts.get((failed.event.event_id, subscription), failed.attempts)
-        super().report(subscription, dataclasses.replace(failed, attempts=self.counted(failed, attempts)))
-
-    def counted(self, failed: FailedDelivery, attempts: int) -> int:
-        """Return how many attempts it reports."""
-        return attempts
-
-
-async def _retried(
-    waits: tuple[float, ...],
-    is_final: Callable[[Exception], bool],
-    attempt: Callable[[], Awaitable[None] | None],
-    begun: Awaitable[None] | None = None,
-) -> None:
-    """Await the attempt that has begun, or a first one, and after each wait another one, until one succeeds."""
-    for wait in waits:
-        try:
-            await _done(attempt() if begun is None else begun)
-        except Exception as error:
-            if is_final(error):
-                raise
-            await asyncio.sleep(wait)
-        else:
-            return
-        begun = None
-    await _done(attempt())
-
-
-async def _done(result: Awaitable[None] | None) -> None:
-    if isawaitable(result):
-        await result
+__all__: list[str] = []
 
 
 @rogue("G1", "returned while", also={"I5": "whoever says that the caller waits owes it the interruption"})
@@ -283,3 +195,32 @@ class FinalIsFirst(Retrying):
 
     def counted(self, failed: FailedDelivery, attempts: int) -> int:
         return 1 if isinstance(failed.exception, PermanentFailureError) else attempts
+
+
+@rogue(
+    "G3",
+    "was accepted, and lost",
+    defect="a message acknowledged before the handler ran, or when its worker died",
+    target=f"{__name__}:AcknowledgesEarly",
+)
+class AcknowledgesEarly(Journaling):
+    """It takes a message from the queue when it has it, not when it has handled it."""
+
+    @contextmanager
+    def around(self, subscription: Subscription, event: DomainEvent) -> Generator[None]:
+        self.settle(subscription, event)
+        yield
+
+
+@rogue("G3", "was accepted, and lost", target=f"{__name__}:ForgetsOnCrash")
+class ForgetsOnCrash(LoopPassThrough):
+    """It keeps events in memory, and declares that they survive a crash."""
+
+    guarantees = Journaling.guarantees
+
+
+@rogue("G3", "before the crash, and again after it", target=f"{__name__}:Remembering")
+class Remembering(Journaling):
+    """It declares that nothing is attempted again after a crash, and attempts it."""
+
+    guarantees = LoopPassThrough.guarantees
