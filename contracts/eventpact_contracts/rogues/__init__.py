@@ -14,6 +14,7 @@ from eventpact_contracts.rogues import (  # noqa: F401
     handlers,
     isolation,
     lifecycle,
+    reporting,
     routing,
 )
 from eventpact_contracts.rogues.rogue import Rogue, registered

@@ -1,9 +1,8 @@
-"""Rogues in which one failure becomes everybody's, or nobody's."""
+"""Rogues in which one failure becomes everybody's, or an interruption nobody's."""
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Awaitable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from uuid import UUID
@@ -16,8 +15,7 @@ from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 from eventpact_contracts.rogues.pass_through import PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
 
-__all__: list[str] = []
-
+__all__ = ["RaisingLater"]
 
 _C3 = {"C3": "it says I1 to I3 of every schedule"}
 _RAISED = {
@@ -27,7 +25,7 @@ _RAISED = {
 }
 
 
-class _RaisingLater(PassThrough):
+class RaisingLater(PassThrough):
     """Raises an exception in the caller, after everything is delivered and reported."""
 
     def prepare(self) -> None:
@@ -40,7 +38,7 @@ class _RaisingLater(PassThrough):
 
 
 @rogue("I1", "the caller of dispatch got", also=_RAISED)
-class Leaky(_RaisingLater):
+class Leaky(RaisingLater):
     """Everything is delivered and reported, and then the first failure is raised in the caller."""
 
     def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
@@ -109,99 +107,6 @@ class BreakingOff(Contagious):
     """Whoever interrupts one handler has interrupted the loop over all of them."""
 
     breaks_off = (KeyboardInterrupt, SystemExit)
-
-
-@rogue(
-    "I3",
-    "was never reported",
-    also={"I5": "an interruption is no success, and nobody is told", **_C3},
-    settle_timeout=0.1,
-)
-class Secretive(PassThrough):
-    """A failure is nobody's business."""
-
-    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
-        """Tell nobody."""
-
-
-@rogue("I3", "was never reported", also={"I4": "it looks at reports where handlers fail, too"}, settle_timeout=0.1)
-class Stoppable(PassThrough):
-    """Handlers are steps of a generator, to which StopIteration is an end like any other."""
-
-    def around(self, subscription: Subscription, event: DomainEvent) -> AbstractContextManager[object]:
-        return suppress(StopIteration)
-
-
-@rogue("I3", "was reported 2 times", also=_C3)
-class Repeating(PassThrough):
-    """A failure is reported where it happened, and again where it was noticed."""
-
-    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
-        super().report(subscription, failed)
-        super().report(subscription, failed)
-
-
-@rogue("I3", "was reported 2 times")
-class Insistent(PassThrough):
-    """An interrupted delivery is reported by the clean-up, and again by whoever sees the interruption."""
-
-    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
-        super().report(subscription, failed)
-        if not isinstance(failed.exception, Exception):
-            super().report(subscription, failed)
-
-
-@rogue("I3", r"attempt\(s\) instead of", also=_C3)
-class Miscounting(PassThrough):
-    """It counts attempts from zero."""
-
-    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
-        super().report(subscription, dataclasses.replace(failed, attempts=failed.attempts - 1))
-
-
-@rogue(
-    "I3", "was never reported", also={"I4": "it looks at reports where handlers fail, too", **_C3}, settle_timeout=0.1
-)
-class AlikeOnce(PassThrough):
-    """Handlers of an event that failed in the same way are reported once."""
-
-    def prepare(self) -> None:
-        self.known: set[tuple[UUID, type[BaseException]]] = set()
-
-    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
-        way = failed.event.event_id, type(failed.exception)
-        if failed.exception.args or way not in self.known:
-            super().report(subscription, failed)
-        self.known.add(way)
-
-
-@rogue("I3", "with RuntimeError", also=_C3)
-class Rewording(PassThrough):
-    """It reports the engine's exception instead of the handler's."""
-
-    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
-        super().report(subscription, dataclasses.replace(failed, exception=RuntimeError("a handler failed")))
-
-
-@rogue("I4", "the failure sink raised, and dispatching")
-class Trusting(_RaisingLater):
-    """An exception of the failure sink reaches the caller."""
-
-    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
-        try:
-            super().report(subscription, failed)
-        except Exception as exception:
-            self.later[failed.event.event_id] = exception
-            raise
-
-
-@rogue("I4", "nothing was logged")
-class Hushing(PassThrough):
-    """An exception of the failure sink is suppressed, and nobody ever knows."""
-
-    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
-        with suppress(Exception):
-            super().report(subscription, failed)
 
 
 @rogue(
@@ -282,43 +187,6 @@ class CircuitBreaking(PassThrough):
         super().report(subscription, failed)
 
 
-@rogue("I3", "was never reported", also={**_C3, "I4": "its sink is told of fewer failures", "I5": "of an event"})
-class OncePerEvent(PassThrough):
-    """An event has failed, or it has not: whose handlers, it reports once."""
-
-    def prepare(self) -> None:
-        self.known: set[UUID] = set()
-
-    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
-        if failed.event.event_id not in self.known:
-            self.known.add(failed.event.event_id)
-            super().report(subscription, failed)
-
-
-@rogue("I3", "was never reported", also={**_C3, "I4": "its sink is told of fewer failures", "I5": "of a text"})
-class OncePerText(PassThrough):
-    """A report that equals an earlier one is left out."""
-
-    def prepare(self) -> None:
-        self.said: set[str] = set()
-
-    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
-        text = repr(failed.exception.args)
-        if text not in self.said:
-            self.said.add(text)
-            super().report(subscription, failed)
-
-
-@rogue("I3", "was never reported", also={**_C3, "I4": "its sink is not told, either", "I5": "of some exceptions"})
-class Quoting(PassThrough):
-    """A report begins with the text of the exception, which not every one has."""
-
-    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
-        with suppress(Exception):
-            f"{failed.exception}".encode()
-            super().report(subscription, failed)
-
-
 @rogue(
     "I5",
     "neither reported, nor tried again, nor returned",
@@ -335,42 +203,6 @@ class KnowingOnlyPythons(PassThrough):
             known = (Exception, KeyboardInterrupt, SystemExit, asyncio.CancelledError)
             if subscription.is_async or isinstance(error, known):
                 raise
-
-
-@rogue("I3", "instead of ExceptionGroup")
-class Unwrapping(PassThrough):
-    """It reports the one exception of a group, as if it had made the group itself."""
-
-    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
-        error = failed.exception
-        if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        super().report(subscription, dataclasses.replace(failed, exception=error))
-
-
-@rogue(
-    "I4",
-    "never received|was not reported any more",
-    also={"G1": "nobody waits for what is dropped"},
-    settle_timeout=0.3,
-)
-class ExpectingExceptions(PassThrough):
-    """It takes a failure sink that raises anything but an ``Exception`` for the end of the process."""
-
-    has_ended = False
-
-    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
-        try:
-            super().report(subscription, failed)
-        except Exception:
-            raise
-        except BaseException:
-            self.has_ended = True
-            raise
-
-    def accept(self, event: DomainEvent, route: Route) -> None:
-        if not self.has_ended:
-            super().accept(event, route)
 
 
 @rogue("I5", "never received", settle_timeout=0.3)

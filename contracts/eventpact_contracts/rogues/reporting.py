@@ -1,0 +1,181 @@
+"""Rogues that report a failure wrongly, twice or never, or take a failure sink at its word."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import AbstractContextManager, suppress
+from uuid import UUID
+
+from eventpact.domain.dispatcher import FailedDelivery
+from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.dispatching.subscriptions import Subscription
+from eventpact_contracts.rogues.isolation import RaisingLater
+from eventpact_contracts.rogues.pass_through import PassThrough, Route
+from eventpact_contracts.rogues.rogue import rogue
+
+__all__: list[str] = []
+
+_C3 = {"C3": "it says I3 of every schedule"}
+
+
+@rogue(
+    "I3",
+    "was never reported",
+    also={"I5": "an interruption is no success, and nobody is told", **_C3},
+    settle_timeout=0.1,
+)
+class Secretive(PassThrough):
+    """A failure is nobody's business."""
+
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        """Tell nobody."""
+
+
+@rogue("I3", "was never reported", also={"I4": "it looks at reports where handlers fail, too"}, settle_timeout=0.1)
+class Stoppable(PassThrough):
+    """Handlers are steps of a generator, to which StopIteration is an end like any other."""
+
+    def around(self, subscription: Subscription, event: DomainEvent) -> AbstractContextManager[object]:
+        return suppress(StopIteration)
+
+
+@rogue("I3", "was reported 2 times", also=_C3)
+class Repeating(PassThrough):
+    """A failure is reported where it happened, and again where it was noticed."""
+
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        super().report(subscription, failed)
+        super().report(subscription, failed)
+
+
+@rogue("I3", "was reported 2 times")
+class Insistent(PassThrough):
+    """An interrupted delivery is reported by the clean-up, and again by whoever sees the interruption."""
+
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        super().report(subscription, failed)
+        if not isinstance(failed.exception, Exception):
+            super().report(subscription, failed)
+
+
+@rogue("I3", r"attempt\(s\) instead of", also=_C3)
+class Miscounting(PassThrough):
+    """It counts attempts from zero."""
+
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        super().report(subscription, dataclasses.replace(failed, attempts=failed.attempts - 1))
+
+
+@rogue(
+    "I3", "was never reported", also={"I4": "it looks at reports where handlers fail, too", **_C3}, settle_timeout=0.1
+)
+class AlikeOnce(PassThrough):
+    """Handlers of an event that failed in the same way are reported once."""
+
+    def prepare(self) -> None:
+        self.known: set[tuple[UUID, type[BaseException]]] = set()
+
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        way = failed.event.event_id, type(failed.exception)
+        if failed.exception.args or way not in self.known:
+            super().report(subscription, failed)
+        self.known.add(way)
+
+
+@rogue("I3", "with RuntimeError", also=_C3)
+class Rewording(PassThrough):
+    """It reports the engine's exception instead of the handler's."""
+
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        super().report(subscription, dataclasses.replace(failed, exception=RuntimeError("a handler failed")))
+
+
+@rogue("I4", "the failure sink raised, and dispatching")
+class Trusting(RaisingLater):
+    """An exception of the failure sink reaches the caller."""
+
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        try:
+            super().report(subscription, failed)
+        except Exception as exception:
+            self.later[failed.event.event_id] = exception
+            raise
+
+
+@rogue("I4", "nothing was logged")
+class Hushing(PassThrough):
+    """An exception of the failure sink is suppressed, and nobody ever knows."""
+
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        with suppress(Exception):
+            super().report(subscription, failed)
+
+
+@rogue("I3", "was never reported", also={**_C3, "I4": "its sink is told of fewer failures", "I5": "of an event"})
+class OncePerEvent(PassThrough):
+    """An event has failed, or it has not: whose handlers, it reports once."""
+
+    def prepare(self) -> None:
+        self.known: set[object] = set()
+
+    def likeness(self, failed: FailedDelivery) -> object:
+        return failed.event.event_id
+
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        if (likeness := self.likeness(failed)) not in self.known:
+            self.known.add(likeness)
+            super().report(subscription, failed)
+
+
+@rogue("I3", "was never reported", also={**_C3, "I4": "its sink is told of fewer failures", "I5": "of a text"})
+class OncePerText(OncePerEvent):
+    """A report that equals an earlier one is left out."""
+
+    def likeness(self, failed: FailedDelivery) -> object:
+        return repr(failed.exception.args)
+
+
+@rogue("I3", "was never reported", also={**_C3, "I4": "its sink is not told, either", "I5": "of some exceptions"})
+class Quoting(PassThrough):
+    """A report begins with the text of the exception, which not every one has."""
+
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        with suppress(Exception):
+            f"{failed.exception}".encode()
+            super().report(subscription, failed)
+
+
+@rogue("I3", "instead of ExceptionGroup")
+class Unwrapping(PassThrough):
+    """It reports the one exception of a group, as if it had made the group itself."""
+
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        error = failed.exception
+        if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        super().report(subscription, dataclasses.replace(failed, exception=error))
+
+
+@rogue(
+    "I4",
+    "never received|was not reported any more",
+    also={"G1": "nobody waits for what is dropped"},
+    settle_timeout=0.3,
+)
+class ExpectingExceptions(PassThrough):
+    """It takes a failure sink that raises anything but an ``Exception`` for the end of the process."""
+
+    has_ended = False
+
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        try:
+            super().report(subscription, failed)
+        except Exception:
+            raise
+        except BaseException:
+            self.has_ended = True
+            raise
+
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        if not self.has_ended:
+            super().accept(event, route)
