@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from eventpact.domain.dispatcher import Guarantees
-from eventpact_contracts.checking.check import CouldNotRunError, conclude, play
+from eventpact_contracts.checking.check import CouldNotRunError, play, results_of
 from eventpact_contracts.checking.evidence import Evidence
 from eventpact_contracts.checking.jobs import play_in_jobs
 from eventpact_contracts.checking.known import Known, KnownError, read_known, unknown_law
@@ -186,9 +186,9 @@ def _verify(options: argparse.Namespace) -> int:
     found = {target: _find(target, options) for target in options.targets}
     laws = {target: _laws_of(target, candidate, options.law) for target, candidate in found.items()}
     progress = None if options.quiet else Progress(sys.stderr)
-    run = _Run(options, seed, known, progress)
+    run = _Verification(options, seed, known, progress)
     with _quiet_log():
-        verdicts = [run.judge(target, candidate, laws[target]) for target, candidate in found.items()]
+        verdicts = [run.verdict_on(target, candidate, laws[target]) for target, candidate in found.items()]
     style = Style(sys.stdout)
     print(matrix(verdicts, style))
     for said in filter(None, (violations(verdicts, style), reasons(verdicts, style), *run.remarks)):
@@ -243,7 +243,7 @@ def _find(target: str, options: argparse.Namespace) -> Any:
 
 
 @dataclass
-class _Run:
+class _Verification:
     options: argparse.Namespace
     seed: int
     known: Known
@@ -251,7 +251,7 @@ class _Run:
     remarks: list[str] = field(default_factory=list)
     """Sentences about the run, for after the matrix."""
 
-    def judge(self, target: str, candidate: Any, laws: Sequence[Law | HandlerLaw]) -> Verdict:
+    def verdict_on(self, target: str, candidate: Any, laws: Sequence[Law | HandlerLaw]) -> Verdict:
         """Check a target: once, or until a law is violated."""
         started = time.monotonic()
         known = {**getattr(candidate, "known_violations", {}), **self.known.of(target)}
@@ -302,7 +302,7 @@ class _Run:
             evidence = play(laws, candidate, examples=examples, seed=seed, progress=partial(self._progress, candidate))
         if said := _waits(evidence):
             self.remarks.append(f"{getattr(candidate, 'name', target)}: {said}")
-        return conclude(laws, candidate, evidence)
+        return results_of(laws, candidate, evidence)
 
     def _progress(self, candidate: Any, part: str, done: int, total: int) -> None:
         if self.progress:

@@ -11,7 +11,7 @@ import pytest
 
 from eventpact.domain.dispatcher import EventDispatcher, FailureSink, Guarantees, Handlers
 from eventpact_contracts.checking.check import CouldNotRunError, check_laws
-from eventpact_contracts.checking.columns import ContractTests, conclude, each_law, judge
+from eventpact_contracts.checking.columns import ContractTests, each_law, end_test, run_law_test
 from eventpact_contracts.checking.model import check_against_model
 from eventpact_contracts.checking.outcomes import LawResult, Outcome
 from eventpact_contracts.laws import LAWS, Law
@@ -85,12 +85,12 @@ class EventDispatcherContract(ContractTests):
             result = could_not_run(EVERYTHING, "laws together", str(error))
         except AssertionError as error:
             result = replace(result, outcome=Outcome.VIOLATED, detail=str(error))
-        conclude(self, request, result)
+        end_test(self, request, result)
 
     @each_law(LAWS)
     def test_law(self, law: Law, request: pytest.FixtureRequest) -> None:
         """A law of CONTRACT.md holds. The first test of a class plays the scenarios of all that were selected."""
-        judge(self, request, law.id, _check)
+        run_law_test(self, request, law.id, _check)
 
 
 def _check(subject: EventDispatcherContract, law_ids: list[str], examples: int, seed: int) -> list[LawResult]:

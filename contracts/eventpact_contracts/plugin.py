@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from eventpact_contracts.checking.outcomes import LawResult, Verdict
     from eventpact_contracts.reports.summary import RunFacts
 
-__all__ = ["EXAMPLES", "LEFT", "RUN", "Left", "RunOptions"]
+__all__ = ["EXAMPLES", "RESULT", "RUN", "RunOptions", "StashedResult"]
 
 # The package itself is imported by now, and pytest warns of modules that it can no longer rewrite.
 _REWRITTEN = ("contract", "checking.check", "laws", "checking.model")
@@ -94,14 +94,14 @@ RUN: Final[pytest.StashKey[RunOptions]] = pytest.StashKey()
 
 
 @dataclass(frozen=True)
-class Left:
+class StashedResult:
     """A contract test's result, and the guarantees that its subject declared when it was opened."""
 
     result: LawResult
     guarantees: Guarantees | None
 
 
-LEFT: Final[pytest.StashKey[Left]] = pytest.StashKey()
+RESULT: Final[pytest.StashKey[StashedResult]] = pytest.StashKey()
 """The key of a contract test's result in the stash of its item."""
 
 
@@ -176,10 +176,11 @@ class _Items:
         # A worker of xdist ends where it is to send half a surrogate pair, and dispatchers log the suite's failures, of
         # which some have one in their text. So what was captured is sent as it would be printed, the result as ASCII.
         report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
-        if call.when == "call" and (left := item.stash.get(LEFT, None)) is not None:
+        if call.when == "call" and (stashed := item.stash.get(RESULT, None)) is not None:
             from eventpact_contracts.reports.document import result_as_json
 
-            row = {"result": result_as_json(left.result), "guarantees": left.guarantees and left.guarantees.to_dict()}
+            guarantees = stashed.guarantees and stashed.guarantees.to_dict()
+            row = {"result": result_as_json(stashed.result), "guarantees": guarantees}
             report.user_properties.append((_PROPERTY, json.dumps(row)))
         return report
 

@@ -250,14 +250,14 @@ def make(handlers, on_failure):
 """)
         sys.path.insert(0, ".")
         module = importlib.import_module(name)
-        original = verify._Run._check
+        original = verify._Verification._check
 
         def counted(*args: object) -> object:
             module.runs += 1
             return original(*args)  # type: ignore[arg-type]
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(verify._Run, "_check", counted)
+            patch.setattr(verify._Verification, "_check", counted)
             assert main(quick(f"{name}:make", "--quiet", "--repeat", "9")) == 1
         assert f"{name}:make: violated in run 3 of 9" in capsys.readouterr().out
 

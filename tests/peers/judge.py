@@ -65,7 +65,7 @@ def judge(library: Library, examples: int, seed: int) -> dict[str, Any]:
     adapter: type[Peer] = candidate.factory
     missing = no_notion_of(adapter)
     laws = {law.id: law for law in LAWS if law.id in JUDGED and law.id not in missing}
-    laws["I5"] = replace(laws["I5"], find=_without_a_sink(laws["I5"]))
+    laws["I5"] = replace(laws["I5"], find_fault=_without_a_sink(laws["I5"]))
     scheduled = laws.pop("C3")
     seconds = _SECONDS_OVER_A_BROKER if issubclass(adapter, BrokerPeer) else _SECONDS
     how: dict[str, Any] = {"examples": examples, "seed": seed, "seconds": seconds}
@@ -74,7 +74,7 @@ def judge(library: Library, examples: int, seed: int) -> dict[str, Any]:
         if together := [laws[law_id] for law_id in group if law_id in laws]:
             results |= {each.law_id: each for each in check_laws(together, candidate, **how)}
     held = {law_id for law_id, each in results.items() if each.outcome is Outcome.UPHELD}
-    results["C3"] = check_laws([replace(scheduled, find=_on_each_schedule(held))], candidate, **how)[0]
+    results["C3"] = check_laws([replace(scheduled, find_fault=_on_each_schedule(held))], candidate, **how)[0]
     return {
         "library": library.name,
         "target": library.target,
@@ -107,7 +107,7 @@ def _without_a_sink(law: Law) -> Callable[[TraceView], Fault | None]:
             Entry(kind=Kind.REPORTED, time=entry.time, event=entry.event, handler=entry.handler)
             for entry in view.interruptions
         )
-        return law.find(TraceView(replace(view.trace, entries=(*view.trace.entries, *heard))))
+        return law.find_fault(TraceView(replace(view.trace, entries=(*view.trace.entries, *heard))))
 
     return find_fault
 

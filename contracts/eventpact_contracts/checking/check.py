@@ -12,7 +12,7 @@ from eventpact_contracts.checking.play import Progress, play
 from eventpact_contracts.laws import Law
 from eventpact_contracts.subjects.subject import CouldNotRunError, Subject
 
-__all__ = ["CouldNotRunError", "check", "check_laws", "conclude", "play"]
+__all__ = ["CouldNotRunError", "check", "check_laws", "play", "results_of"]
 
 
 def check(law: Law, subject: Any, *, examples: int = 100, seed: int = 0, seconds: float = 60.0) -> LawResult:
@@ -40,16 +40,16 @@ def check_laws(
     except CouldNotRunError as error:
         took = time.monotonic() - started
         return [_could_not_run(law, str(error), LawCheck(), took / len(laws)) for law in laws]
-    return conclude(laws, subject, evidence)
+    return results_of(laws, subject, evidence)
 
 
-def conclude(laws: Sequence[Law], subject: Any, evidence: Evidence) -> list[LawResult]:
+def results_of(laws: Sequence[Law], subject: Any, evidence: Evidence) -> list[LawResult]:
     """Conclude the outcome of each law from the findings of a run."""
     known = Subject.of(subject)
-    return [_concluded(law, known, evidence, evidence.laws.get(law.id, LawCheck())) for law in laws]
+    return [_result_of(law, known, evidence, evidence.laws.get(law.id, LawCheck())) for law in laws]
 
 
-def _concluded(law: Law, subject: Subject, evidence: Evidence, check: LawCheck) -> LawResult:
+def _result_of(law: Law, subject: Subject, evidence: Evidence, check: LawCheck) -> LawResult:
     if check.violation is not None:
         return _result(law, Outcome.VIOLATED, check.violation.message, check)
     if check.failure:

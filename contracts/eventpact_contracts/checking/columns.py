@@ -23,12 +23,12 @@ from eventpact.domain.dispatcher import Guarantees
 from eventpact_contracts.checking.known import read_known, unknown_law
 from eventpact_contracts.checking.outcomes import LawResult, Outcome, with_known
 from eventpact_contracts.checking.place import place_of
-from eventpact_contracts.plugin import LEFT, RUN, Left
+from eventpact_contracts.plugin import RESULT, RUN, StashedResult
 from eventpact_contracts.reports.document import result_as_json, result_from_json
 from eventpact_contracts.reports.summary import could_not_run
 from eventpact_contracts.reports.terminal import explain
 
-__all__ = ["Check", "ContractTests", "conclude", "each_law", "judge"]
+__all__ = ["Check", "ContractTests", "each_law", "end_test", "run_law_test"]
 
 Check = Callable[[Any, list[str], int, int], Sequence[LawResult]]
 """Takes a contract class's instance, the IDs of laws, a number of examples and a seed."""
@@ -73,13 +73,13 @@ def _overridden(laws: Sequence[Any]) -> Any:
         reason = f"{type(self).__qualname__} overrides test_law. Take that away: a law is not checked by another test."
         if self.contract_of == "dispatcher":
             reason += " The guarantees say what a dispatcher does not promise."
-        conclude(self, request, could_not_run(law.id, law.title, reason))
+        end_test(self, request, could_not_run(law.id, law.title, reason))
 
     return test_law
 
 
-def judge(test: Any, request: pytest.FixtureRequest, law_id: str, check: Check) -> None:
-    """End the test of a law as the result of the law says."""
+def run_law_test(test: Any, request: pytest.FixtureRequest, law_id: str, check: Check) -> None:
+    """Check the laws of the test's column, unless that is done, and end the test as the result of its law says."""
     place, run = place_of(request.node), request.config.stash[RUN]
     assert place is not None
     results = request.config.stash.setdefault(_RESULTS, {})
@@ -88,7 +88,7 @@ def judge(test: Any, request: pytest.FixtureRequest, law_id: str, check: Check) 
         laws = [other.law for other in others if other.column == place.column]
         found = _shared(run.folder, place.column, lambda: check(test, laws, run.examples, run.seed))
         results[place.column] = {result.law_id: result for result in found}
-    conclude(test, request, results[place.column][law_id])
+    end_test(test, request, results[place.column][law_id])
 
 
 def _shared(folder: str | None, column: str, compute: Callable[[], Sequence[LawResult]]) -> Sequence[LawResult]:
@@ -114,12 +114,12 @@ def _shared(folder: str | None, column: str, compute: Callable[[], Sequence[LawR
         connection.close()
 
 
-def conclude(test: Any, request: pytest.FixtureRequest, result: LawResult) -> None:
-    """Leave the result for the matrix, and end the test as the result says."""
+def end_test(test: Any, request: pytest.FixtureRequest, result: LawResult) -> None:
+    """Stash the result for the matrix, and end the test as the result says."""
     law = f"law {result.law_id} ({result.title})"
     result = with_known(_with_script(request, result), {**test.known_violations, **_known(test, request)})
     guarantees = getattr(test, "guarantees", None)
-    request.node.stash[LEFT] = Left(result, guarantees if isinstance(guarantees, Guarantees) else None)
+    request.node.stash[RESULT] = StashedResult(result, guarantees if isinstance(guarantees, Guarantees) else None)
     if result.outcome is Outcome.COULD_NOT_RUN:
         pytest.fail(f"{law} could not run: {result.detail}", pytrace=False)
     if result.outcome is Outcome.KNOWN:

@@ -180,7 +180,7 @@ class Judging:
         violation = law.judge(self.run(scenario, self._short_patience()).trace)
         return violation is not None and not violation.timed
 
-    def conclude(self, until: float) -> None:
+    def note_counterexamples(self, until: float) -> None:
         """Put the counterexamples into the evidence, run again as long as there is time."""
         for law in self._laws:
             if law.id in self.found:

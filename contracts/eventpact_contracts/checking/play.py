@@ -143,7 +143,7 @@ class _Player:
         if CRASHES in names:
             self._subject.keeper.close()
             self._play_crashes()
-        self._judging.conclude(until)
+        self._judging.note_counterexamples(until)
         self._evidence.seconds = time.monotonic() - self._started
         return self._evidence
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from eventpact_contracts.checking.columns import ContractTests, each_law, judge
+from eventpact_contracts.checking.columns import ContractTests, each_law, run_law_test
 from eventpact_contracts.handlers.check import check_handler
 from eventpact_contracts.handlers.laws import HANDLER_LAWS, HandlerLaw
 
@@ -64,7 +64,7 @@ class HandlerContract(ContractTests):
     @each_law(HANDLER_LAWS)
     def test_law(self, law: HandlerLaw, request: pytest.FixtureRequest) -> None:
         """Handling an event again leaves the state that handling it once leaves."""
-        judge(self, request, law.id, _check)
+        run_law_test(self, request, law.id, _check)
 
 
 def _check(subject: HandlerContract, law_ids: list[str], examples: int, seed: int) -> list[Any]:

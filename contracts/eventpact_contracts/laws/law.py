@@ -64,7 +64,7 @@ class Law:
         id: its ID there.
         title: its title there.
         promise: its words there.
-        find: finds how a trace breaks it.
+        find_fault: finds how a trace breaks it: the decorated judge.
         observe: counts how often a trace reached the state that it is about, and was judged.
         families: the families of scenarios that reach that state.
         fixed: scenarios that every run plays for it: large, or too important to leave to chance.
@@ -84,7 +84,7 @@ class Law:
     id: str
     title: str
     promise: str
-    find: Judge
+    find_fault: Judge
     observe: Callable[[TraceView], int]
     families: tuple[str, ...] = ()
     fixed: Callable[[Traits], tuple[Scenario, ...]] = _nothing
@@ -102,7 +102,7 @@ class Law:
         view = _view(trace)
         if self.usual_order and not view.is_usual:
             return None
-        fault = self.find(view)
+        fault = self.find_fault(view)
         return None if fault is None else Violation(self.id, fault.message, view.trace, timed=fault.timed)
 
     def observations(self, trace: Trace | TraceView) -> int:
@@ -123,7 +123,9 @@ def law(law_id: str, *, observations: Callable[[TraceView], int], **given: Any) 
     title, promise = contract_words()[law_id]
 
     def register(judge: J) -> J:
-        _REGISTERED[law_id] = Law(id=law_id, title=title, promise=promise, find=judge, observe=observations, **given)
+        _REGISTERED[law_id] = Law(
+            id=law_id, title=title, promise=promise, find_fault=judge, observe=observations, **given
+        )
         return judge
 
     return register
