@@ -97,8 +97,7 @@ def all_or_nothing(view: TraceView) -> Fault | None:
             continue
         if not any(call.refused for call in calls) or event in view.accepted:
             continue
-        received = [entry.handler for entry in view.trace.of(Kind.STARTED) if entry.event == event]
-        if received:
+        if received := view.receivers(event):
             return Fault(f"{view.name(event)} was refused, and delivered to {', '.join(dict.fromkeys(received))}")
     return None
 
@@ -113,13 +112,9 @@ def _harmful(view: TraceView, event: str, calls: list[Call]) -> Fault | None:
             return Fault(f"{what}, and {handler} had {len(attempts)} attempts")
         if len(reports) > times:
             return Fault(f"{what}, and the failure of {handler} was reported {len(reports)} times")
-        if event in view.accepted and not attempts and view.closing is None and _nothing_broke(view):
+        if event in view.accepted and not attempts and view.closing is None and view.is_unbroken:
             return Fault(f"{what}, and accepted in the end, and {handler} never received it")
     return None
-
-
-def _nothing_broke(view: TraceView) -> bool:
-    return not any(view.trace.of(Kind.FAILED, Kind.CRASHED))
 
 
 def _dispatched_late(view: TraceView) -> int:
@@ -152,8 +147,7 @@ def closed(view: TraceView) -> Fault | None:
             if call.end.interruption:
                 continue
             return Fault(f"{what} dispatch raised {call.end.exception[0]} instead of DispatcherClosedError")
-        received = [entry.handler for entry in view.trace.of(Kind.STARTED) if entry.event == call.event]
-        if received:
+        if received := view.receivers(call.event):
             return Fault(f"{what} it was delivered to {received[0]}")
     return None
 
@@ -215,7 +209,7 @@ def bounded(view: TraceView) -> Fault | None:
             if nested or len(view.callers) > 1 or view.closing is not None:
                 continue  # a deadlock is law C2's, C1's or L3's
             return Fault(f"{what} never returned")
-        if call.raised and not _of_a_handler(view, call):
+        if call.raised and not view.failed_during(call):  # a handler's failure is for law I1 or I4 to judge
             return Fault(f"{what} raised {call.end.exception[0]} instead of a DispatchError: {call.end.note}")
         took = call.end.time - call.start.time
         if call.refused and call.end.bound is not None and took > call.end.bound and not view.trace.virtual:
@@ -225,8 +219,3 @@ def bounded(view: TraceView) -> Fault | None:
         if "never awaited" in entry.note:
             return Fault(f"an event was refused, and left behind: {entry.note}")
     return None
-
-
-def _of_a_handler(view: TraceView, call: Call) -> bool:
-    """Return whether a handler failed meanwhile, so that law I1 or I4 has its say."""
-    return any(entry.kind is Kind.FAILED for entry in view.trace.entries[call.began : call.ended])

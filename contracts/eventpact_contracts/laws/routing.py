@@ -10,7 +10,7 @@ from eventpact_contracts.laws.view import Attempt, TraceView
 from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import FAMILY, UNSUBSCRIBED, is_async, is_awaitable, label_of
 from eventpact_contracts.scenarios.scenario import Caller, EventPlan, HandlerPlan, Scenario, Traits
-from eventpact_contracts.scenarios.strategies.parts import SUBSCRIBED, in_turn
+from eventpact_contracts.scenarios.strategies.parts import SUBSCRIBED, each_apart, in_turn
 from eventpact_contracts.scenarios.strategies.routing import every_content
 from eventpact_contracts.scenarios.values import ROUND_NUMBERS
 
@@ -19,17 +19,13 @@ __all__ = ["delivered", "nowhere_else", "once"]
 _RELATED = frozenset(map(label_of, FAMILY))
 
 
-def _deliveries(view: TraceView) -> int:
-    return len(view.deliveries)
-
-
 def _undisturbed(view: TraceView) -> int:
     return len(view.deliveries) if _is_undisturbed(view) else 0
 
 
 def _is_undisturbed(view: TraceView) -> bool:
     """Return whether nothing failed, closed or stood in the way, so that all that was accepted must arrive."""
-    return view.is_open and not any(view.trace.of(Kind.FAILED, Kind.CRASHED))
+    return view.is_open and view.is_unbroken
 
 
 def _every_type(traits: Traits) -> tuple[Scenario, ...]:
@@ -61,17 +57,13 @@ def _every_type(traits: Traits) -> tuple[Scenario, ...]:
 )
 def delivered(view: TraceView) -> Fault | None:
     """Find a delivery that never was. An event that arrived as another one is law R6's."""
-    if not view.is_open or not _nothing_broke(view):
+    if not _is_undisturbed(view):
         return None
     astray = {entry.handler for entry in view.strays}
     for event, handler in view.deliveries:
         if (event, handler) not in view.attempts and handler not in astray:
             return Fault(f"{view.name(event)} was accepted, and {handler} never received it")
     return None
-
-
-def _nothing_broke(view: TraceView) -> bool:
-    return not any(view.trace.of(Kind.FAILED, Kind.CRASHED))
 
 
 def _related(view: TraceView) -> int:
@@ -104,8 +96,7 @@ def _slow(traits: Traits) -> tuple[Scenario, ...]:  # noqa: ARG001
         EventPlan(events.Priced, handlers={"coroutine": HandlerPlan(seconds=1.1)}),
         EventPlan(events.Signed, handlers={"awaitable": HandlerPlan(seconds=1.1, pauses=50)}),
     )
-    callers = tuple(Caller((steps.Dispatch(number),), thread=True) for number in range(len(plans)))
-    return (Scenario(plans, callers),)
+    return (Scenario(plans, each_apart(len(plans))),)
 
 
 @law(
@@ -123,7 +114,7 @@ def _slow(traits: Traits) -> tuple[Scenario, ...]:  # noqa: ARG001
 )
 def once(view: TraceView) -> Fault | None:
     """Find a delivery with more attempts than are due. That there is an attempt at all is law R1."""
-    if any(view.trace.of(Kind.FAILED, Kind.CRASHED)):
+    if not view.is_unbroken:
         return None
     for delivery in view.deliveries:
         event, handler = delivery
@@ -234,7 +225,7 @@ def all_kinds(view: TraceView) -> Fault | None:
                 f"{_kind_of(attempt.start.handler)}, {attempt.start.handler}, was broken off after {took:.2f} s with"
                 f" {view.name(attempt.start.event)} ({attempt.end.exception[0]})"
             )
-    if any(view.trace.of(Kind.FAILED, Kind.CRASHED)):
+    if not view.is_unbroken:
         return None
     succeeded = any(attempt.succeeded for attempt in _attempts(view))
     for event, handler in view.deliveries if succeeded else ():

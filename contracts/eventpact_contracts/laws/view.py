@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from eventpact_contracts.driver.trace import Entry, Kind, Trace
 
 __all__ = ["Attempt", "Call", "Closing", "TraceView"]
+
+S = TypeVar("S", bound="Span")
 
 Delivery = tuple[str, str]
 """An event, and a handler that is subscribed to its type."""
@@ -43,13 +47,21 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Call:
-    """One call of ``dispatch``: where in the trace it began, and where and how it ended, if it did."""
+class Span:
+    """One call in the trace: where it began, and where and how it ended, if it did."""
 
     began: int
     start: Entry
     ended: int | None = None
     end: Entry | None = None
+
+
+class Closing(Span):
+    """One call of ``aclose``."""
+
+
+class Call(Span):
+    """One call of ``dispatch``."""
 
     @property
     def event(self) -> str:
@@ -87,16 +99,6 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Closing:
-    """One call of ``aclose``: where in the trace it began, and where and how it ended, if it did."""
-
-    began: int
-    start: Entry
-    ended: int | None = None
-    end: Entry | None = None
-
-
-@dataclass(frozen=True)
 class TraceView:
     """A trace, sorted for the laws."""
 
@@ -107,16 +109,20 @@ class TraceView:
     @cached_property
     def calls(self) -> list[Call]:
         """Each call of ``dispatch``, in order."""
+        return self._spans(Call, Kind.DISPATCHED, Kind.ACCEPTED, Kind.REFUSED, Kind.RAISED)
+
+    def _spans(self, make: type[S], begins: Kind, *ends: Kind) -> list[S]:
+        """The calls that begin with entries of a kind; the one that ends a call is of the same event and caller."""
         open_calls: dict[tuple[str, str], list[int]] = {}
-        found: list[Call] = []
+        found: list[S] = []
         for index, entry in enumerate(self.trace.entries):
             key = (entry.event, entry.caller)
-            if entry.kind is Kind.DISPATCHED:
+            if entry.kind is begins:
                 open_calls.setdefault(key, []).append(len(found))
-                found.append(Call(index, entry))
-            elif entry.kind in (Kind.ACCEPTED, Kind.REFUSED, Kind.RAISED) and open_calls.get(key):
+                found.append(make(index, entry))
+            elif entry.kind in ends and open_calls.get(key):
                 place = open_calls[key].pop(0)
-                found[place] = Call(found[place].began, found[place].start, index, entry)
+                found[place] = make(found[place].began, found[place].start, index, entry)
         return found
 
     def failed_during(self, call: Call) -> bool:
@@ -148,10 +154,7 @@ class TraceView:
     @cached_property
     def accepted(self) -> dict[str, int]:
         """Return how often each event was accepted, in order."""
-        counts: dict[str, int] = {}
-        for entry in self.trace.of(Kind.ACCEPTED):
-            counts[entry.event] = counts.get(entry.event, 0) + 1
-        return counts
+        return Counter(entry.event for entry in self.trace.of(Kind.ACCEPTED))
 
     def due(self, event: str) -> int:
         """Return how often each handler may succeed with the event: once for each call that took it, or may have."""
@@ -227,6 +230,10 @@ class TraceView:
                 found.setdefault(entry.delivery, []).append((index, entry))
         return found
 
+    def receivers(self, event: str) -> list[str]:
+        """The handlers that received an event, once for each attempt."""
+        return [entry.handler for entry in self.trace.of(Kind.STARTED) if entry.event == event]
+
     @cached_property
     def strays(self) -> list[Entry]:
         """Attempts with an event that nobody dispatched."""
@@ -289,19 +296,7 @@ class TraceView:
     @cached_property
     def closings(self) -> list[Closing]:
         """Each call of ``aclose``, in order."""
-        open_calls: dict[str, list[int]] = {}
-        found: list[Closing] = []
-        for index, entry in enumerate(self.trace.entries):
-            if entry.kind is Kind.CLOSING:
-                open_calls.setdefault(entry.caller, []).append(len(found))
-                found.append(Closing(index, entry))
-            elif self._ends_closing(entry) and open_calls.get(entry.caller):
-                place = open_calls[entry.caller].pop(0)
-                found[place] = Closing(found[place].began, found[place].start, index, entry)
-        return found
-
-    def _ends_closing(self, entry: Entry) -> bool:
-        return entry.kind in (Kind.CLOSED, Kind.OVERDUE) or (entry.kind is Kind.RAISED and not entry.event)
+        return self._spans(Closing, Kind.CLOSING, Kind.CLOSED, Kind.OVERDUE, Kind.RAISED)
 
     @cached_property
     def closing(self) -> int | None:
@@ -333,6 +328,11 @@ class TraceView:
     def is_open(self) -> bool:
         """Return whether the dispatcher was not closed, and nothing kept it from accepting."""
         return self.closing is None and not self.trace.hindrance
+
+    @property
+    def is_unbroken(self) -> bool:
+        """Return whether nothing failed and nothing crashed."""
+        return not any(self.trace.of(Kind.FAILED, Kind.CRASHED))
 
     @property
     def is_usual(self) -> bool:

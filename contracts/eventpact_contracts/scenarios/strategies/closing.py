@@ -16,6 +16,7 @@ from eventpact_contracts.scenarios.strategies.concurrent import FIRST_LINES, pau
 from eventpact_contracts.scenarios.strategies.parts import (
     ANY,
     USUAL,
+    each_apart,
     exceptions,
     failing_or_not,
     in_turn,
@@ -284,8 +285,7 @@ def _held_too_long(*given: tuple[type[DomainEvent], HandlerPlan]) -> Scenario:
         steps.Release(0),
         steps.Release(1),
     )
-    callers = tuple(Caller((steps.Dispatch(number),), thread=True) for number in range(len(plans)))
-    return Scenario(plans, (*callers, Caller(closer)), close=True)
+    return Scenario(plans, (*each_apart(len(plans)), Caller(closer)), close=True)
 
 
 def _all_held(traits: Traits) -> Scenario:
@@ -298,8 +298,7 @@ def _all_held(traits: Traits) -> Scenario:
         steps.Close(0.19),
         *(steps.Release(n) for n in range(len(plans))),
     )
-    callers = tuple(Caller((steps.Dispatch(number),), thread=True) for number in range(len(plans)))
-    return Scenario(plans, (*callers, Caller(closer)), close=True)
+    return Scenario(plans, (*each_apart(len(plans)), Caller(closer)), close=True)
 
 
 def _slow(kind: type[DomainEvent], role: str) -> Scenario:

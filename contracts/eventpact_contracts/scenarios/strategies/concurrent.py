@@ -16,6 +16,7 @@ from eventpact_contracts.scenarios.schedule import schedules as orders
 from eventpact_contracts.scenarios.strategies.parts import (
     ANY,
     USUAL,
+    each_apart,
     failing_or_not,
     in_turn,
     many_callers,
@@ -174,8 +175,8 @@ def _releases() -> st.SearchStrategy[Scenario]:
             EventPlan(kind, handlers={ROLES[kind][-1]: HandlerPlan(held=True, fails=ALWAYS if fail else 0)})
             for kind, fail in zip(kinds, fails, strict=False)
         )
-        callers = tuple(Caller((steps.Dispatch(number),), thread=True) for number in range(len(plans)))
-        return Scenario(plans, callers, releases=tuple(number for number in order if number < len(plans)))
+        releases = tuple(number for number in order if number < len(plans))
+        return Scenario(plans, each_apart(len(plans)), releases=releases)
 
     return st.builds(
         scenario,

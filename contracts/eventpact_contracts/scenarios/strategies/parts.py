@@ -20,6 +20,7 @@ __all__ = [
     "ANY",
     "SUBSCRIBED",
     "USUAL",
+    "each_apart",
     "exceptions",
     "failing_or_not",
     "filled",
@@ -82,6 +83,11 @@ def one_caller(
 
 def in_turn(count: int, first: int = 0) -> Caller:
     return Caller(tuple(steps.Dispatch(number) for number in range(first, first + count)))
+
+
+def each_apart(count: int) -> tuple[Caller, ...]:
+    """Callers who each dispatch one event, in threads."""
+    return tuple(Caller((steps.Dispatch(number),), thread=True) for number in range(count))
 
 
 def many_callers(
