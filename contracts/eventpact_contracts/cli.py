@@ -10,8 +10,8 @@ import sys
 import textwrap
 import time
 import traceback
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from eventpact_contracts.checking.evidence import Evidence
 from eventpact_contracts.checking.jobs import play_in_jobs
 from eventpact_contracts.checking.known import Known, KnownError, read_known, unknown_law
 from eventpact_contracts.checking.outcomes import CONTRACT_VERSION, LawResult, Outcome, Verdict, with_known
+from eventpact_contracts.driver.recorder import logging_to
 from eventpact_contracts.handlers.check import check_handler
 from eventpact_contracts.handlers.contract import HandlerContract
 from eventpact_contracts.handlers.laws import HANDLER_LAWS, HandlerLaw
@@ -187,7 +188,7 @@ def _verify(options: argparse.Namespace) -> int:
     laws = {target: _laws_of(target, candidate, options.law) for target, candidate in found.items()}
     progress = None if options.quiet else Progress(sys.stderr)
     run = _Verification(options, seed, known, progress)
-    with _quiet_log():
+    with logging_to(logging.NullHandler()):  # lest Python print the records that laws provoke
         verdicts = [run.verdict_on(target, candidate, laws[target]) for target, candidate in found.items()]
     style = Style(sys.stdout)
     print(matrix(verdicts, style))
@@ -217,17 +218,6 @@ def _laws_of(target: str, candidate: Any, asked: Sequence[str] | None) -> Sequen
     if not chosen:
         raise _UsageError(f"{target} has no law {' or '.join(asked or ())}; it has {', '.join(law.id for law in laws)}")
     return chosen
-
-
-@contextmanager
-def _quiet_log() -> Generator[None]:
-    """Keep Python from printing the log records that the laws provoke, where nobody has set up logging."""
-    handler = logging.NullHandler()
-    logging.getLogger().addHandler(handler)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeHandler(handler)
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:

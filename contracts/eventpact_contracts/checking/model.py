@@ -27,13 +27,13 @@ from eventpact.domain.dispatcher import Delivery, EventDispatcher
 from eventpact.domain.events import DomainEvent
 from eventpact_contracts.driver.probes import PROBES, SUBSCRIPTIONS
 from eventpact_contracts.driver.program import Program
-from eventpact_contracts.driver.recorder import Recorder, names_of
+from eventpact_contracts.driver.recorder import Recorder, logging_to, raised
 from eventpact_contracts.driver.threads import THREAD_PREFIX
 from eventpact_contracts.driver.trace import Entry, Kind, Trace
 from eventpact_contracts.scenarios import events
-from eventpact_contracts.scenarios.drawing import quiet_settings
+from eventpact_contracts.scenarios.drawing import EnoughDrawn, quiet_settings
 from eventpact_contracts.scenarios.events import FAMILY, ROLES, label_of
-from eventpact_contracts.scenarios.failures import PERMANENT, text_of
+from eventpact_contracts.scenarios.failures import PERMANENT
 from eventpact_contracts.scenarios.scenario import ALWAYS, EventPlan, HandlerPlan
 from eventpact_contracts.scenarios.strategies.parts import ANY, USUAL, failing_or_not, planning
 from eventpact_contracts.subjects.subject import CouldNotRunError, Subject
@@ -48,10 +48,6 @@ _HURRIED_SECONDS: Final = 0.3
 
 _MAX_SECONDS: Final = 6.0
 """After this long no further example is begun."""
-
-
-class _Enough(BaseException):
-    """Stop. No ``Exception``, because those are counterexamples."""
 
 
 @dataclass
@@ -126,8 +122,8 @@ def _children(trace: Trace) -> dict[str, EventPlan]:
     return {entry.event: EventPlan(kinds[entry.event_type]) for entry in trace.of(Kind.DISPATCHED) if entry.cause}
 
 
-class _Place:
-    """The place of a dispatcher: an event loop in a thread of its own, or none in particular."""
+class _Home:
+    """The home of a dispatcher: an event loop in a thread of its own, or none in particular."""
 
     def __init__(self, subject: Subject) -> None:
         self._stack = ExitStack()
@@ -192,7 +188,7 @@ def check_against_model(subject: Any, *, examples: int = 30, seed: int = 0) -> t
         def __init__(self) -> None:
             super().__init__()
             if time.monotonic() > deadline:
-                raise _Enough
+                raise EnoughDrawn
             self.patience = _HURRIED_SECONDS if found else known.settle_timeout
             self.recorder = Recorder(SUBSCRIPTIONS, known.guarantees, outlives=known.outlives)
             self.conditions = self.recorder.conditions
@@ -202,8 +198,8 @@ def check_against_model(subject: Any, *, examples: int = 30, seed: int = 0) -> t
                 claim=lambda event: PROBES.claim(event, self.program),
             )
             PROBES.begin(self.program)
-            self.place = _Place(known)
-            self.program.dispatcher = self.place.dispatcher
+            self.home = _Home(known)
+            self.program.dispatcher = self.home.dispatcher
             self.model = Model(known.guarantees.retries)
             self.held: list[str] = []
             self.started: list[Future[None]] = []
@@ -213,11 +209,11 @@ def check_against_model(subject: Any, *, examples: int = 30, seed: int = 0) -> t
             if thread or known.guarantees.blocks_caller:
                 self._in_thread(plan)
             else:
-                self.place.call(lambda: self._dispatch(plan))
+                self.home.call(lambda: self._dispatch(plan))
 
         @rule(kind=st.sampled_from([*FAMILY, events.Noted]))
         def dispatch_what_has_relatives_or_nobody(self, kind: type[DomainEvent]) -> None:
-            self.place.call(lambda: self._dispatch(EventPlan(kind)))
+            self.home.call(lambda: self._dispatch(EventPlan(kind)))
 
         @rule()
         def dispatch_what_is_cancelled(self) -> None:
@@ -240,18 +236,18 @@ def check_against_model(subject: Any, *, examples: int = 30, seed: int = 0) -> t
 
         @rule()
         def dispatch_what_is_no_event(self) -> None:
-            self.place.call(lambda: self.program.dispatch_non_event("None", None, "caller"))
+            self.home.call(lambda: self.program.dispatch_non_event("None", None, "caller"))
 
         @precondition(lambda self: not self.conditions.has_begun())
         @rule(timeout=st.sampled_from([0.0, 5.0]))
         def close(self, timeout: float) -> None:
-            self.started.append(self.place.start(lambda: self._close(timeout)))
+            self.started.append(self.home.start(lambda: self._close(timeout)))
             self.conditions.wait(self.conditions.has_begun, self.patience)
 
         @precondition(lambda self: self.conditions.has_begun())
         @rule()
         def close_again(self) -> None:
-            self.started.append(self.place.start(lambda: self._close(1.0)))
+            self.started.append(self.home.start(lambda: self._close(1.0)))
 
         def teardown(self) -> None:
             conditions = self.conditions
@@ -259,12 +255,12 @@ def check_against_model(subject: Any, *, examples: int = 30, seed: int = 0) -> t
                 self.program.release_all()
                 wait(self.started, self.patience)
                 if not conditions.has_begun():
-                    self.place.start(lambda: self._close(5.0))
+                    self.home.start(lambda: self._close(5.0))
                 conditions.wait(conditions.has_closed, 2 * self.patience)
                 conditions.wait(conditions.settled, self.patience)
             finally:
                 PROBES.end(self.program)
-                self.place.leave()
+                self.home.leave()
             trace = self.recorder.trace()
             judged.append(len(self.model.plans))
             if faults := self.model.faults(trace):
@@ -273,7 +269,7 @@ def check_against_model(subject: Any, *, examples: int = 30, seed: int = 0) -> t
 
         def _in_thread(self, plan: EventPlan, *, held: bool = False) -> None:
             announced: Future[str] = Future()
-            dispatching = self.place.pool.submit(self._dispatch, plan, announced.set_result)
+            dispatching = self.home.pool.submit(self._dispatch, plan, announced.set_result)
             self.started.append(dispatching)
             event = announced.result(self.patience)
             if held:
@@ -294,25 +290,19 @@ def check_against_model(subject: Any, *, examples: int = 30, seed: int = 0) -> t
             self.recorder.write(Kind.CLOSING, caller="closer", timeout=timeout)
             self.recorder.write(Kind.BEGUN, caller="closer")
             try:
-                left = await self.place.dispatcher.aclose(timeout)
+                left = await self.home.dispatcher.aclose(timeout)
             except Exception as error:  # noqa: BLE001 - recorded
-                self.recorder.write(Kind.RAISED, caller="closer", exception=names_of(error), note=text_of(error))
+                self.recorder.write(Kind.RAISED, caller="closer", **raised(error))
             else:
                 self.program.closed("closer", left, 0.0)
 
     hypothesis.seed(seed)(Everything)
-    quiet = logging.NullHandler()  # provoked errors need not be on the screen
-    logging.getLogger().addHandler(quiet)
     try:
-        run_state_machine_as_test(
-            Everything,
-            settings=quiet_settings(examples, steps=_MAX_STEPS),
-        )
-    except (_Enough, AssertionError, HypothesisException):
+        with logging_to(logging.NullHandler()):
+            run_state_machine_as_test(Everything, settings=quiet_settings(examples, steps=_MAX_STEPS))
+    except (EnoughDrawn, AssertionError, HypothesisException):
         if not found and time.monotonic() < deadline:
             raise
-    finally:
-        logging.getLogger().removeHandler(quiet)
     if found:
         raise AssertionError(min(found, key=len))
     if not any(judged):

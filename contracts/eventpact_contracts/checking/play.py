@@ -21,7 +21,7 @@ from eventpact_contracts.checking.outcomes import Violation
 from eventpact_contracts.driver.session import run_scenario
 from eventpact_contracts.driver.threads import in_thread, restless
 from eventpact_contracts.laws import Law
-from eventpact_contracts.scenarios.drawing import quiet_settings
+from eventpact_contracts.scenarios.drawing import EnoughDrawn, quiet_settings
 from eventpact_contracts.scenarios.events import Paid
 from eventpact_contracts.scenarios.families import FAMILIES, Family
 from eventpact_contracts.scenarios.scenario import Caller, EventPlan, Scenario
@@ -54,10 +54,6 @@ _MAX_VAIN_RUNS: Final = 4
 """A family in which so many runs waited in vain has shown all that it can."""
 
 Progress = Callable[[str, int, int], object]
-
-
-class _Enough(BaseException):
-    """Stop, wherever Hypothesis is. No ``Exception``, because those are counterexamples to it."""
 
 
 def families_of(laws: Iterable[Law]) -> tuple[str, ...]:
@@ -206,20 +202,16 @@ class _Player:
         def each(scenario: Scenario) -> None:
             nonlocal played
             now = time.monotonic()
-            if (
-                (now > self._deadline and played)
-                or self._judging.knows_all()
-                or self._judging.vain_runs - vain >= _MAX_VAIN_RUNS
-            ):
-                raise _Enough
-            if (now > enough and played >= fewest) or (now > too_much and played):
-                raise _Enough
+            has_learned_all = self._judging.knows_all() or self._judging.vain_runs - vain >= _MAX_VAIN_RUNS
+            is_late = now > min(too_much, self._deadline) and played
+            if has_learned_all or is_late or (now > enough and played >= fewest):
+                raise EnoughDrawn
             played += 1
             self._judging.try_scenario(scenario)
 
         try:
             each()
-        except _Enough:
+        except EnoughDrawn:
             pass
         except HypothesisException as error:
             raise CouldNotRunError(f"Hypothesis could not draw scenarios: {error}") from error

@@ -14,11 +14,10 @@ from typing import Any, Final, Self
 from eventpact_contracts.driver.conditions import Until
 from eventpact_contracts.driver.gates import Obstacle, announced, run_awaiting, run_blocking
 from eventpact_contracts.driver.program import Program
-from eventpact_contracts.driver.recorder import names_of
+from eventpact_contracts.driver.recorder import raised
 from eventpact_contracts.driver.threads import Pausing, giving_way, in_thread, restless
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.scenarios import steps
-from eventpact_contracts.scenarios.failures import text_of
 from eventpact_contracts.scenarios.invalid import NON_EVENTS
 from eventpact_contracts.scenarios.scenario import Caller, Scenario
 
@@ -294,13 +293,7 @@ class _Closing:
                 left = await announced(aclose, lambda: recorder.write(Kind.BEGUN, caller=caller))
         except BaseException as error:  # noqa: BLE001 - recorded, for the laws to judge
             if not self._is_overdue:
-                recorder.write(
-                    Kind.RAISED,
-                    caller=caller,
-                    exception=names_of(error),
-                    note=text_of(error),
-                    interruption=not isinstance(error, Exception),
-                )
+                recorder.write(Kind.RAISED, caller=caller, **raised(error))
             return False
         if self._is_overdue:
             return False

@@ -10,11 +10,11 @@ from uuid import uuid4
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError, EventDispatcher, FailedDelivery
 from eventpact.domain.events import DomainEvent
 from eventpact_contracts.driver.gates import Delay, Gate, Obstacle, Pause
-from eventpact_contracts.driver.recorder import Recorder, fingerprint, id_of, names_of
+from eventpact_contracts.driver.recorder import Recorder, fingerprint, id_of, raised
 from eventpact_contracts.driver.threads import Pausing
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.scenarios.events import ROLES, Marker, label_of
-from eventpact_contracts.scenarios.failures import EVERY, text_of
+from eventpact_contracts.scenarios.failures import EVERY
 from eventpact_contracts.scenarios.scenario import ALWAYS, EventPlan, HandlerPlan
 
 __all__ = ["Program"]
@@ -121,12 +121,12 @@ class Program:
             returned: object = self.dispatcher.dispatch(event)  # law R7 looks at it
         except DispatchError as error:
             in_doubt = isinstance(error, DispatchUncertainError)
-            ended: dict[str, Any] = {"kind": Kind.REFUSED, **_about(error), "bound": self._bound}
+            ended: dict[str, Any] = {"kind": Kind.REFUSED, **raised(error), "bound": self._bound}
         except Exception as error:  # noqa: BLE001 - recorded, for the laws to judge
-            ended = {"kind": Kind.RAISED, **_about(error)}
+            ended = {"kind": Kind.RAISED, **raised(error)}
         except BaseException as error:  # noqa: BLE001 - likewise
             interruption = error
-            ended = {"kind": Kind.RAISED, **_about(error)}
+            ended = {"kind": Kind.RAISED, **raised(error)}
         else:
             ended = {"kind": Kind.ACCEPTED, "note": "" if returned is None else ascii(returned)[:80]}
             if hasattr(returned, "close") and asyncio.iscoroutine(returned):
@@ -210,7 +210,7 @@ class Program:
                 raise raising
         except BaseException as error:
             self.failed_once = True
-            self.recorder.write(Kind.FAILED, **about, **_about(error), imposed=error is not raising)
+            self.recorder.write(Kind.FAILED, **about, **raised(error), imposed=error is not raising)
             raise
         self.recorder.write(Kind.SUCCEEDED, **about)
         if todo.pauses_after is not None and self.pausing is not None:
@@ -245,7 +245,7 @@ class Program:
                 handler=handler or ascii(getattr(failed, "handler", None))[:80],
                 token=fingerprint(event),
                 attempt=getattr(failed, "attempts", 0),
-                **(_about(exception) if isinstance(exception, BaseException) else {"note": ascii(exception)}),
+                **(raised(exception) if isinstance(exception, BaseException) else {"note": ascii(exception)}),
             )
             # It is logged after this has raised, perhaps in a thread that nobody waits for otherwise.
             self._conditions.unlogged = bool(self._sink_raises)
@@ -295,14 +295,6 @@ class Program:
 def number_of(event: str) -> int:
     """A number that is always the same for an event."""
     return int(event[-4:], 16) if len(event) == 36 else 0
-
-
-def _about(error: BaseException) -> dict[str, Any]:
-    return {
-        "exception": names_of(error),
-        "note": text_of(error),
-        "interruption": not isinstance(error, Exception),
-    }
 
 
 def _plan_of(plan: EventPlan | None, handler: str) -> HandlerPlan:

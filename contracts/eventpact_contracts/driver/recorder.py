@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,8 +18,9 @@ from eventpact.domain.dispatcher import Guarantees
 from eventpact.domain.events import DomainEvent
 from eventpact_contracts.driver.conditions import Conditions
 from eventpact_contracts.driver.trace import Entry, Kind, Trace
+from eventpact_contracts.scenarios.failures import text_of
 
-__all__ = ["Recorder", "fingerprint", "id_of", "names_of"]
+__all__ = ["Recorder", "fingerprint", "id_of", "logging_to", "names_of", "raised"]
 
 _MAX_FINGERPRINT_LENGTH: Final = 200
 
@@ -67,6 +70,25 @@ class Recorder:
         """The trace so far."""
         with self.conditions.lock:
             return Trace(tuple(self.entries), **self._about)
+
+
+@contextmanager
+def logging_to(handler: logging.Handler, *loggers: str) -> Generator[None]:
+    """Have these loggers, or the root of all, log to a handler. One that has any does not turn to stderr."""
+    with ExitStack() as stack:
+        for logger in map(logging.getLogger, loggers or ("",)):
+            logger.addHandler(handler)
+            stack.callback(logger.removeHandler, handler)
+        yield
+
+
+def raised(error: BaseException) -> dict[str, Any]:
+    """The fields of an entry that tell of an exception."""
+    return {
+        "exception": names_of(error),
+        "note": text_of(error),
+        "interruption": not isinstance(error, Exception),
+    }
 
 
 def names_of(exception: BaseException) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from eventpact_contracts.driver.driver import Driver
 from eventpact_contracts.driver.leaks import Leaks, TaskLeaks
 from eventpact_contracts.driver.probes import PROBES, SUBSCRIPTIONS, USUAL_SUBSCRIPTIONS
 from eventpact_contracts.driver.program import Program
-from eventpact_contracts.driver.recorder import Recorder, names_of
+from eventpact_contracts.driver.recorder import Recorder, logging_to, raised
 from eventpact_contracts.driver.scheduled_loop import ScheduledLoop, StuckError
 from eventpact_contracts.driver.threads import in_thread
 from eventpact_contracts.driver.trace import Kind, Trace
@@ -90,7 +90,8 @@ def run_scenario(subject: Subject, scenario: Scenario, patience: float) -> Run:
     PROBES.begin(program)
     unfinished, excused = "", False
     try:
-        with _log_watched(recorder if scenario.sink_raises else None), Leaks(scenario) as leaks:
+        watcher = _LogWatcher(recorder if scenario.sink_raises else None)
+        with logging_to(watcher), Leaks(scenario) as leaks:
             try:
                 _guarded(session.run, 3 * patience + scenario.seconds + _GUARD_SECONDS, recorder, patience)
             except Unfinished as error:
@@ -220,13 +221,8 @@ class _Session:
                 with self._subject.open(wrong.handlers(), PROBES.on_failure):
                     self._recorder.write(Kind.BUILT, handler=wrong.what, note=wrong.what)
             except Exception as error:  # noqa: BLE001 - recorded, for law A4 to judge
-                self._recorder.write(
-                    Kind.REJECTED,
-                    handler=wrong.what,
-                    exception=names_of(error),
-                    note=text_of(error),
-                    token=" or ".join(wrong.culprits),
-                )
+                culprits = " or ".join(wrong.culprits)
+                self._recorder.write(Kind.REJECTED, handler=wrong.what, **raised(error), token=culprits)
 
         async def build_in_loop() -> None:
             build()
@@ -306,16 +302,6 @@ def _forget(handlers: Mapping[Any, Any]) -> None:
 def _is_frame(thing: object) -> bool:
     """Return whether it is a frame, or the generator or coroutine that a frame is part of."""
     return type(thing).__name__ in ("frame", "generator", "coroutine")
-
-
-@contextmanager
-def _log_watched(recorder: Recorder | None) -> Generator[None]:
-    watcher = _LogWatcher(recorder)
-    logging.getLogger().addHandler(watcher)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeHandler(watcher)
 
 
 class _LogWatcher(logging.Handler):

@@ -16,6 +16,7 @@ from typing import Final
 
 from eventpact_contracts.checking.check import check_laws
 from eventpact_contracts.checking.outcomes import LawResult, Outcome
+from eventpact_contracts.driver.recorder import logging_to
 from eventpact_contracts.laws import LAWS, Law
 from eventpact_contracts.rogues import ROGUES
 from eventpact_contracts.rogues.rogue import Rogue
@@ -98,17 +99,11 @@ def _cell(trials: Sequence[Trial], law: str) -> str:
 @contextmanager
 def _quiet() -> Generator[None]:
     """Rogues leave things unawaited, unclosed and unsaid; that is for the laws to see, and for nobody else."""
-    silent = logging.NullHandler()  # a logger that has a handler does not turn to stderr
-    loggers = [logging.getLogger(name) for name in ("eventpact", "asyncio")]
-    for logger in loggers:
-        logger.addHandler(silent)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(silent)
+    with (
+        logging_to(logging.NullHandler(), "eventpact", "asyncio"),
+        warnings.catch_warnings(action="ignore"),
+    ):
+        yield
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,11 +1,15 @@
-"""Settings under which Hypothesis draws: repeatable, without a database, a deadline or words of its own."""
+"""Drawing by Hypothesis: repeatable, without a database, a deadline or words of its own; and an end to it."""
 
 from __future__ import annotations
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity
 
-__all__ = ["quiet_settings"]
+__all__ = ["EnoughDrawn", "quiet_settings"]
+
+
+class EnoughDrawn(BaseException):
+    """Stop, wherever Hypothesis is. No ``Exception``, because those are counterexamples to it."""
 
 
 def quiet_settings(max_examples: int, *, shrink: bool = True, steps: int = 50) -> hypothesis.settings:
