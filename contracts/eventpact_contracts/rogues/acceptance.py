@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
+from functools import partial
 from typing import Any
 
 from eventpact.domain.dispatcher import (
     DispatcherClosedError,
     DispatchError,
     DispatchUncertainError,
-    EventDispatcher,
     FailureSink,
     Handlers,
     RegistrationError,
@@ -54,11 +54,10 @@ class DuckTyping(PassThrough):
 class Halfhearted(LoopPassThrough):
     """It starts one handler after the other, and notices in the middle that there is no room."""
 
+    within = staticmethod(partial(AsyncioEventDispatcher, max_pending=500))
+
     def prepare(self) -> None:
         self.started: set[asyncio.Task[None]] = set()
-
-    def build(self, handlers: Handlers) -> EventDispatcher:
-        return AsyncioEventDispatcher(handlers, on_failure=self.reported, max_pending=500)
 
     def refuse(self, event: DomainEvent, error: DispatchError) -> None:
         if "pending" in str(error):

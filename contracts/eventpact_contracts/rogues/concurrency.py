@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
-from eventpact.domain.dispatcher import DispatchError, EventDispatcher, FailedDelivery, Handlers
+from eventpact.domain.dispatcher import DispatchError, FailedDelivery
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
@@ -209,14 +209,6 @@ class Hurried(LoopPassThrough):
         return await closing
 
 
-@rogue("C3", "aclose", also={"L1": "it says of the usual order what C3 says of every one"})
-class TrustingOneTurn(LoopPassThrough):
-    """Closing gives the loop one turn, in which whatever was posted before must have begun."""
-
-    def build(self, handlers: Handlers) -> EventDispatcher:
-        return _StartingLater(handlers, on_failure=self.reported)
-
-
 class _StartingLater(AsyncioEventDispatcher):
     def _start(self, delivery: Any) -> None:
         assert self._home is not None
@@ -226,3 +218,10 @@ class _StartingLater(AsyncioEventDispatcher):
         self._start_posted()
         await asyncio.sleep(0)
         return await super()._close(timeout)
+
+
+@rogue("C3", "aclose", also={"L1": "it says of the usual order what C3 says of every one"})
+class TrustingOneTurn(LoopPassThrough):
+    """Closing gives the loop one turn, in which whatever was posted before must have begun."""
+
+    within = _StartingLater

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import ClassVar
 from uuid import UUID
 
-from eventpact.domain.dispatcher import EventDispatcher, FailedDelivery, Handlers, Ordering, PermanentFailureError
+from eventpact.domain.dispatcher import FailedDelivery, Ordering, PermanentFailureError
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.cascades import Cascade
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
@@ -123,8 +123,7 @@ class _CascadesFirst(SyncEventDispatcher):
 class JumpingTheQueue(PassThrough):
     """An event of a handler goes to the head of the queue: of two, the second comes first."""
 
-    def build(self, handlers: Handlers) -> EventDispatcher:
-        return _CascadesFirst(handlers, on_failure=self.reported)
+    within = _CascadesFirst
 
 
 @rogue("G4", "never seen to fail", expected=Outcome.UNCLAIMED)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from uuid import UUID
 
-from eventpact.domain.dispatcher import DispatchError, EventDispatcher, FailedDelivery, FailureSink, Handlers
+from eventpact.domain.dispatcher import DispatchError, FailedDelivery, FailureSink, Handlers
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.cascades import Cascade
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
@@ -158,8 +158,7 @@ class _SwallowingWithin(SyncEventDispatcher):
 class UnstoppableWithin(PassThrough):
     """It raises the interruption of a handler, but not that of one whose event a handler dispatched."""
 
-    def build(self, handlers: Handlers) -> EventDispatcher:
-        return _SwallowingWithin(handlers, on_failure=self.reported)
+    within = _SwallowingWithin
 
 
 @rogue(

@@ -61,14 +61,14 @@ class PassThrough(EventDispatcher):
     """A good dispatcher that blocks its caller."""
 
     guarantees = SyncEventDispatcher.guarantees
+    within: ClassVar[Callable[..., EventDispatcher]] = SyncEventDispatcher
 
     def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
         self.table = SubscriptionTable(handlers)
         self.on_failure = on_failure
         self.prepare()
-        self.inner = self.build(
-            {event_type: [*map(self.passed_handler, self.route_of(event_type))] for event_type in self.table}
-        )
+        passed = {event_type: [*map(self.passed_handler, self.route_of(event_type))] for event_type in self.table}
+        self.inner = self.within(passed, on_failure=self.reported)
 
     def prepare(self) -> None:
         """Set up the attributes of a rogue, before there is a dispatcher within."""
@@ -76,10 +76,6 @@ class PassThrough(EventDispatcher):
     def passed_handler(self, subscription: Subscription) -> PassedHandler:
         """The handler that the dispatcher within has in the place of a subscription's own."""
         return (AsyncPassedHandler if subscription.is_async else PassedHandler)(self, subscription)
-
-    def build(self, handlers: Handlers) -> EventDispatcher:
-        """The dispatcher within."""
-        return SyncEventDispatcher(handlers, on_failure=self.reported)
 
     def route_of(self, event_type: type[DomainEvent]) -> Route:
         """The subscriptions that receive events of this type."""
@@ -155,9 +151,7 @@ class LoopPassThrough(PassThrough):
 
     guarantees = AsyncioEventDispatcher.guarantees
     needs_loop = True
-
-    def build(self, handlers: Handlers) -> EventDispatcher:
-        return AsyncioEventDispatcher(handlers, on_failure=self.reported)
+    within: ClassVar[Callable[..., EventDispatcher]] = AsyncioEventDispatcher
 
 
 _WAITS: Final = (0.001, 0.004)
