@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from support.application import SECRET, Client, running, settings_for
-from support.celery_kit import until, worker_of
+from support.celery_kit import worker_of
+from support.waiting import until
 
 from eventpact.application.ports import MailRejectedError
 from eventpact.bootstrap import build_worker

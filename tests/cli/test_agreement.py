@@ -17,8 +17,8 @@ import psycopg
 import pytest
 import redis
 from support.application import SECRET
-from support.celery_kit import until
 from support.services_kit import MailServer, own_database
+from support.waiting import until
 
 from eventpact.domain.events import AccountCreatedEvent
 from eventpact.infrastructure.celery.embedded_broker import EmbeddedBroker

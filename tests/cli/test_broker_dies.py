@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import redis
-from support.celery_kit import until
 from support.services_kit import MailServer
+from support.waiting import until
 
 from eventpact_contracts.demo.processes import Server, Worker
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 from support.application import SECRET
-from support.celery_kit import until
 from support.services_kit import MailServer, own_queue
+from support.waiting import until
 
 from eventpact_contracts.demo.processes import Server, Worker
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.celery_kit import until
+from support.waiting import until
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.celery_kit import until
+from support.waiting import until
 
 from eventpact.infrastructure.celery.embedded_broker import EmbeddedBroker
 

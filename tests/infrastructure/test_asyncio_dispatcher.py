@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import AsyncMock, Mock
 
 import pytest
+from support.waiting import until_in_loop
 
 from eventpact.domain.dispatcher import DispatcherClosedError, DispatchError, FailedDelivery
 from eventpact.domain.events import DomainEvent
@@ -47,12 +48,6 @@ class PlainGate:
             assert self.release.wait(10)
         finally:
             self.ended = True
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def test_dispatch_returns_before_the_handler_has_run() -> None:
@@ -100,7 +95,7 @@ async def test_what_another_thread_dispatches_is_handled_without_anything_else_t
     await coroutine.entered.wait()
     coroutine.release.set()
     plain.release.set()
-    await until(lambda: plain.ended)
+    await until_in_loop(lambda: plain.ended)
     assert await dispatcher.aclose() == ()
     assert caplog.messages == []
 
@@ -242,7 +237,7 @@ async def test_under_an_eager_task_factory_a_deep_cascade_does_not_use_the_calle
     asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
     dispatcher = AsyncioEventDispatcher({Counted: Deeper()})
     dispatcher.dispatch(Counted())
-    await until(lambda: len(seen) == 3001)
+    await until_in_loop(lambda: len(seen) == 3001)
     assert await dispatcher.aclose() == ()
 
 
@@ -269,8 +264,8 @@ async def test_a_plain_handler_that_ends_after_it_was_given_up_is_only_logged(ca
     assert not plain.ended  # it was not waited for
     caplog.clear()
     plain.release.set()
-    await until(lambda: plain.ended)
-    await until(lambda: caplog.messages)
+    await until_in_loop(lambda: plain.ended)
+    await until_in_loop(lambda: caplog.messages)
     assert caplog.messages == ["a handler ended after it was given up"]
     failures.assert_not_called()
 
@@ -312,11 +307,11 @@ async def test_what_a_plain_handler_returns_once_it_is_given_up_never_runs(patie
     assert await asyncio.to_thread(plain.entered.wait, 5)
     closing = asyncio.create_task(dispatcher.aclose(timeout=0))
     if patience == "within the grace":
-        await until(lambda: dispatcher._given_up)
+        await until_in_loop(lambda: dispatcher._given_up)
         plain.release.set()
     assert await closing == (event,)
     plain.release.set()
-    await until(lambda: made and inspect.getcoroutinestate(made[0]) == inspect.CORO_CLOSED)
+    await until_in_loop(lambda: made and inspect.getcoroutinestate(made[0]) == inspect.CORO_CLOSED)
     assert not gate.entered.is_set()
 
 
@@ -333,7 +328,7 @@ async def test_a_coroutine_that_is_cancelled_before_it_begins_is_closed_also_wit
     dispatcher = AsyncioEventDispatcher(table.around(lambda each: recorded(each, succeeded=Mock())))
     event = Counted()
     dispatcher.dispatch(event)
-    await until(lambda: made)
+    await until_in_loop(lambda: made)
     while asyncio.all_tasks() == {asyncio.current_task()}:
         await asyncio.sleep(0)
     assert await dispatcher.aclose(timeout=0) in ((), (event,))
@@ -413,7 +408,7 @@ async def test_a_handler_may_close_the_dispatcher_that_runs_it() -> None:
     event = Counted()
     dispatcher = AsyncioEventDispatcher({Counted: Closer()})
     dispatcher.dispatch(event)
-    await until(lambda: left)
+    await until_in_loop(lambda: left)
     assert left == [(event,)]
 
 

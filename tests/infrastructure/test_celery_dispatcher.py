@@ -22,8 +22,9 @@ import redis
 from celery import Celery, current_task, signals
 from celery.exceptions import Reject
 from fastapi import FastAPI
-from support.celery_kit import AsyncRecorder, Counted, Named, Recorder, app_on, until, worker_of
+from support.celery_kit import AsyncRecorder, Counted, Named, Recorder, app_on, worker_of
 from support.services_kit import steady_port
+from support.waiting import until
 
 from eventpact.domain.dispatcher import (
     Delivery,

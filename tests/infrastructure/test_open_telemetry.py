@@ -11,7 +11,8 @@ import pytest
 from opentelemetry import context, propagate, trace
 from opentelemetry.instrumentation.celery import CeleryInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
-from support.celery_kit import Counted, app_on, until, worker_of
+from support.celery_kit import Counted, app_on, worker_of
+from support.waiting import until
 
 from eventpact.domain.dispatcher import EventDispatcher
 from eventpact.domain.events import DomainEvent

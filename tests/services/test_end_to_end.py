@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.celery_kit import until
 from support.services_kit import MailServer, Proxy, own_database, own_queue
+from support.waiting import until
 
 from eventpact_contracts.demo.processes import Process, Server, Worker
 

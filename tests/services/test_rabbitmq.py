@@ -18,8 +18,9 @@ import kombu
 import pytest
 from celery import Celery
 from faults.rabbitmq_node import RabbitNode, server_script
-from support.celery_kit import AsyncRecorder, Broker, Counted, Named, Recorder, until, worker_of
+from support.celery_kit import AsyncRecorder, Broker, Counted, Named, Recorder, worker_of
 from support.services_kit import Proxy, own_queue
+from support.waiting import until
 
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError, FailedDelivery, Handlers
 from eventpact.infrastructure.celery.app import Role, make_celery

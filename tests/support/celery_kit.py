@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -88,12 +87,3 @@ class AsyncRecorder(Recorder):
 
     async def handle(self, event: DomainEvent) -> None:  # type: ignore[override]
         super().handle(event)
-
-
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    """Wait for a condition that another thread or process brings about."""
-    deadline = time.monotonic() + seconds
-    tick = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        tick.wait(0.005)

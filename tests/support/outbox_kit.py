@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -105,12 +104,3 @@ def _sync(handlers: Handlers, on_failure: FailureSink) -> EventDispatcher:
 
 
 INNER = {"asyncio": _asyncio, "sync": _sync}
-
-
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait for a condition that another thread or process brings about."""
-    deadline = time.monotonic() + seconds
-    tick = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        tick.wait(0.005)

@@ -10,8 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import EmailMessage
@@ -22,6 +21,7 @@ from typing import Any
 import httpx
 
 from support.application import SECRET, mails_in
+from support.waiting import until
 
 SECONDS = 60.0
 
@@ -85,15 +85,6 @@ class Served:
             return re.search(pattern, self.log())
 
         return until(found)
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """Wait until the condition holds, and return its value."""
-    deadline = time.monotonic() + SECONDS
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.01)  # between two looks at the condition
-    return value
 
 
 @contextmanager

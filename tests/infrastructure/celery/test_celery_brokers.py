@@ -11,7 +11,8 @@ from uuid import uuid4
 
 import pytest
 from celery import Celery
-from support.celery_kit import Counted, Named, Recorder, app_on, until, worker_of
+from support.celery_kit import Counted, Named, Recorder, app_on, worker_of
+from support.waiting import until
 
 from eventpact.domain.dispatcher import DispatchError, RegistrationError
 from eventpact.infrastructure.celery.task import EventTasks

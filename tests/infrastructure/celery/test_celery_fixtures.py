@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from celery import Celery
 from celery.contrib.pytest import celery_worker  # noqa: F401  # pytest-celery's own of this name starts a container
-from support.celery_kit import AsyncRecorder, Named, Recorder, until
+from support.celery_kit import AsyncRecorder, Named, Recorder
+from support.waiting import until
 
 from eventpact.domain.dispatcher import FailedDelivery
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 from support.application import SECRET
-from support.celery_kit import until
+from support.waiting import until
 
 from eventpact.infrastructure.celery.embedded_broker import EmbeddedBroker
 from eventpact_contracts.demo.processes import Server, Worker

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from support.celery_kit import AsyncRecorder, Counted, Recorder, app_on, until, worker_of
+from support.celery_kit import AsyncRecorder, Counted, Recorder, app_on, worker_of
 from support.outbox_kit import Background
+from support.waiting import until
 
 from eventpact.domain.dispatcher import EventDispatcher, FailedDelivery, FailureSink, Handlers
 from eventpact.infrastructure.celery.messages import queue_of

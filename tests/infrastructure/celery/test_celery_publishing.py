@@ -19,7 +19,8 @@ from unittest.mock import Mock
 import pytest
 import redis
 from kombu import Queue
-from support.celery_kit import Counted, Recorder, app_on, until, worker_of
+from support.celery_kit import Counted, Recorder, app_on, worker_of
+from support.waiting import until
 
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError, FailedDelivery
 from eventpact.infrastructure.celery.app import ping

@@ -13,7 +13,8 @@ from uuid import uuid4
 
 import pytest
 import redis
-from support.celery_kit import Counted, Named, Recorder, app_on, until, worker_of
+from support.celery_kit import Counted, Named, Recorder, app_on, worker_of
+from support.waiting import until
 
 from eventpact.domain.dispatcher import Handlers
 from eventpact.infrastructure.celery.consumer import UnreadableMessage

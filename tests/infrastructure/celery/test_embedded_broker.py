@@ -14,7 +14,7 @@ from pathlib import Path
 import kombu
 import pytest
 import redis
-from support.celery_kit import until
+from support.waiting import until
 
 from eventpact.infrastructure.celery.embedded_broker import BrokerError, EmbeddedBroker, running_broker
 

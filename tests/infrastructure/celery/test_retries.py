@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from celery import signals
-from support.celery_kit import Named, Recorder, app_on, until, worker_of
+from support.celery_kit import Named, Recorder, app_on, worker_of
 from support.services_kit import MailServer
+from support.waiting import until
 
 from eventpact.domain.dispatcher import FailedDelivery
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher

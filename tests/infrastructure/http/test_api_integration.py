@@ -5,13 +5,14 @@ import logging
 import socket
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakeredis import TcpFakeServer
 from support.application import Client, assert_problem, code_of, running, settings_for
+from support.waiting import until_in_loop
 
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError, Handlers
 from eventpact.infrastructure.http.middleware import ClientLimit
@@ -27,18 +28,12 @@ async def client(tmp_path: Path) -> AsyncIterator[Client]:
         yield client
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)  # between two looks at the condition
-
-
 @pytest.mark.parametrize("dispatcher", ["sync", "asyncio"])
 async def test_signing_up_mails_a_code_that_verifies_once(tmp_path: Path, dispatcher: str) -> None:
     async with running(settings_for(tmp_path, dispatcher=dispatcher)) as client:
         answer = await client.sign_up()
         assert (answer.status_code, answer.json()) == (202, {"status": "accepted"})
-        await until(client.mails)
+        await until_in_loop(client.mails)
         (mail,) = client.mails()
         assert mail["To"] == "ada@example.com"
         verified = await client.verify(code_of(mail).lower())
@@ -112,7 +107,7 @@ async def test_a_full_server_says_so_at_once_and_does_what_it_has_taken(
     async with running(settings_for(tmp_path, dispatcher="sync", max_in_flight=3)) as client:
         taken = [asyncio.create_task(client.sign_up(f"ada{number}@example.com")) for number in range(3)]
         try:
-            await until(lambda: len(held) == 3)
+            await until_in_loop(lambda: len(held) == 3)
             for ask in (client.sign_up, client.resend, lambda: client.verify("22222222")):
                 answer = await ask()
                 assert_problem(answer, 503)

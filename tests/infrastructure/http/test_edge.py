@@ -15,7 +15,8 @@ from urllib.parse import parse_qsl
 
 import pytest
 from support.application import assert_problem, code_of
-from support.serving import Served, serving, until
+from support.serving import Served, serving
+from support.waiting import until
 
 from eventpact.infrastructure.persistence.database import Database
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from support.application import SECRET, code_of, mails_in, running, settings_for
-from support.celery_kit import until
+from support.waiting import until
 
 from eventpact.infrastructure.monitoring.logs import REQUEST_ID, JsonFormatter, TextFormatter, about
 from eventpact_contracts.demo.processes import Process, Server, Worker

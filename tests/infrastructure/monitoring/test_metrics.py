@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.application import Client, mails_in, running, settings_for
-from support.celery_kit import until, worker_of
+from support.celery_kit import worker_of
+from support.waiting import until
 
 from eventpact.bootstrap import build_worker
 from eventpact.domain.dispatcher import DispatchError

@@ -12,7 +12,8 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from support.outbox_kit import ADDRESS, INNER, AsyncRecorder, Background, Counted, Recorder, until
+from support.outbox_kit import ADDRESS, INNER, AsyncRecorder, Background, Counted, Recorder
+from support.waiting import until
 
 from eventpact.domain.dispatcher import Delivery, DispatcherClosedError, DispatchError, FailedDelivery, Ordering
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from support.application import code_of, mails_in, running, settings_for
-from support.outbox_kit import until
+from support.waiting import until
 
 from eventpact.bootstrap import build_parts
 from eventpact.cli.main import main

@@ -6,7 +6,8 @@ from contextvars import ContextVar
 from datetime import timedelta
 
 import pytest
-from support.outbox_kit import AsyncRecorder, Background, Counted, Recorder, until
+from support.outbox_kit import AsyncRecorder, Background, Counted, Recorder
+from support.waiting import until
 
 from eventpact.infrastructure.dispatching.context import VariableCarrier
 from eventpact.infrastructure.outbox.store import OutboxStore

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from support.outbox_kit import INNER, Background, Counted, Recorder, until
+from support.outbox_kit import INNER, Background, Counted, Recorder
+from support.waiting import until
 
 from eventpact.domain.dispatcher import DispatchError, EventDispatcher, FailureSink, Handlers
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable

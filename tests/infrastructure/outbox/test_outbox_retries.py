@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import pytest
 import sqlalchemy as sa
-from support.outbox_kit import AsyncRecorder, Background, Counted, Recorder, until
+from support.outbox_kit import AsyncRecorder, Background, Counted, Recorder
+from support.waiting import until
 
 from eventpact.domain.dispatcher import FailedDelivery, PermanentFailureError
 from eventpact.infrastructure.dispatching.failures import RetryPolicy

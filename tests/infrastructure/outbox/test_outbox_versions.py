@@ -9,7 +9,8 @@ from typing import Any
 from uuid import uuid4
 
 import sqlalchemy as sa
-from support.outbox_kit import Background, Counted, Recorder, until
+from support.outbox_kit import Background, Counted, Recorder
+from support.waiting import until
 
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.failures import UnreadableMessage

@@ -10,7 +10,8 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from support.outbox_kit import Background, Counted, Recorder, until, url_of
+from support.outbox_kit import Background, Counted, Recorder, url_of
+from support.waiting import until
 
 from eventpact.infrastructure.outbox.settlements import Heartbeats
 from eventpact.infrastructure.outbox.store import OutboxStore

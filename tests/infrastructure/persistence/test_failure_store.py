@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from support.outbox_kit import Background, Counted, Recorder, until
+from support.outbox_kit import Background, Counted, Recorder
+from support.waiting import until
 
 from eventpact.domain.dispatcher import DispatchError, FailedDelivery, Handlers
 from eventpact.infrastructure.dispatching.failures import UnreadableMessage
