@@ -66,7 +66,7 @@ class Driver:
         self._recorder, self._conditions = program.recorder, program.recorder.conditions
         self._ids: dict[int, str] = {}
         self._pausing = program.pausing = Pausing(self._conditions.recheck)
-        self._slowest = max((plan.seconds for each in scenario.events for plan in each.handlers.values()), default=0.0)
+        self._slowest = max((plan.seconds for plan in scenario.handler_plans), default=0.0)
         several = len(scenario.callers) > 1
         self._names = [f"caller {number}" if several else "caller" for number in range(1, len(scenario.callers) + 1)]
 
@@ -217,8 +217,7 @@ class Driver:
 
     def _let_callers_go(self) -> _Steps:
         """Let all handlers go on once everybody has closed: one that was not cancelled keeps its caller waiting."""
-        closings = sum(isinstance(step, steps.Close) for caller in self._scenario.callers for step in caller.steps)
-        if closings:
+        if closings := len(self._scenario.steps_of(steps.Close)):
             all_closed = partial(self._conditions.has_closed, closings)
             yield self._until(all_closed, 2 * self.patience + self._scenario.seconds)
             self._program.release_all()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from eventpact.domain.dispatcher import Guarantees
 from eventpact.domain.events import DomainEvent
@@ -24,6 +24,8 @@ __all__ = [
     "Scenario",
     "Traits",
 ]
+
+S = TypeVar("S", bound=steps.Step)
 
 _FLOOD: Final = 500
 """So many events may be too many for a dispatcher."""
@@ -163,38 +165,38 @@ class Scenario:
             return "a loop that is closed"
         if self.unavailable:
             return "an engine that is unavailable"
-        limits = [step.limit for caller in self.callers for step in caller.steps if isinstance(step, steps.Flood)]
+        limits = [flood.limit for flood in self.steps_of(steps.Flood)]
         return f"a flood of {max(limits):,} events" if max(limits, default=0) >= _FLOOD else ""
 
+    def steps_of(self, kind: type[S]) -> list[S]:
+        """The steps of a kind, of all callers."""
+        return [step for caller in self.callers for step in caller.steps if isinstance(step, kind)]
+
     @property
-    def steps(self) -> int:
-        return sum(len(caller.steps) for caller in self.callers)
+    def handler_plans(self) -> list[HandlerPlan]:
+        """The plans of the handlers of all events."""
+        return [plan for event in self.events for plan in event.handlers.values()]
 
     @property
     def seconds(self) -> float:
         """Return how long it may take even where nothing is slow: closings, slow handlers, floods and chains."""
-        closing = sum(
-            step.timeout + 1.0 for caller in self.callers for step in caller.steps if isinstance(step, steps.Close)
-        )
-        many = sum(step.limit for caller in self.callers for step in caller.steps if isinstance(step, steps.Flood))
-        many += sum(event.chain for event in self.events)
-        slow = sum(plan.seconds for event in self.events for plan in event.handlers.values())
+        closing = sum(step.timeout + 1.0 for step in self.steps_of(steps.Close))
+        many = sum(flood.limit for flood in self.steps_of(steps.Flood)) + sum(event.chain for event in self.events)
+        slow = sum(plan.seconds for plan in self.handler_plans)
         away = _RECOVERY_SECONDS if self.unavailable else 0.0
         return closing + slow + many * _EVENT_SECONDS + away
 
     @property
     def mostly_waits(self) -> bool:
         """Return whether it takes its time with any dispatcher: a handler does, or closing, which has to give up."""
-        plans = [plan for event in self.events for plan in event.handlers.values()]
+        plans = self.handler_plans
         if any(plan.pauses_after is not None for plan in plans):
             return False  # it is a matter of milliseconds who comes first
-        closings = [step for caller in self.callers for step in caller.steps if isinstance(step, steps.Close)]
-        gives_up = any(step.timeout < _SLOW_SECONDS for step in closings) and any(
-            plan.held or plan.report_held for plan in plans
-        )
+        is_held = any(plan.held or plan.report_held for plan in plans)
+        gives_up = is_held and any(step.timeout < _SLOW_SECONDS for step in self.steps_of(steps.Close))
         return gives_up or any(plan.seconds >= _SLOW_SECONDS for plan in plans)
 
     @property
     def size(self) -> tuple[int, int]:
         """Return how much there is to read: scenarios are shrunk by this."""
-        return len(self.events) + self.steps, len(repr(self))
+        return len(self.events) + sum(len(caller.steps) for caller in self.callers), len(repr(self))
