@@ -72,7 +72,6 @@ class Process:
             time.sleep(0.02)  # between two looks; the deadline is above
 
     def is_ready(self) -> bool:
-        """Return whether it has come up."""
         return True
 
     @property

@@ -45,7 +45,6 @@ class Conditions:
         self._closed = 0
 
     def observe(self, entry: Entry) -> None:
-        """Take note of an entry."""
         kind, event = entry.kind, entry.event
         if kind is Kind.DISPATCHED:
             self._open_calls += 1
@@ -124,7 +123,6 @@ class Conditions:
         return event in self._returned and event not in self._accepted
 
     def returned(self, event: str) -> bool:
-        """Dispatching it has returned."""
         return event in self._returned
 
     def ended(self, event: str) -> bool:
@@ -151,7 +149,6 @@ class Conditions:
                 self._waiters.pop(key, None)
 
     async def await_(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Do the same in a task."""
         loop, changed, key = asyncio.get_running_loop(), asyncio.Event(), object()
         with self.lock:
             if condition():

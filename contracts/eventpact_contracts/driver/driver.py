@@ -121,11 +121,9 @@ class Driver:
         run_blocking(self._settling())
 
     async def settle_in_loop(self) -> None:
-        """Do the same in a task."""
         await run_awaiting(self._settling())
 
     def _take_steps(self, caller: Caller, name: str) -> None:
-        """Take the steps of one caller in this thread."""
         with giving_way() if self._scenario.interleaved else nullcontext():
             run_blocking(self._steps(caller, name))
 
@@ -133,7 +131,6 @@ class Driver:
         return Until(self._conditions, condition, self.patience if seconds is None else seconds)
 
     def _steps(self, caller: Caller, name: str) -> _Steps:
-        """The steps of one caller."""
         conditions, program = self._conditions, self._program
         for step in caller.steps:
             match step:

@@ -57,7 +57,6 @@ class Leaks:
             gc.unfreeze()
 
     def look(self, recorder: Recorder) -> None:
-        """Record the leaks."""
         if not self._wanted:
             return
         gc.collect()

@@ -105,7 +105,6 @@ class Program:
                 return
 
     def dispatch_non_event(self, label: str, thing: Any, caller: str) -> None:
-        """Dispatch an object that is no event."""
         self._call(thing, f"non-event: {label}", "", caller, note=label)
 
     def _call(

@@ -55,7 +55,6 @@ class Recorder:
         self._about = {"subscriptions": subscriptions, "guarantees": guarantees, **about}
 
     def write(self, kind: Kind, **fields: Any) -> None:
-        """Append an entry."""
         with self.conditions.lock:
             entry = Entry(kind=kind, time=self.clock(), **fields)
             if not self.over:
@@ -67,7 +66,6 @@ class Recorder:
         self._about.update(about)
 
     def trace(self) -> Trace:
-        """The trace so far."""
         with self.conditions.lock:
             return Trace(tuple(self.entries), **self._about)
 

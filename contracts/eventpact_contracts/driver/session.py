@@ -250,7 +250,6 @@ class _Session:
 
     @contextmanager
     def _opened(self) -> Generator[EventDispatcher]:
-        """A fresh dispatcher."""
         subject, forgotten = self._subject, self._scenario.forgotten
         make = PROBES.new_handlers if forgotten else PROBES.handlers
         handlers = make(async_handlers=subject.async_handlers, usual=subject.usual_handlers)

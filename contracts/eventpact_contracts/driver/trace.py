@@ -105,7 +105,6 @@ class Entry:
 
     @classmethod
     def from_json(cls, line: str) -> Entry:
-        """The entry that :meth:`to_json` was called on."""
         data: dict[str, Any] = json.loads(line)
         for name in ("exception", "events"):
             data[name] = tuple(data.get(name, ()))
@@ -113,7 +112,6 @@ class Entry:
 
     @property
     def delivery(self) -> tuple[str, str]:
-        """The event and the handler."""
         return self.event, self.handler
 
 
@@ -151,10 +149,6 @@ class Trace:
         """The entries of these kinds, in order."""
         return (entry for entry in self.entries if entry.kind in kinds)
 
-    def handlers_of(self, event_type: str) -> tuple[str, ...]:
-        """The handlers subscribed to exactly this type."""
-        return tuple(handler for given, handler in self.subscriptions if given == event_type)
-
     @cached_property
     def labels(self) -> dict[str, str]:
         """A short name for each event, in the order of appearance."""
@@ -169,7 +163,6 @@ class Trace:
         return render(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """The trace as JSON values."""
         declared = self.guarantees
         return {
             "guarantees": declared and declared.to_dict(),
@@ -184,7 +177,6 @@ class Trace:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Trace:
-        """The trace that :meth:`to_dict` was called on."""
         declared = data["guarantees"]
         return cls(
             entries=tuple(Entry.from_json(json.dumps(entry)) for entry in data["entries"]),

@@ -164,7 +164,6 @@ class World:
         await asyncio.wait([asyncio.create_task(self._attempted_inside(Attempt()))], timeout=_GRACE_SECONDS)
 
     def trace(self) -> Trace:
-        """Everything that happened."""
         return Trace(tuple(sorted(self._entries, key=lambda entry: entry.time)))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:

@@ -55,7 +55,6 @@ class Rogue:
 
     @contextmanager
     def subject(self, handlers: Handlers, on_failure: FailureSink) -> Generator[EventDispatcher]:
-        """A fresh one."""
         yield self.factory(handlers, on_failure)
 
     def __str__(self) -> str:

@@ -79,7 +79,6 @@ class Candidate:
                 setattr(self, hook, getattr(self.factory, hook))
 
     def subject(self, handlers: Handlers, on_failure: FailureSink) -> AbstractContextManager[EventDispatcher]:
-        """A fresh dispatcher."""
         return made(self.factory, handlers, on_failure)
 
 
