@@ -39,6 +39,14 @@ class CallsAsync(Calls):
             await result
 
 
+async def dispatching(dispatcher: EventDispatcher, event: DomainEvent, entered: threading.Event) -> threading.Thread:
+    """Dispatch in a thread, and return it when a handler, or the failure sink, has been entered."""
+    thread = threading.Thread(target=dispatcher.dispatch, args=(event,))
+    thread.start()
+    assert await asyncio.to_thread(entered.wait, 5)
+    return thread
+
+
 def test_dispatch_calls_the_handler() -> None:
     handler = Mock()
     dispatcher = SyncEventDispatcher({AccountCreatedEvent: handler})
@@ -163,9 +171,7 @@ async def test_closing_gives_up_exactly_what_had_no_turn(kind: type[Calls]) -> N
 
     dispatcher = SyncEventDispatcher({Counted: [kind(hold), last]}, on_failure=failures)
     event = Counted()
-    thread = threading.Thread(target=dispatcher.dispatch, args=(event,))
-    thread.start()
-    assert await asyncio.to_thread(entered.wait, 5)
+    thread = await dispatching(dispatcher, event, entered)
     left = await dispatcher.aclose(timeout=0)
     release.set()
     thread.join(5)
@@ -191,9 +197,7 @@ async def test_a_handler_that_ends_while_it_is_given_up_has_succeeded_and_those_
     handlers.insert(position, CallsAsync(lambda _: hold()))
     dispatcher = SyncEventDispatcher({Counted: handlers})  # type: ignore[dict-item]
     event = Counted()
-    thread = threading.Thread(target=dispatcher.dispatch, args=(event,))
-    thread.start()
-    assert await asyncio.to_thread(entered.wait, 5)
+    thread = await dispatching(dispatcher, event, entered)
     assert await dispatcher.aclose(timeout=0) == ((event,) if undelivered else ())
     thread.join(5)
 
@@ -212,9 +216,7 @@ async def test_a_failure_that_is_being_reported_is_settled_when_no_handler_is_le
     handlers.insert(position, Mock(handle=Mock(side_effect=ValueError)))
     dispatcher = SyncEventDispatcher({Counted: handlers}, on_failure=sink)  # type: ignore[dict-item]
     event = Counted()
-    thread = threading.Thread(target=dispatcher.dispatch, args=(event,))
-    thread.start()
-    assert await asyncio.to_thread(entered.wait, 5)
+    thread = await dispatching(dispatcher, event, entered)
     left = await dispatcher.aclose(timeout=0)
     release.set()
     thread.join(5)
@@ -236,9 +238,7 @@ async def test_what_a_cascade_is_delivering_when_it_is_given_up_is_returned_and_
     dispatcher = SyncEventDispatcher(
         {Counted: Calls(lambda _: dispatcher.dispatch(cascaded)), AccountCreatedEvent: Calls(hold)}, on_failure=failures
     )
-    thread = threading.Thread(target=dispatcher.dispatch, args=(Counted(),))
-    thread.start()
-    assert await asyncio.to_thread(entered.wait, 5)
+    thread = await dispatching(dispatcher, Counted(), entered)
     assert await dispatcher.aclose(timeout=0) == (cascaded,)
     caplog.clear()
     release.set()
@@ -263,9 +263,7 @@ async def test_what_a_handler_dispatches_while_the_dispatcher_closes_is_refused(
             refused.append(str(error))
 
     dispatcher = SyncEventDispatcher({Counted: Calls(hold)})
-    thread = threading.Thread(target=dispatcher.dispatch, args=(Counted(),))
-    thread.start()
-    assert await asyncio.to_thread(entered.wait, 5)
+    await dispatching(dispatcher, Counted(), entered)
     closing = asyncio.create_task(dispatcher.aclose(timeout=60))
     await asyncio.sleep(0)  # it has begun
     release.set()
@@ -281,9 +279,7 @@ async def test_closing_waits_for_a_thread_that_is_dispatching() -> None:
         assert release.wait(5)
 
     dispatcher = SyncEventDispatcher({Counted: Calls(hold)})
-    thread = threading.Thread(target=dispatcher.dispatch, args=(Counted(),))
-    thread.start()
-    assert await asyncio.to_thread(entered.wait, 5)
+    thread = await dispatching(dispatcher, Counted(), entered)
     closing = asyncio.create_task(dispatcher.aclose(timeout=5))
     while True:
         try:
@@ -305,9 +301,7 @@ async def test_closing_waits_for_a_failure_that_is_being_reported() -> None:
         assert release.wait(5)
 
     dispatcher = SyncEventDispatcher({Counted: Mock(handle=Mock(side_effect=ValueError))}, on_failure=sink)
-    thread = threading.Thread(target=dispatcher.dispatch, args=(Counted(),))
-    thread.start()
-    assert await asyncio.to_thread(entered.wait, 5)
+    thread = await dispatching(dispatcher, Counted(), entered)
     closing = asyncio.create_task(dispatcher.aclose(timeout=5))
     for _ in range(3):
         await asyncio.sleep(0)
@@ -326,9 +320,7 @@ async def test_closing_is_in_time_though_an_async_handler_blocks_its_loop() -> N
 
     dispatcher = SyncEventDispatcher({Counted: CallsAsync(block)})
     event = Counted()
-    thread = threading.Thread(target=dispatcher.dispatch, args=(event,))
-    thread.start()
-    assert await asyncio.to_thread(entered.wait, 5)
+    thread = await dispatching(dispatcher, event, entered)
     began = time.monotonic()
     assert await dispatcher.aclose(timeout=0) == (event,)
     assert time.monotonic() - began < 1.5  # law L1 allows 1, on a machine that is not busy

@@ -60,11 +60,7 @@ def garbage(world: World) -> float:
     if world.column.outbox:
         world.unreadable += _write(world)
     world.sign_up(2)
-    world.until(
-        lambda: world.evidence.unreadable() >= world.unreadable,
-        f"the keeping of {world.unreadable} unreadable messages",
-        world.options.patience,
-    )
+    _until_kept(world)
     return started_at
 
 
@@ -81,12 +77,13 @@ def garbage_without_database(world: World) -> float:
     world.database.open()
     opened_at = time.monotonic()
     world.sign_up(2)
-    world.until(
-        lambda: world.evidence.unreadable() >= world.unreadable,
-        f"the keeping of {world.unreadable} unreadable messages",
-        world.options.patience,
-    )
+    _until_kept(world)
     return opened_at
+
+
+def _until_kept(world: World) -> None:
+    kept = f"the keeping of {world.unreadable} unreadable messages"
+    world.until(lambda: world.evidence.unreadable() >= world.unreadable, kept, world.options.patience)
 
 
 def _publish(world: World) -> int:
