@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import defaultdict
 from collections.abc import Callable
-from typing import Final
 
 from eventpact_contracts.driver.gates import wake
 from eventpact_contracts.driver.trace import Entry, Kind
 
 __all__ = ["Conditions", "Until"]
-
-_ENDS: Final = (Kind.ACCEPTED, Kind.REFUSED, Kind.RAISED)
 
 
 class Conditions:
@@ -30,63 +28,50 @@ class Conditions:
         for event_type, handler in subscriptions:
             self._handlers.setdefault(event_type, []).append(handler)
         self._waiters: dict[object, tuple[Callable[[], bool], Callable[[], object]]] = {}
+        self._events: defaultdict[Kind, set[str]] = defaultdict(set)
         self._pending: set[tuple[str, str]] = set()
         self._done: set[tuple[str, str]] = set()
         self._given_up: set[str] = set()
         self._running: set[tuple[str, str]] = set()
         self._failed_late: set[tuple[str, str]] = set()
         self._open_calls = 0
-        self._dispatched: set[str] = set()
-        self._returned: set[str] = set()
-        self._accepted: set[str] = set()
-        self._held: set[str] = set()
-        self._ended: set[str] = set()
         self._begun = 0
         self._closed = 0
 
     def observe(self, entry: Entry) -> None:
-        kind, event = entry.kind, entry.event
-        if kind is Kind.DISPATCHED:
-            self._open_calls += 1
-            self._dispatched.add(event)
-        elif kind in _ENDS and event:
-            self._open_calls -= 1
-            self._returned.add(event)
-            if kind is Kind.ACCEPTED:
-                self._accepted.add(event)
-                if event not in self._given_up:
+        kind, event, delivery = entry.kind, entry.event, entry.delivery
+        if event:
+            self._events[kind].add(event)
+        match kind:
+            case Kind.DISPATCHED:
+                self._open_calls += 1
+            case Kind.ACCEPTED | Kind.REFUSED | Kind.RAISED if event:
+                self._open_calls -= 1
+                if kind is Kind.ACCEPTED and event not in self._given_up:
                     deliveries = {(event, handler) for handler in self._handlers.get(entry.event_type, ())}
                     self._pending |= deliveries - self._done
-        elif kind is Kind.STARTED and event not in self._dispatched:
-            # It arrived as another event: nobody need wait for it any more.
-            astray = next((each for each in self._pending if each[1] == entry.handler), None)
-            if astray is not None:
-                self._pending.discard(astray)
-        elif kind in (Kind.SUCCEEDED, Kind.REPORTED):
-            self._settle(event, entry.handler)
-            self._failed_late.discard((event, entry.handler))
-        elif kind is Kind.HELD:
-            self._held.add(event)
-        elif kind is Kind.BEGUN:
-            self._begun += 1
-        elif kind is Kind.CLOSED:
-            self._closed += 1
-            self._given_up.update(entry.events)
-            self._pending = {delivery for delivery in self._pending if delivery[0] not in self._given_up}
-        elif kind is Kind.LOGGED:
-            self.unlogged = False
-        if kind is Kind.STARTED:
-            self._running.add((event, entry.handler))
+            case Kind.STARTED:
+                self._running.add(delivery)
+                if event not in self._events[Kind.DISPATCHED]:
+                    # It arrived as another event: nobody need wait for it any more.
+                    self._pending.discard(next((each for each in self._pending if each[1] == entry.handler), delivery))
+            case Kind.SUCCEEDED | Kind.REPORTED:
+                self._done.add(delivery)
+                self._pending.discard(delivery)
+                self._failed_late.discard(delivery)
+            case Kind.FAILED if event in self._given_up:
+                self._failed_late.add(delivery)
+            case Kind.BEGUN:
+                self._begun += 1
+            case Kind.CLOSED:
+                self._closed += 1
+                self._given_up.update(entry.events)
+                self._pending = {each for each in self._pending if each[0] not in self._given_up}
+            case Kind.LOGGED:
+                self.unlogged = False
         if kind in (Kind.SUCCEEDED, Kind.FAILED):
-            self._ended.add(event)
-            self._running.discard((event, entry.handler))
-            if kind is Kind.FAILED and event in self._given_up:
-                self._failed_late.add((event, entry.handler))
+            self._running.discard(delivery)
         self.changed()
-
-    def _settle(self, event: str, handler: str) -> None:
-        self._done.add((event, handler))
-        self._pending.discard((event, handler))
 
     def changed(self) -> None:
         """Wake those whose condition holds now."""
@@ -116,18 +101,18 @@ class Conditions:
 
     def held(self, event: str) -> bool:
         """A handler, or the failure sink, is held with the event."""
-        return event in self._held
+        return event in self._events[Kind.HELD]
+
+    def returned(self, event: str) -> bool:
+        return any(event in self._events[kind] for kind in (Kind.ACCEPTED, Kind.REFUSED, Kind.RAISED))
 
     def not_accepted(self, event: str) -> bool:
         """Dispatching it has returned, and it was not accepted."""
-        return event in self._returned and event not in self._accepted
-
-    def returned(self, event: str) -> bool:
-        return event in self._returned
+        return self.returned(event) and event not in self._events[Kind.ACCEPTED]
 
     def ended(self, event: str) -> bool:
         """An attempt with it has ended, or there is none to come."""
-        return event in self._ended or self.not_accepted(event)
+        return any(event in self._events[kind] for kind in (Kind.SUCCEEDED, Kind.FAILED)) or self.not_accepted(event)
 
     def has_begun(self) -> bool:
         return self._begun > 0

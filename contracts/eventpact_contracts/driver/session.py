@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Final
 
 from eventpact.domain.dispatcher import EventDispatcher
@@ -49,6 +50,7 @@ class _NeedsThreadsError(Unfinished):
     """The dispatcher has threads of its own, which a loop that follows a schedule has no place for."""
 
 
+@dataclass(frozen=True)
 class Run:
     """One scenario that was run.
 
@@ -59,8 +61,9 @@ class Run:
             could not follow a schedule.
     """
 
-    def __init__(self, trace: Trace, unfinished: str = "", *, excused: bool = False) -> None:
-        self.trace, self.unfinished, self.excused = trace, unfinished, excused
+    trace: Trace
+    unfinished: str = ""
+    excused: bool = False
 
 
 def run_scenario(subject: Subject, scenario: Scenario, patience: float) -> Run:
@@ -100,7 +103,7 @@ def run_scenario(subject: Subject, scenario: Scenario, patience: float) -> Run:
     finally:
         PROBES.end(program)
     subject.longest = max(subject.longest, session.driver.took)
-    return Run(recorder.trace(), unfinished, excused=excused)
+    return Run(recorder.trace(), unfinished, excused)
 
 
 def _guarded(run: Callable[[], None], seconds: float, recorder: Recorder, patience: float) -> None:
