@@ -28,7 +28,7 @@ from eventpact_contracts.driver.trace import Entry, Kind
 from eventpact_contracts.scenarios.events import ROLES, Marker, Paid, Placed, Priced, is_async
 from eventpact_contracts.subjects.loading import made
 
-__all__ = ["KINDS", "Journal", "find", "main"]
+__all__ = ["KINDS", "Journal", "imported", "main"]
 
 _TICK_SECONDS: Final = 0.005
 
@@ -143,7 +143,7 @@ def _sink(journal: Journal) -> Callable[[FailedDelivery], None]:
     return report
 
 
-def find(target: str) -> Any:
+def imported(target: str) -> Any:
     module, _, attribute = target.partition(":")
     found: Any = importlib.import_module(module)
     for name in attribute.split("."):
@@ -203,7 +203,7 @@ def main(argv: Sequence[str]) -> None:
     threading.Thread(target=_end_with_the_suite, daemon=True).start()
     folder = Path(place)
     journal = Journal(folder, name)
-    factory = find(target)
+    factory = imported(target)
     handlers, on_failure = _handlers(folder, journal, async_handlers=kinds != "plain"), _sink(journal)
 
     @contextmanager

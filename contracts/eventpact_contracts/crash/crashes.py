@@ -30,7 +30,7 @@ from uuid import uuid4
 
 from eventpact.domain.dispatcher import Delivery
 from eventpact_contracts.checking.evidence import LawCheck
-from eventpact_contracts.crash.child import KINDS, find
+from eventpact_contracts.crash.child import KINDS, imported
 from eventpact_contracts.crash.processes import ProcessGroup
 from eventpact_contracts.driver.probes import subscriptions_of
 from eventpact_contracts.driver.trace import Kind, Trace
@@ -158,7 +158,7 @@ def check_crashes(law: Law, subject: Subject, *, examples: int, seed: int) -> La
             " started and killed (see eventpact_contracts.crash.crashes)"
         )
     try:
-        factory = find(subject.target)
+        factory = imported(subject.target)
     except (ImportError, AttributeError) as error:
         raise CouldNotRunError(f"the target {subject.target} cannot be imported: {error}") from error
     count = max(3, round(examples * _SHARE))
