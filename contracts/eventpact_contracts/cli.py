@@ -29,7 +29,7 @@ from eventpact_contracts.handlers.contract import HandlerContract
 from eventpact_contracts.handlers.laws import HANDLER_LAWS, HandlerLaw
 from eventpact_contracts.laws import LAWS, Law
 from eventpact_contracts.reports.files import FORMATS, unwritable, write
-from eventpact_contracts.reports.summary import RunFacts, could_not_run, exit_code, headline
+from eventpact_contracts.reports.summary import RunFacts, closing_lines, could_not_run, exit_code
 from eventpact_contracts.reports.terminal import Progress, Style, matrix, reasons, violations
 from eventpact_contracts.subjects.loading import (
     OURS,
@@ -195,8 +195,7 @@ def _verify(options: argparse.Namespace) -> int:
     for said in filter(None, (violations(verdicts, style), reasons(verdicts, style), *run.remarks)):
         print(f"\n{said}")
     facts = RunFacts(seed, options.examples, run.again(*options.targets))
-    print(f"\n{headline(verdicts)} (seed {seed}, {options.examples} examples a law)")
-    print(f"To repeat this run: {facts.again}")
+    print(f"\n{closing_lines(verdicts, facts)}")
     try:
         for line in write(files, verdicts, facts):
             print(line)

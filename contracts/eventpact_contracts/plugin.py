@@ -276,7 +276,7 @@ class _Matrix:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if not self._columns:
             return
-        from eventpact_contracts.reports.summary import headline
+        from eventpact_contracts.reports.summary import closing_lines
         from eventpact_contracts.reports.terminal import Style, matrix, reasons
 
         verdicts = self._verdicts()
@@ -285,9 +285,7 @@ class _Matrix:
         terminalreporter.write_line(matrix(verdicts, style))
         if said := reasons(verdicts, style):
             terminalreporter.write_line(f"\n{said}")
-        facts = self._facts()
-        terminalreporter.write_line(f"\n{headline(verdicts)} (seed {facts.seed}, {facts.examples} examples a law)")
-        terminalreporter.write_line(f"To repeat this run: {facts.again}")
+        terminalreporter.write_line(f"\n{closing_lines(verdicts, self._facts())}")
         for line in self._said:
             terminalreporter.write_line(line)
 

@@ -103,7 +103,7 @@ _MEANINGS = {
 
 def page(verdicts: Sequence[Verdict], run: RunFacts) -> str:
     """The page. Everything that comes from the dispatcher under test is escaped."""
-    names = columns(verdicts)
+    names, said = columns(verdicts), headline(verdicts)
     broken = [
         (name, result)
         for name, verdict in zip(names, verdicts, strict=True)
@@ -111,11 +111,11 @@ def page(verdicts: Sequence[Verdict], run: RunFacts) -> str:
         if result.violation
     ]
     return _PAGE.substitute(
-        title=escape(f"{headline(verdicts)} - event contract"),
+        title=escape(f"{said} - event contract"),
         style=files(__package__).joinpath("page.css").read_text("utf-8"),
         state=_state(exit_code(verdicts) or (0 if is_whole(verdicts) else 2)),
         version=escape(run.contract_version),
-        headline=escape(_capital(headline(verdicts))),
+        headline=escape(said[:1].upper() + said[1:]),
         under=escape(f"{', '.join(names)}, checked {run.time:%d %B %Y at %H:%M} UTC"),
         cards="\n".join(_card(name, verdict) for name, verdict in zip(names, verdicts, strict=True)),
         violations=_violations(broken),
@@ -234,7 +234,3 @@ def _state(code: int) -> str:
 
 def _css(outcome: Outcome) -> str:
     return f"o-{outcome.name.lower().replace('_', '-')}"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -95,10 +95,8 @@ class _Teller:
             return ""
         name = self._labels[entry.event]
         # Its type is said once, where it is dispatched.
-        return f"{self._types[entry.event]} {name}" if self._tells_type(entry) else name
-
-    def _tells_type(self, entry: Entry) -> bool:
-        return entry.kind is Kind.DISPATCHED and entry.event in self._types
+        tells_type = entry.kind is Kind.DISPATCHED and entry.event in self._types
+        return f"{self._types[entry.event]} {name}" if tells_type else name
 
 
 def _cut(text: str) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "SYMBOLS",
     "RunFacts",
     "cell",
+    "closing_lines",
     "columns",
     "could_not_run",
     "count",
@@ -170,6 +171,11 @@ def cell(result: LawResult | None) -> str:
 def count(number: int) -> str:
     """A number in at most five characters."""
     return str(number) if number < 10_000 else f"{number / 1000:.0f}k"
+
+
+def closing_lines(verdicts: Sequence[Verdict], run: RunFacts) -> str:
+    """The verdicts in one sentence, and how to repeat the run."""
+    return f"{headline(verdicts)} (seed {run.seed}, {run.examples} examples a law)\nTo repeat this run: {run.again}"
 
 
 def headline(verdicts: Sequence[Verdict]) -> str:
