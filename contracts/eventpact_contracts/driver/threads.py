@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, TypeVar
@@ -40,20 +41,15 @@ class _Worker:
         while True:
             future, function = self.jobs.get()
             try:
-                result = function()
+                finish = partial(future.set_result, function())
             except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-                outcome: tuple[Any, BaseException | None] = None, error
-            else:
-                outcome = result, None
+                finish = partial(future.set_exception, error)
             del function
             # Idle before it is known to be, so that whoever waits for this finds the same thread again.
             with _lock:
                 _idle.append(self)
-            if outcome[1] is not None:
-                future.set_exception(outcome[1])
-            else:
-                future.set_result(outcome[0])
-            del future, outcome
+            finish()
+            del future, finish
 
 
 def in_thread(function: Callable[[], T]) -> Future[T]:

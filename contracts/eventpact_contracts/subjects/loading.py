@@ -245,28 +245,22 @@ def parse_guarantees(text: str) -> Guarantees:
         ValueError: a part is missing, unknown or has no such value; the message says which.
     """
     given = dict(part.partition("=")[::2] for part in text.replace(" ", "").split(",") if part)
-    readers: dict[str, Callable[[str], Any]] = {
-        "blocks_caller": _yes_or_no,
-        "retries": _count,
-        "delivery": lambda value: Delivery[value.upper()],
-        "ordering": lambda value: Ordering[value.upper()],
-    }
-    allowed = {
-        "blocks_caller": "yes or no",
-        "retries": "a number from 0",
-        "delivery": "at_most_once or at_least_once",
-        "ordering": "none or fifo",
+    readers: dict[str, tuple[Callable[[str], Any], str]] = {
+        "blocks_caller": (_yes_or_no, "yes or no"),
+        "retries": (_count, "a number from 0"),
+        "delivery": (lambda value: Delivery[value.upper()], "at_most_once or at_least_once"),
+        "ordering": (lambda value: Ordering[value.upper()], "none or fifo"),
     }
     if unknown := given.keys() - readers.keys():
         raise ValueError(f"there is no guarantee {', '.join(sorted(unknown))}; there are {', '.join(readers)}")
     values = {}
-    for name, read in readers.items():
+    for name, (read, allowed) in readers.items():
         if name not in given:
-            raise ValueError(f"{name} is missing: {name}= {allowed[name]}")
+            raise ValueError(f"{name} is missing: {name}= {allowed}")
         try:
             values[name] = read(given[name])
         except (KeyError, ValueError):
-            raise ValueError(f"{name}={given[name]} is not {allowed[name]}") from None
+            raise ValueError(f"{name}={given[name]} is not {allowed}") from None
     return Guarantees(**values)
 
 
