@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
@@ -18,7 +18,7 @@ from hypothesis.errors import HypothesisException
 from eventpact_contracts.checking.evidence import Evidence, LawCheck
 from eventpact_contracts.checking.judging import Judging
 from eventpact_contracts.checking.outcomes import Violation
-from eventpact_contracts.driver.session import run_scenario
+from eventpact_contracts.driver.session import Run, run_scenario
 from eventpact_contracts.driver.threads import in_thread, restless
 from eventpact_contracts.laws import Law
 from eventpact_contracts.scenarios.drawing import EnoughDrawn, quiet_settings
@@ -33,6 +33,7 @@ __all__ = ["CRASHES", "FIXED", "families_of", "play"]
 
 FIXED: Final = "fixed scenarios"
 CRASHES: Final = "crashes"
+_LEAKS: Final = "leaks"
 
 _SLOW_SECONDS: Final = 0.05
 """A dispatcher that takes longer to open and close is opened once for many scenarios."""
@@ -112,6 +113,8 @@ class _Player:
         self._evidence = Evidence({law.id: LawCheck() for law in laws})
         self._judging = Judging(self._laws, subject, self._evidence)
         self._leisure = 1.0
+        self._waiting: list[tuple[Scenario, Future[Run]]] = []
+        self._alone: list[Scenario] = []
 
     def play(self, only: Iterable[str] | None, progress: Progress | None) -> Evidence:
         names = families_of((*self._laws, *self._crashes))
@@ -133,8 +136,11 @@ class _Player:
                 break
             if name == FIXED:
                 self._play_fixed()
-            else:
-                self._play_family(FAMILIES[name], sum(each in FAMILIES for each in names[number:]))
+                continue
+            if name == _LEAKS:
+                self._end_waiting()
+            self._play_family(FAMILIES[name], sum(each in FAMILIES for each in names[number:]))
+        self._end_waiting()
         until = self._judging.shrink()
         if CRASHES in names:
             self._subject.keeper.close()
@@ -158,7 +164,7 @@ class _Player:
         deadline = self._started + _FIXED_SHARE * (self._deadline - self._started)
         first, step = self._fixed_share
         queues = [(law, deque(law.fixed(self._subject.traits)[first::step])) for law in self._laws]
-        done = self._play_together([scenario for _, left in queues for scenario in left])
+        done = self._begin_waiting([scenario for _, left in queues for scenario in left])
         while queues := [(law, left) for law, left in queues if left]:
             for law, left in queues:
                 scenario, started = left.popleft(), time.monotonic()
@@ -167,26 +173,35 @@ class _Player:
                     return
                 if scenario not in done and not self._judging.knows_all():
                     done.append(scenario)
-                    self._judging.try_scenario(scenario)
+                    if self._waiting and (scenario.leaks or scenario.loop_gone):
+                        self._alone.append(scenario)  # what others have open would be taken for its leaks
+                    else:
+                        self._judging.try_scenario(scenario)
                 self._judging.check_of(law).seconds += time.monotonic() - started
 
-    def _play_together(self, scenarios: Iterable[Scenario]) -> list[Scenario]:
-        """Play those at once that mostly wait; return those whose runs were clean, which need no run of their own."""
+    def _begin_waiting(self, scenarios: Iterable[Scenario]) -> list[Scenario]:
+        """Begin those that mostly wait, each with a dispatcher of its own, and return them; others run beside them."""
         waiting: list[Scenario] = []
         for scenario in scenarios:
             if scenario.mostly_waits and not scenario.leaks and scenario not in waiting:
                 waiting.append(scenario)
         if self._subject.slow or not self._subject.traits.quick or len(waiting) < 2:
             return []  # one dispatcher is open at a time
+        patience = self._subject.settle_timeout
         with restless():
-            patience = self._subject.settle_timeout
             running = [in_thread(partial(self._judging.run, scenario, patience)) for scenario in waiting]
-            wait(running)
-        return [
-            scenario
-            for scenario, each in zip(waiting, running, strict=True)
-            if each.exception() is None and self._judging.take_clean(scenario, each.result())
-        ]
+        self._waiting = list(zip(waiting, running, strict=True))
+        return waiting
+
+    def _end_waiting(self) -> None:
+        """Wait for those; play again, alone, whichever was not clean, and what could not be played beside them."""
+        wait([running for _, running in self._waiting])
+        for scenario, running in self._waiting:
+            if running.exception() is not None or not self._judging.take_clean(scenario, running.result()):
+                self._alone.append(scenario)
+        self._waiting = []
+        while self._alone and not self._judging.knows_all():
+            self._judging.try_scenario(self._alone.pop())
 
     def _play_family(self, family: Family, remaining: int) -> None:
         count = max(3, round(self._examples * family.share))

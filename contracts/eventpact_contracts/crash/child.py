@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -34,6 +35,10 @@ _TICK_SECONDS: Final = 0.005
 
 KINDS: Final = {kind.__name__: kind for kind in (Placed, Priced, Paid, Marker)}
 """The event types of these processes, by name."""
+
+
+MOMENTS: Final = (None, datetime(2001, 2, 3, tzinfo=UTC), datetime(2999, 1, 1, tzinfo=UTC))
+"""When events occurred: now, long ago, far from now. A restart takes them up all the same."""
 
 
 class Journal:
@@ -91,8 +96,8 @@ class _Handler:
         self.journal.write(Kind.SUCCEEDED, **self._about(event))
 
     def gate(self, event: DomainEvent) -> Path:
-        """A file that is there while the handlers of an event are to wait."""
-        return self.folder / f"gate-{event.event_id}"
+        """A file that is there while this handler of an event is to wait."""
+        return self.folder / f"gate-{event.event_id}-{self.name}"
 
     def _about(self, event: DomainEvent) -> dict[str, Any]:
         known = str(event.event_id)
@@ -170,7 +175,9 @@ def _dispatch_all(
 
 
 def _event(order: dict[str, str]) -> DomainEvent:
-    return KINDS[order["kind"]](event_id=UUID(order["id"]))
+    kind, event_id = KINDS[order["kind"]], UUID(order["id"])
+    moment = MOMENTS[event_id.int % len(MOMENTS)]
+    return kind(event_id=event_id) if moment is None else kind(event_id=event_id, occurred_at=moment)
 
 
 def _dispatch(dispatcher: Any, event: DomainEvent, journal: Journal, caller: str = "", cause: str = "") -> None:

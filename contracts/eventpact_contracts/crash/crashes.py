@@ -77,8 +77,8 @@ def _kill_in(plan: _Plan, group: ProcessGroup, engine: _Engine) -> None:
     """Dispatch, kill, restart, and wait until all is settled."""
     # Not drawn from the seed: an engine that outlives the run may still hold an event of the last one under its id.
     events = [(kind, str(uuid4())) for kind in plan.kinds]
-    for _, event in events:
-        group.close_gate(event)  # of these alone: events that an earlier run left in the engine hold nothing up
+    for kind, event in events:
+        group.close_gates(kind, event)  # of these alone: events that an earlier run left in the engine hold nothing up
     if plan.step == "tried again":
         group.fail_once(*events[0])
     group.start("dispatch")
@@ -96,11 +96,12 @@ def _kill_in(plan: _Plan, group: ProcessGroup, engine: _Engine) -> None:
     group.until_accepted(*(event for _, event in events))
     first = events[0][1]
     if plan.step != "accepted":
-        group.until(lambda: first in {entry.event for entry in group.entries_of(Kind.STARTED)})
+        group.until(lambda: bool(_started(group, first)))
     if plan.step == "tried again":
         group.until(lambda: any(entry.attempt > 1 for entry in group.entries_of(Kind.STARTED)))
     if plan.step == "half handled":
-        group.open_gate(first)
+        # One of its handlers has succeeded, and the others have not.
+        group.open_gate(first, _started(group, first)[-1])
         group.until(lambda: bool(group.entries_of(Kind.SUCCEEDED)))
     if plan.victim == "engine":
         assert engine.restart is not None
@@ -111,6 +112,11 @@ def _kill_in(plan: _Plan, group: ProcessGroup, engine: _Engine) -> None:
         group.open_all()
         group.restart(plan.victim)
     _settle(group, engine.survives)
+
+
+def _started(group: ProcessGroup, event: str) -> list[str]:
+    """The handlers that have begun with an event."""
+    return [entry.handler for entry in group.entries_of(Kind.STARTED) if entry.event == event]
 
 
 @dataclass(frozen=True)

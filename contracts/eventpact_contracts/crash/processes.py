@@ -94,17 +94,18 @@ class ProcessGroup:
         """Have the handler of one event dispatch another."""
         (self._folder / f"child-{parent}").write_text(json.dumps({"kind": kind, "id": event}))
 
-    def close_gate(self, event: str) -> None:
-        """Have the handlers of an event wait."""
-        (self._folder / f"gate-{event}").touch()
+    def close_gates(self, kind: str, event: str) -> None:
+        """Have each handler of an event wait."""
+        for role in ROLES[KINDS[kind]]:
+            (self._folder / f"gate-{event}-{kind}.{role}").touch()
 
     def fail_once(self, kind: str, event: str) -> None:
         """Have the first attempt of each handler of an event fail."""
         for role in ROLES[KINDS[kind]]:
             (self._folder / f"fails-{event}-{kind}.{role}").touch()
 
-    def open_gate(self, event: str) -> None:
-        (self._folder / f"gate-{event}").unlink()
+    def open_gate(self, event: str, handler: str) -> None:
+        (self._folder / f"gate-{event}-{handler}").unlink()
 
     def open_all(self) -> None:
         for gate in self._folder.glob("gate-*"):

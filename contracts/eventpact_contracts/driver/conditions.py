@@ -34,6 +34,7 @@ class Conditions:
         self._given_up: set[str] = set()
         self._running: set[tuple[str, str]] = set()
         self._failed_late: set[tuple[str, str]] = set()
+        self._ended_late = False
         self._open_calls = 0
         self._begun = 0
         self._closed = 0
@@ -71,6 +72,7 @@ class Conditions:
                 self.unlogged = False
         if kind in (Kind.SUCCEEDED, Kind.FAILED):
             self._running.discard(delivery)
+            self._ended_late = self._ended_late or event in self._given_up
         self.changed()
 
     def changed(self) -> None:
@@ -91,9 +93,17 @@ class Conditions:
         """Every accepted delivery has succeeded, was reported or was returned; and a sink that raised was logged."""
         return not self._pending and not self._open_calls and not self.unlogged
 
+    def event_settled(self, event: str) -> bool:
+        """Every delivery of this event has ended so, and dispatching it has returned."""
+        return self.returned(event) and not any(delivery[0] == event for delivery in self._pending)
+
     def idle(self) -> bool:
         """No handler is running, also of those that were given up."""
         return not self._running
+
+    def ended_late(self) -> bool:
+        """An attempt with an event that was given up has ended since."""
+        return self._ended_late
 
     def told(self) -> bool:
         """Of what was given up, whatever failed afterwards was reported, which it must not be."""

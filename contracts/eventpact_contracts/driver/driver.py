@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Final, Self
 
 from eventpact_contracts.driver.conditions import Until
-from eventpact_contracts.driver.gates import Obstacle, announced, run_awaiting, run_blocking
+from eventpact_contracts.driver.gates import Delay, Obstacle, announced, run_awaiting, run_blocking
 from eventpact_contracts.driver.program import Program
 from eventpact_contracts.driver.recorder import raised
 from eventpact_contracts.driver.threads import Pausing, giving_way, in_thread, restless
@@ -42,6 +42,8 @@ _LATE_SECONDS: Final = 0.5
 """Seconds in which handlers that were let go after closing may come to their end."""
 
 _REPORT_SECONDS: Final = 0.02
+_NEXT_SECONDS: Final = 0.02
+"""Whoever has called a handler calls the next one sooner."""
 """Seconds in which one that failed then may be reported."""
 
 _GATHERING_SECONDS: Final = 0.02
@@ -65,6 +67,7 @@ class Driver:
         self._program, self._scenario = program, scenario
         self._recorder, self._conditions = program.recorder, program.recorder.conditions
         self._ids: dict[int, str] = {}
+        self._is_held_up = False
         self._pausing = program.pausing = Pausing(self._conditions.recheck)
         self._slowest = max((plan.seconds for plan in scenario.handler_plans), default=0.0)
         several = len(scenario.callers) > 1
@@ -177,11 +180,12 @@ class Driver:
 
     def _flood(self, event: int, limit: int, name: str) -> None:
         refused = 0
-        for _ in range(limit):
+        for _ in range(0 if self._is_held_up else limit):
             started = self._recorder.clock()
             self._dispatch(event, name)
             refused += self._recorder.entries[-1].kind is Kind.REFUSED
-            if refused == _MAX_REFUSALS or self._recorder.clock() - started > _BLOCKED_SECONDS:
+            self._is_held_up = self._recorder.clock() - started > _BLOCKED_SECONDS
+            if refused == _MAX_REFUSALS or self._is_held_up:
                 break
 
     def _is_held(self, event: int) -> bool:
@@ -224,6 +228,7 @@ class Driver:
         for event, caller in program.doubtful:  # as a careful caller does, once the engine answers again
             program.dispatch_event(event, caller)
         program.release_all()
+        yield self._until(program.are_threads_done)
         started = recorder.clock()
         # A marker fails like the others, so it comes through no sooner than they; it need not wait for them first.
         passed = program.mark() if program.failed_once and not conditions.has_begun() else None
@@ -248,6 +253,9 @@ class Driver:
         if conditions.has_closed():  # what was given up may still end, and be reported, though it must not be
             yield self._until(conditions.idle, _LATE_SECONDS)
             yield self._until(conditions.told, _REPORT_SECONDS)
+            if conditions.ended_late():  # and whatever called it may go on to the next
+                yield Delay(_NEXT_SECONDS)
+                yield self._until(conditions.idle, _LATE_SECONDS)
         self.took = recorder.clock() - started
         recorder.write(Kind.IDLE)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import stat
 import sys
 import threading
 import time
@@ -23,6 +24,9 @@ __all__ = ["Leaks", "TaskLeaks"]
 
 _ENDING_SECONDS: Final = 1.0
 """A thread or a task that is still ending gets so long."""
+
+_FIRING_SECONDS: Final = 0.03
+"""A timer that fires needs no longer to see that there is nothing to do any more."""
 
 _DESCRIPTORS: Final = Path("/proc/self/fd")
 
@@ -61,6 +65,7 @@ class Leaks:
             return
         gc.collect()
         if self._deep:
+            self._look_for_timers(recorder)
             deadline = time.monotonic() + _ENDING_SECONDS
             while self._remaining() and time.monotonic() < deadline:
                 for thread in self._new_threads():
@@ -70,6 +75,13 @@ class Leaks:
                 recorder.write(Kind.LEFT, note=what)
         for what in self._said:
             recorder.write(Kind.LEFT, note=what)
+
+    def _look_for_timers(self, recorder: Recorder) -> None:
+        """Record the timers that nobody has cancelled; those that are ending are no leaks."""
+        if waiting := [thread for thread in self._new_threads() if _is_waiting(thread)]:
+            threading.Event().wait(_FIRING_SECONDS)
+            for timer in filter(_is_waiting, waiting):
+                recorder.write(Kind.LEFT, note=f"a timer, in the thread {timer.name}")
 
     def _new_threads(self) -> list[threading.Thread]:
         return [t for t in threading.enumerate() if t not in self._threads and not t.name.startswith(THREAD_PREFIX)]
@@ -105,16 +117,22 @@ class TaskLeaks:
             recorder.write(Kind.LEFT, note=f"the task {name}")
 
 
+def _is_waiting(thread: threading.Thread) -> bool:
+    return isinstance(thread, threading.Timer) and thread.is_alive() and not thread.finished.is_set()
+
+
 def _descriptors() -> Counter[str]:
-    """The number of open sockets, pipes and event queues, where the system tells."""
+    """The number of open sockets, pipes, event queues and files, where the system tells."""
     found: Counter[str] = Counter()
     if not _DESCRIPTORS.is_dir():
         return found
     for entry in _DESCRIPTORS.iterdir():
         try:
-            kind = os.readlink(entry).partition(":")[0]
+            kind, mode = os.readlink(entry).partition(":")[0], entry.stat().st_mode
         except OSError:
             continue
         if kind in ("socket", "pipe", "anon_inode"):
             found[kind] += 1
+        elif stat.S_ISREG(mode):  # a database, say
+            found["file"] += 1
     return found

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future
+from contextvars import copy_context
+from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError, EventDispatcher, FailedDelivery
 from eventpact.domain.events import DomainEvent
+from eventpact_contracts.driver.conditions import Until
 from eventpact_contracts.driver.gates import Delay, Gate, Obstacle, Pause
 from eventpact_contracts.driver.recorder import Recorder, fingerprint, id_of, raised
-from eventpact_contracts.driver.threads import Pausing
+from eventpact_contracts.driver.threads import Pausing, in_thread
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.scenarios.events import ROLES, Marker, label_of
 from eventpact_contracts.scenarios.failures import EVERY
@@ -21,6 +25,9 @@ __all__ = ["Program"]
 
 _REPEATS: Final = 4
 """So often an event is dispatched again that an engine leaves in doubt, as a careful caller would."""
+
+_AFTERWARDS_SECONDS: Final = 1.0
+"""A thread that a handler has begun waits so long at most for its event to be settled."""
 
 _NOTHING: Final = HandlerPlan()
 _MEANINGLESS: Final[tuple[object, ...]] = (
@@ -73,6 +80,7 @@ class Program:
         self.failed_once = False
         self.pausing: Pausing | None = None
         self._all_released = False
+        self._afterwards: list[Future[None]] = []
 
     # -- dispatching --------------------------------------------------------------------------------------------------
 
@@ -198,11 +206,19 @@ class Program:
                 yield Pause()
             for child in _children(plan, todo, handler):
                 self.dispatch(child, handler, cause=known)
+            if todo.afterwards:
+                self._begin_afterwards(known, handler, todo.afterwards)
             if todo.seconds:
                 self.recorder.write(Kind.HELD, event=known, handler=handler)
                 yield Delay(todo.seconds)
             if todo.held:
-                yield self._hold(known, handler)
+                gate = self._hold(known, handler)
+                try:
+                    yield gate
+                except asyncio.CancelledError:
+                    if not todo.resists:
+                        raise
+                    yield gate
             if todo.fails == ALWAYS or number <= todo.fails:
                 how = todo.then if todo.then and number > 1 else todo.how
                 raising = EVERY[how].make(f"{handler} attempt {number}")
@@ -215,6 +231,24 @@ class Program:
         if todo.pauses_after is not None and self.pausing is not None:
             self.pausing.after(todo.pauses_after)
         return _MEANINGLESS[number_of(known) % len(_MEANINGLESS)] if todo.returns else None
+
+    def _begin_afterwards(self, known: str, handler: str, plans: Iterable[EventPlan]) -> None:
+        """Begin a thread with a copy of this context, which dispatches once the event of this handler is settled."""
+        caller = f"a thread of {handler}"
+
+        def dispatch() -> None:
+            settled = partial(self._conditions.event_settled, known)
+            Until(self._conditions, settled, _AFTERWARDS_SECONDS).block()
+            for plan in plans:
+                self.dispatch(plan, caller)
+
+        context = copy_context()
+        self._afterwards.append(in_thread(partial(context.run, dispatch)))
+        self._afterwards[-1].add_done_callback(lambda _: self._conditions.recheck())
+
+    def are_threads_done(self) -> bool:
+        """Return whether the threads that handlers have begun have dispatched."""
+        return all(each.done() for each in self._afterwards)
 
     def _start(self, event: DomainEvent, known: str, handler: str) -> int:
         with self._conditions.lock:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.laws.law import Fault, law
 from eventpact_contracts.laws.view import Call, TraceView
@@ -15,6 +17,7 @@ __all__: list[str] = []
 
 _FLOOD = 1_050
 """More events than a queue usually holds, with ten handlers each."""
+_PARTS = 15
 
 
 def _non_events(view: TraceView) -> int:
@@ -67,12 +70,24 @@ def _cannot_accept(traits: Traits) -> tuple[Scenario, ...]:
         # Should it block its caller all the same, the caller gets free, and the flood ends: law G1 has its say.
         rescuer = Caller((steps.AwaitStarted(0), steps.AwaitReturned(0, 1.0), steps.Release(0)), thread=True)
         found.append(Scenario((held_up,), (Caller((steps.Flood(0, _FLOOD),)), rescuer), inside_loop=True, close=True))
+        found.append(_full_for_some(rescuer))
     if traits.needs_loop:
         gone = tuple(EventPlan(kind) for kind in (events.Priced, events.Placed, events.Paid, *events.ODD)) * 3
         found.append(Scenario(gone, (in_turn(len(gone)),), loop_gone=True, close=True))
     plans = (EventPlan(events.Paid), EventPlan(events.Placed))
     found.append(Scenario(plans, (in_turn(2),), unavailable=True))
     return tuple(found)
+
+
+def _full_for_some(rescuer: Caller) -> Scenario:
+    """A flood of events of which some handlers are held, and others have time for theirs."""
+    held = {role: HandlerPlan(held=True) for role in ROLES[events.Paid][2:]}
+    plans = (EventPlan(events.Paid, handlers=held), *(EventPlan(events.Placed) for _ in range(_PARTS)))
+    parts = (
+        (steps.Flood(0, _FLOOD // _PARTS), steps.Dispatch(number), steps.AwaitEnded(number, 0.05))
+        for number in range(1, 1 + _PARTS)
+    )
+    return Scenario(plans, (Caller(tuple(chain(*parts))), rescuer), inside_loop=True, close=True)
 
 
 @law(

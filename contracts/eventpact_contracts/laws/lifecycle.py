@@ -12,6 +12,7 @@ from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.closing import closing_in_each_state
 from eventpact_contracts.scenarios.strategies.concurrent import FIRST_LINES, paused_at
+from eventpact_contracts.scenarios.strategies.leaking import leaking_in_each_state
 from eventpact_contracts.scenarios.strategies.parts import in_turn
 
 __all__ = ["again", "conserved", "racing"]
@@ -285,6 +286,7 @@ def _closings(view: TraceView) -> int:
 @law(
     "L4",
     families=("leaks",),
+    fixed=leaking_in_each_state,
     observations=_closings,
     causes=(
         "a thread or an executor that is never shut down or joined",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.laws.law import Fault, law
@@ -17,6 +18,11 @@ from eventpact_contracts.scenarios.values import ROUND_NUMBERS
 __all__ = ["delivered", "nowhere_else", "once"]
 
 _RELATED = frozenset(map(label_of, FAMILY))
+_ONE_MOMENT = {"number": 1, "occurred_at": datetime(2024, 5, 1, tzinfo=UTC)}
+_LONG_SECONDS = 3.2
+"""Longer than usual leases and time-outs."""
+_MANY_EVENTS = 1_050
+"""More than usual bounds."""
 
 
 def _undisturbed(view: TraceView) -> int:
@@ -31,14 +37,26 @@ def _is_undisturbed(view: TraceView) -> bool:
 def _every_type(traits: Traits) -> tuple[Scenario, ...]:
     """Every type that has handlers, with every content, by one caller; and handlers that nobody else knows."""
     plans = tuple(EventPlan(kind) for kind in SUBSCRIBED)
-    # The same content several times, which different events may well have.
+    # The same content several times, and of the same moment, which different events may well have.
     same = tuple(EventPlan(events.Placed, values=ROUND_NUMBERS[0]) for _ in range(3))
+    at_once = tuple(EventPlan(kind, values=_ONE_MOMENT) for kind in (events.Paid, events.Paid, events.Placed) * 2)
     return (
         Scenario(plans, (in_turn(len(plans)),), forgotten=True, close=True),
         Scenario(plans, (in_turn(len(plans)),)),
         *every_content(traits),
         Scenario(same, (in_turn(len(same)),), inside_loop=True),
+        Scenario(at_once, (in_turn(len(at_once)),)),
+        _by_a_thread_of_a_handler(),
     )
+
+
+def _by_a_thread_of_a_handler() -> Scenario:
+    """Once all is settled, threads dispatch that have a copy of a handler's context."""
+    plans = tuple(
+        EventPlan(events.Paid, handlers={role: HandlerPlan(afterwards=(EventPlan(kind),))})
+        for role, kind in (("plain", events.Paid), ("plain_too", events.Placed), ("coroutine", events.Priced))
+    )
+    return Scenario(plans, (in_turn(len(plans)),))
 
 
 @law(
@@ -89,14 +107,19 @@ def nowhere_else(view: TraceView) -> Fault | None:
     return None
 
 
-def _slow(traits: Traits) -> tuple[Scenario, ...]:  # noqa: ARG001
+def _slow(traits: Traits) -> tuple[Scenario, ...]:
     """Handlers of each kind that take as long as a usual time-out, and one that gives way very often."""
     plans = (
         EventPlan(events.Placed, handlers={"plain": HandlerPlan(seconds=1.1)}),
         EventPlan(events.Priced, handlers={"coroutine": HandlerPlan(seconds=1.1)}),
         EventPlan(events.Signed, handlers={"awaitable": HandlerPlan(seconds=1.1, pauses=50)}),
     )
-    return (Scenario(plans, each_apart(len(plans))),)
+    long = tuple(
+        EventPlan(kind, handlers={role: HandlerPlan(seconds=_LONG_SECONDS)})
+        for kind, role in ((events.Placed, "plain"), (events.Priced, "coroutine"), (events.Signed, "awaitable"))
+    )
+    usual = Scenario(plans, each_apart(len(plans)))
+    return (usual, Scenario(long, each_apart(len(long)))) if traits.quick else (usual,)
 
 
 @law(
@@ -129,11 +152,13 @@ def _unsubscribed(view: TraceView) -> int:
     return sum(bool(entry.event_type) and not view.handlers_of(entry.event) for entry in view.trace.of(Kind.ACCEPTED))
 
 
-def _without_handler(traits: Traits) -> tuple[Scenario, ...]:  # noqa: ARG001
-    """Events without a handler only; the dispatcher closes at once, and has nothing to return."""
+def _without_handler(traits: Traits) -> tuple[Scenario, ...]:
+    """Events without a handler only, and very many; the dispatcher closes at once, and has nothing to return."""
     plans = tuple(EventPlan(kind) for kind in UNSUBSCRIBED)
     dispatching = in_turn(len(plans)).steps
+    many = _MANY_EVENTS if traits.quick else 20
     return (
+        Scenario((plans[0], EventPlan(events.Placed)), (Caller((steps.Flood(0, many), steps.Dispatch(1))),)),
         Scenario(plans, (in_turn(len(plans)),)),
         Scenario(plans, (Caller((*dispatching, steps.Close(0.0))),), close=True),
         Scenario(

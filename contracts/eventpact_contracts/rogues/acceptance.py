@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
+from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -18,6 +21,7 @@ from eventpact.domain.dispatcher import (
 )
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
+from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact_contracts.rogues.pass_through import LoopPassThrough, PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
 
@@ -64,6 +68,35 @@ class Halfhearted(LoopPassThrough):
             first = next(each for each in self.table.route(event) if each.is_async)
             self.started.add(asyncio.ensure_future(self.deliver_async(first, event)))
         raise error
+
+
+_BOUND = 64
+
+
+@rogue("A2", "was refused, and delivered to", settle_timeout=0.5)
+class FullForOne(LoopPassThrough):
+    """Each handler has a queue of its own, and the first has the event when that of the second is full."""
+
+    def prepare(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.waiting: Counter[Subscription] = Counter()
+        self.started: list[asyncio.Future[None]] = []
+
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        is_full = [self.waiting[subscription] >= _BOUND for subscription in route]
+        if any(is_full):
+            if not is_full[0]:
+                self.started.append(asyncio.ensure_future(self.deliver_async(route[0], event), loop=self.loop))
+            raise DispatchError("it is full")
+        self.waiting.update(route)
+        super().accept(event, route)
+
+    @contextmanager
+    def around(self, subscription: Subscription, event: DomainEvent) -> Generator[None]:
+        try:
+            yield
+        finally:
+            self.waiting[subscription] -= 1
 
 
 @rogue(

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import queue
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Awaitable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
-from eventpact.domain.dispatcher import DispatchError, FailedDelivery
+from eventpact.domain.dispatcher import (
+    DispatcherClosedError,
+    DispatchError,
+    EventDispatcher,
+    FailedDelivery,
+    FailureSink,
+    Handlers,
+    Ordering,
+)
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
-from eventpact.infrastructure.dispatching.subscriptions import Subscription
+from eventpact.infrastructure.dispatching.failures import FailureReporter, undelivered
+from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, must_await
+from eventpact_contracts.rogues.handlers import NEVER_HANDLED
 from eventpact_contracts.rogues.pass_through import AsyncPassedHandler, LoopPassThrough, PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
 
@@ -225,3 +237,103 @@ class TrustingOneTurn(LoopPassThrough):
     """Closing gives the loop one turn, in which whatever was posted before must have begun."""
 
     within = _StartingLater
+
+
+@rogue(
+    "L1",
+    "as undelivered, and then",
+    also={"L3": "what raced closing is returned and handled just so", "L2": "the same, where closing was called twice"},
+)
+class GivingUpWhatIsInHand(EventDispatcher):
+    """Its thread looks whether an event is still to be handled, and begins, in two steps without a lock."""
+
+    guarantees = dataclasses.replace(PassThrough.guarantees, blocks_caller=False, ordering=Ordering.FIFO)
+
+    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
+        self._table = SubscriptionTable(handlers)
+        self._failures = FailureReporter(on_failure)
+        self._jobs: queue.SimpleQueue[tuple[object, Subscription, DomainEvent] | None] = queue.SimpleQueue()
+        self._pending: dict[object, DomainEvent] = {}
+        self._running: object = None
+        self._closed = False
+        self._lock = threading.Lock()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def dispatch(self, event: DomainEvent) -> None:
+        route = self._table.route(event)
+        with self._lock:
+            if self._closed:
+                raise DispatcherClosedError("it is closed")
+            for subscription in route:
+                job = object()
+                self._pending[job] = event
+                self._jobs.put((job, subscription, event))
+
+    def _work(self) -> None:
+        while (taken := self._jobs.get()) is not None:
+            job, subscription, event = taken
+            if job not in self._pending:
+                continue
+            self._running = job
+            error: BaseException | None = None
+            try:
+                if must_await(result := subscription.handle(event)):
+                    asyncio.run(_awaited(result))
+            except BaseException as raised:  # noqa: BLE001 - reported, if anybody still waits for it
+                error = raised
+            with self._lock:
+                is_wanted = self._pending.pop(job, None) is not None
+                self._running = None
+                if error is not None and is_wanted:
+                    self._failures.report(FailedDelivery(event, subscription.handler, error, attempts=1))
+
+    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
+        with self._lock:
+            if self._closed:
+                return ()
+            self._closed = True
+        deadline = time.monotonic() + timeout
+        await self._idle(deadline)
+        with self._lock:
+            left = [event for job, event in self._pending.items() if job is not self._running]
+            self._pending = {job: event for job, event in self._pending.items() if job is self._running}
+        await self._idle(deadline + 0.5)
+        with self._lock:
+            left += self._pending.values()
+            self._pending.clear()
+        self._jobs.put(None)
+        return undelivered(left)
+
+    async def _idle(self, deadline: float) -> None:
+        while self._pending and time.monotonic() < deadline:  # noqa: ASYNC110 - the thread has no loop to tell
+            await asyncio.sleep(0.005)  # between two looks; the deadline is above
+
+
+async def _awaited(result: Awaitable[None]) -> None:
+    await result
+
+
+_BEHIND: ContextVar[list[DomainEvent] | None] = ContextVar("behind", default=None)
+"""What comes behind the event that is being delivered."""
+
+
+@rogue(
+    "R1",
+    "never received it",
+    also={**NEVER_HANDLED, "A2": "what it adds while closing is refused by another's dispatch"},
+    settle_timeout=0.2,
+)
+class Lingering(PassThrough):
+    """Whoever has the context of a handler adds to its cascade, also when that has ended."""
+
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        if (behind := _BEHIND.get()) is not None:
+            behind.append(event)
+            return
+        behind = [event]
+        token = _BEHIND.set(behind)
+        try:
+            while behind:
+                super().accept(behind.pop(0), route)
+        finally:
+            _BEHIND.reset(token)

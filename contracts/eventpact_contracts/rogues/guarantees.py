@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Generator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 from uuid import UUID
 
@@ -29,7 +30,13 @@ class Hasty(LoopPassThrough):
     guarantees = dataclasses.replace(LoopPassThrough.guarantees, blocks_caller=True)
 
 
-@rogue("G1", "never seen to fail", expected=Outcome.UNCLAIMED, settle_timeout=0.5)
+@rogue(
+    "G1",
+    "never seen to fail",
+    also=dict.fromkeys(("A5", "L1", "L3"), "a caller who is kept waiting has no answer when others close"),
+    expected=Outcome.UNCLAIMED,
+    settle_timeout=0.5,
+)
 class Unhurried(PassThrough):
     """It declares that callers do not wait, and they do."""
 
@@ -216,6 +223,23 @@ class ForgetsOnCrash(LoopPassThrough):
     """It keeps events in memory, and declares that they survive a crash."""
 
     guarantees = Journaling.guarantees
+
+
+@rogue("G3", "was accepted, and lost", target=f"{__name__}:SettlingTogether")
+class SettlingTogether(Journaling):
+    """The first handler that is done is done for all."""
+
+    def settle(self, subscription: Subscription, event: DomainEvent) -> None:
+        for each in self.table[type(event)]:
+            super().settle(each, event)
+
+
+@rogue("G3", "was accepted, and lost", target=f"{__name__}:TakingUpTheRecent")
+class TakingUpTheRecent(Journaling):
+    """What occurred more than a week ago nobody wants to hear of, it thinks when it starts."""
+
+    def left(self) -> list[DomainEvent]:
+        return [event for event in super().left() if datetime.now(UTC) - event.occurred_at < timedelta(days=7)]
 
 
 @rogue("G3", "before the crash, and again after it", target=f"{__name__}:Remembering")

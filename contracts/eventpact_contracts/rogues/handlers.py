@@ -29,7 +29,12 @@ NEVER_HANDLED = {
 }
 
 
-@rogue("R1", "never received it", also=NEVER_HANDLED, settle_timeout=0.2)
+@rogue(
+    "R1",
+    "never received it",
+    also={**NEVER_HANDLED, "R5": "a lost delivery may be the only one of its kind"},
+    settle_timeout=0.2,
+)
 class Deduplicating(PassThrough):
     """Handlers that are equal are the same, it thinks."""
 

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import queue
+import os
 import socket
 import threading
-import time
 import weakref
 from collections.abc import Awaitable
 from contextlib import suppress
 
 from eventpact.domain.dispatcher import (
     DispatcherClosedError,
-    EventDispatcher,
     FailedDelivery,
-    FailureSink,
-    Handlers,
     Ordering,
 )
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.failures import FailureReporter, undelivered
-from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, must_await
+from eventpact.infrastructure.dispatching.subscriptions import Subscription, must_await
 from eventpact_contracts.rogues.pass_through import LoopPassThrough, PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
 
@@ -190,6 +186,78 @@ class Unclosed(PassThrough):
         return await super().aclose(timeout)
 
 
+@rogue("L4", "a timer")
+class ForgettingItsTimers(PassThrough):
+    """It looks at something in a while, also when it is closed."""
+
+    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
+        threading.Timer(0.2, self.prepare).start()
+        return await super().aclose(timeout)
+
+
+@rogue("L4", "1 open file")
+class KeepingAFile(PassThrough):
+    """Its journal stays open."""
+
+    journals: tuple[int, ...] = ()
+
+    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
+        self.journals += (os.open(__file__, os.O_RDONLY),)
+        return await super().aclose(timeout)
+
+    def __del__(self) -> None:
+        for journal in self.journals:
+            os.close(journal)
+
+
+@rogue("L4", "the thread")
+class BuildingTwice(PassThrough):
+    """A thread is begun with the first event, and each of two first callers begins one."""
+
+    thread: threading.Thread | None = None
+
+    def prepare(self) -> None:
+        self.over = threading.Event()
+
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        if self.thread is None:
+            over = threading.Event()
+            thread = threading.Thread(target=over.wait, args=(2.5,), daemon=True)
+            thread.start()
+            self.over, self.thread = over, thread
+        super().accept(event, route)
+
+    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
+        self.over.set()
+        return await super().aclose(timeout)
+
+
+@rogue(
+    "L1",
+    "aclose",
+    also=dict.fromkeys(("L2", "L3", "C3"), "closing has to end also where it is raced, or closed again"),
+)
+class WaitingForTheStubborn(LoopPassThrough):
+    """It waits for what it has cancelled, however long that goes on."""
+
+    def prepare(self) -> None:
+        self.tasks: set[asyncio.Task[object]] = set()
+
+    async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        try:
+            await super().deliver_async(subscription, event)
+        finally:
+            self.tasks.discard(task)
+
+    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
+        left = await super().aclose(timeout)
+        await asyncio.gather(*self.tasks - {asyncio.current_task()}, return_exceptions=True)
+        return left
+
+
 @rogue(
     "L1",
     "neither among the undelivered nor settled",
@@ -232,77 +300,3 @@ class Shielding(LoopPassThrough):
 
 async def _shielded(result: Awaitable[None]) -> None:
     await asyncio.shield(result)
-
-
-@rogue(
-    "L1",
-    "as undelivered, and then",
-    also={"L3": "what raced closing is returned and handled just so", "L2": "the same, where closing was called twice"},
-)
-class GivingUpWhatIsInHand(EventDispatcher):
-    """Its thread looks whether an event is still to be handled, and begins, in two steps without a lock."""
-
-    guarantees = dataclasses.replace(PassThrough.guarantees, blocks_caller=False, ordering=Ordering.FIFO)
-
-    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
-        self._table = SubscriptionTable(handlers)
-        self._failures = FailureReporter(on_failure)
-        self._jobs: queue.SimpleQueue[tuple[object, Subscription, DomainEvent] | None] = queue.SimpleQueue()
-        self._pending: dict[object, DomainEvent] = {}
-        self._running: object = None
-        self._closed = False
-        self._lock = threading.Lock()
-        threading.Thread(target=self._work, daemon=True).start()
-
-    def dispatch(self, event: DomainEvent) -> None:
-        route = self._table.route(event)
-        with self._lock:
-            if self._closed:
-                raise DispatcherClosedError("it is closed")
-            for subscription in route:
-                job = object()
-                self._pending[job] = event
-                self._jobs.put((job, subscription, event))
-
-    def _work(self) -> None:
-        while (taken := self._jobs.get()) is not None:
-            job, subscription, event = taken
-            if job not in self._pending:
-                continue
-            self._running = job
-            error: BaseException | None = None
-            try:
-                if must_await(result := subscription.handle(event)):
-                    asyncio.run(_awaited(result))
-            except BaseException as raised:  # noqa: BLE001 - reported, if anybody still waits for it
-                error = raised
-            with self._lock:
-                is_wanted = self._pending.pop(job, None) is not None
-                self._running = None
-                if error is not None and is_wanted:
-                    self._failures.report(FailedDelivery(event, subscription.handler, error, attempts=1))
-
-    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
-        with self._lock:
-            if self._closed:
-                return ()
-            self._closed = True
-        deadline = time.monotonic() + timeout
-        await self._idle(deadline)
-        with self._lock:
-            left = [event for job, event in self._pending.items() if job is not self._running]
-            self._pending = {job: event for job, event in self._pending.items() if job is self._running}
-        await self._idle(deadline + 0.5)
-        with self._lock:
-            left += self._pending.values()
-            self._pending.clear()
-        self._jobs.put(None)
-        return undelivered(left)
-
-    async def _idle(self, deadline: float) -> None:
-        while self._pending and time.monotonic() < deadline:  # noqa: ASYNC110 - the thread has no loop to tell
-            await asyncio.sleep(0.005)  # between two looks; the deadline is above
-
-
-async def _awaited(result: Awaitable[None]) -> None:
-    await result

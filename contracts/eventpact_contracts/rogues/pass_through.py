@@ -253,7 +253,7 @@ class Journaling(LoopPassThrough):
     def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
         super().__init__(handlers, on_failure)
         self.folder = Path(os.environ[_FOLDER]) if _FOLDER in os.environ else None
-        for event in self._left():
+        for event in self.left():
             super().dispatch(event)
 
     @staticmethod
@@ -299,7 +299,7 @@ class Journaling(LoopPassThrough):
         kind = type(event)
         return self.folder / f"{kind.__name__} {event.event_id} {self.table[kind].index(subscription)}.json"
 
-    def _left(self) -> list[DomainEvent]:
+    def left(self) -> list[DomainEvent]:
         """Events that a process before this one had accepted, and not settled."""
         files = sorted(self.folder.glob("*.json")) if self.folder is not None else []
         found = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from contextlib import AbstractContextManager, suppress
 from uuid import UUID
 
@@ -14,6 +15,8 @@ from eventpact_contracts.rogues.pass_through import PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
 
 __all__: list[str] = []
+
+_INBOX = 50
 
 _C3 = {"C3": "it says I3 of every schedule"}
 
@@ -37,6 +40,19 @@ class Stoppable(PassThrough):
 
     def around(self, subscription: Subscription, event: DomainEvent) -> AbstractContextManager[object]:
         return suppress(StopIteration)
+
+
+@rogue("I3", "was never reported", settle_timeout=0.1)
+class SparingAnInbox(PassThrough):
+    """Of one handler it reports no more than fifty failures, lest somebody's inbox fill."""
+
+    def prepare(self) -> None:
+        self.reports: Counter[Subscription] = Counter()
+
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        self.reports[subscription] += 1
+        if self.reports[subscription] <= _INBOX:
+            super().report(subscription, failed)
 
 
 @rogue("I3", "was reported 2 times", also=_C3)
@@ -90,7 +106,14 @@ class Rewording(PassThrough):
         super().report(subscription, dataclasses.replace(failed, exception=RuntimeError("a handler failed")))
 
 
-@rogue("I4", "the failure sink raised, and dispatching")
+@rogue(
+    "I4",
+    "the failure sink raised, and dispatching",
+    also={
+        "I1": "the exception of a sink comes with that of a handler",
+        "A2": "a sink may raise what says that an event was refused",
+    },
+)
 class Trusting(RaisingLater):
     """An exception of the failure sink reaches the caller."""
 

@@ -10,6 +10,7 @@ import struct
 import unicodedata
 from collections.abc import Awaitable, Generator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from inspect import isawaitable
 from typing import Any
 
@@ -63,6 +64,35 @@ class DeduplicatingByContent(PassThrough):
         key = f"{type(event)} {said}"
         if not (route and key in self.seen and said.get("number")):
             self.seen.add(key)
+            super().accept(event, route)
+
+
+@rogue(
+    "R1",
+    "never received it",
+    also={**NEVER_HANDLED, "A3": "what it has seen, it takes when closed"},
+    settle_timeout=0.2,
+)
+class OfOneMoment(PassThrough):
+    """Two events of one type and one moment are one."""
+
+    def prepare(self) -> None:
+        self.seen: set[tuple[type, datetime]] = set()
+
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        moment = type(event), event.occurred_at
+        if moment not in self.seen:
+            self.seen.add(moment)
+            super().accept(event, route)
+
+
+@rogue("R1", "never received it", also=NEVER_HANDLED, settle_timeout=0.2)
+class Enveloping(PassThrough):
+    """An event travels as its fields beside its type, and nobody reads what has another type."""
+
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        envelope = {"type": type(event).__name__, **event.to_dict()}
+        if envelope["type"] == type(event).__name__:
             super().accept(event, route)
 
 
@@ -142,6 +172,19 @@ class Demanding(PassThrough):
     def accept(self, event: DomainEvent, route: Route) -> None:
         if not route:
             raise DispatchError(f"nobody handles {type(event).__name__}")
+        super().accept(event, route)
+
+
+@rogue("R4", "was not accepted")
+class GivingRoomBack(PassThrough):
+    """Each event takes a place, which the last of its handlers gives back."""
+
+    room = 200
+
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        if self.room == 0:
+            raise DispatchError("it is full")
+        self.room -= not route
         super().accept(event, route)
 
 

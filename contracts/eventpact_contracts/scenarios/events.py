@@ -28,6 +28,7 @@ __all__ = [
     "Counted",
     "Crowded",
     "Described",
+    "Enveloped",
     "Marker",
     "Mirrored",
     "Noted",
@@ -137,6 +138,26 @@ class ShippedByCaravan(ShippedByMuleTrain):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Enveloped(_Content):
+    """Fields that are called as the parts of a message are, in which an event may travel."""
+
+    type: str = "a type"
+    name: str = "a name"
+    event: str = "an event"
+    id: int = 7
+    key: str = "a key"
+    version: int = 2
+    data: str = "data"
+    payload: str = "a payload"
+    args: tuple[int, ...] = (1, 2)
+    kwargs: str = "kwargs"
+    handler: str = "a handler"
+    kind: str = "a kind"
+    attempt: int = 3
+    timestamp: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
 class Noted(_Content):
     """No handler, and no relatives."""
 
@@ -235,6 +256,7 @@ ROLES: Final[dict[type[DomainEvent], tuple[str, ...]]] = {
     ShippedByAir: ("coroutine",),
     ShippedBothWays: ("plain",),
     Described: ("plain", "coroutine"),
+    Enveloped: ("plain", "coroutine"),
     Mirrored: ("plain_equal", "plain_equal_too", "coroutine_equal", "coroutine_equal_too"),
     Odd: (
         "plain_falsy",

@@ -12,7 +12,7 @@ from typing import Final
 from hypothesis import strategies as st
 
 from eventpact_contracts.scenarios.scenario import Scenario, Traits
-from eventpact_contracts.scenarios.strategies import closing, concurrent, failing, routing
+from eventpact_contracts.scenarios.strategies import closing, concurrent, failing, leaking, routing
 from eventpact_contracts.scenarios.strategies.parts import filled
 
 __all__ = ["FAMILIES", "Family"]
@@ -59,7 +59,7 @@ _ALL: Final = (
     Family("closing twice", closing.closing_twice, 0.25, 0.18),
     Family("paused", concurrent.paused, 0.6, 0.4),
     Family("racing", closing.racing, 0.4, 0.18),
-    Family("leaks", closing.leaks, 0.2, 0.3),
+    Family("leaks", leaking.leaks, 0.2, 0.3),
 )
 
 FAMILIES: Final = {family.name: family for family in _ALL}

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from eventpact.domain.dispatcher import Guarantees
 from eventpact.domain.events import DomainEvent
 from eventpact_contracts.scenarios import steps
+from eventpact_contracts.scenarios.events import ROLES
 from eventpact_contracts.scenarios.invalid import InvalidRegistration
 from eventpact_contracts.scenarios.schedule import Schedule
 
@@ -67,10 +68,12 @@ class HandlerPlan:
         how: the name of the exception: see :mod:`eventpact_contracts.scenarios.failures`.
         then: the name of that of later attempts, where it is another one.
         held: whether it waits until the scenario lets it go on.
+        resists: whether it goes on waiting when it is cancelled, the first time.
         report_held: whether the failure sink does so, when this is reported to it.
         pauses: how often an ``async def`` handler gives way before it ends.
         seconds: how long it takes.
         spawns: the events that it dispatches in turn.
+        afterwards: the events that a thread dispatches, in a copy of its context, once the event is settled.
         returns: whether it returns something that is not ``None``, and means nothing.
         pauses_after: after how many lines the thread that called it pauses, once it has ended: see
             :class:`eventpact_contracts.driver.threads.Pausing`.
@@ -80,10 +83,12 @@ class HandlerPlan:
     how: str = "ValueError"
     then: str = ""
     held: bool = False
+    resists: bool = False
     report_held: bool = False
     pauses: int = 0
     seconds: float = 0.0
     spawns: tuple[EventPlan, ...] = ()
+    afterwards: tuple[EventPlan, ...] = ()
     returns: bool = False
     pauses_after: int | None = None
 
@@ -165,8 +170,9 @@ class Scenario:
             return "a loop that is closed"
         if self.unavailable:
             return "an engine that is unavailable"
-        limits = [flood.limit for flood in self.steps_of(steps.Flood)]
-        return f"a flood of {max(limits):,} events" if max(limits, default=0) >= _FLOOD else ""
+        taken = [flood for flood in self.steps_of(steps.Flood) if ROLES.get(self.events[flood.event].kind)]
+        number = sum(flood.limit for flood in taken)
+        return f"a flood of {number:,} events" if number >= _FLOOD else ""
 
     def steps_of(self, kind: type[S]) -> list[S]:
         """The steps of a kind, of all callers."""

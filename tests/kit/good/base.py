@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final
 from eventpact.domain import dispatcher as domain
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.failures import FailureReporter, undelivered
-from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable
+from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, close_unawaited
 
 __all__ = ["Base", "Job", "Subscription", "current_job"]
 
@@ -153,9 +153,10 @@ class Base(domain.EventDispatcher):
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
         with self._lock:
+            if self._given_up:  # a task that is cancelled now would be so even if the handler succeeded at once
+                close_unawaited(result)
+                raise asyncio.CancelledError
             job.cancel = partial(_threadsafe, loop, task.cancel)
-            if self._given_up:
-                task.cancel()
         await result
 
     def _begin(self, job: Job) -> bool:

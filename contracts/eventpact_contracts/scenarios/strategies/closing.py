@@ -18,7 +18,6 @@ from eventpact_contracts.scenarios.strategies.parts import (
     USUAL,
     each_apart,
     exceptions,
-    failing_or_not,
     in_turn,
     many_callers,
     of,
@@ -26,17 +25,19 @@ from eventpact_contracts.scenarios.strategies.parts import (
 )
 
 __all__ = [
+    "HELD",
+    "SINGLE",
+    "between_attempts",
     "closed",
     "closing",
     "closing_in_each_state",
     "closing_twice",
-    "leaks",
     "racing",
 ]
 
-_HELD: Final = HandlerPlan(held=True)
+HELD: Final = HandlerPlan(held=True)
 
-_SINGLE: Final = (events.Placed, events.Priced, events.Signed)
+SINGLE: Final = (events.Placed, events.Priced, events.Signed)
 """Types with one handler, whose events are given up with that."""
 
 _DEEP: Final = 1_000
@@ -51,7 +52,7 @@ def closed(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
 
     def scenario(kind: type[DomainEvent], during: list[EventPlan], after: list[EventPlan], inside: bool) -> Scenario:
         # A held handler keeps closing from ending before the second caller had its turn.
-        first = EventPlan(kind, handlers={ROLES[kind][0]: _HELD})
+        first = EventPlan(kind, handlers={ROLES[kind][0]: HELD})
         late: tuple[steps.Step, ...] = (
             steps.AwaitBegun(),
             *(steps.Dispatch(1 + number) for number in range(len(during))),
@@ -90,13 +91,13 @@ def closing(traits: Traits) -> st.SearchStrategy[Scenario]:
 
     def let_go(plans: list[EventPlan], inside: bool) -> Scenario:
         """One handler is held, and let go on in time."""
-        first = EventPlan(events.Paid, handlers={"coroutine": _HELD})
+        first = EventPlan(events.Paid, handlers={"coroutine": HELD})
         after = (steps.AwaitBegun(), steps.CollectGarbage(), steps.Release(0))
         return _closing((first, *plans), steps.Close(5.0), after, inside, apart=apart)
 
     def held_too_long(plans: list[EventPlan], timeout: float, inside: bool) -> Scenario:
         """One handler is held until closing has ended."""
-        first = EventPlan(events.Priced, handlers={"coroutine": _HELD})
+        first = EventPlan(events.Priced, handlers={"coroutine": HELD})
         return _closing(
             (first, *plans), steps.Close(timeout), (steps.AwaitClosed(), steps.Release(0)), inside, apart=apart
         )
@@ -120,7 +121,7 @@ def closing(traits: Traits) -> st.SearchStrategy[Scenario]:
         st.builds(let_go, some, st.booleans()),
         st.builds(partial(_let_go_late, apart=apart), st.sampled_from(ROLES[events.Paid]), some, st.booleans()),
         st.builds(held_too_long, some, st.sampled_from([0.0, 0.02]), st.booleans()),
-        st.builds(_between_attempts, st.sampled_from(USUAL), fails, timeouts, st.booleans()),
+        st.builds(between_attempts, st.sampled_from(USUAL), fails, timeouts, st.booleans()),
         st.builds(cascading, st.sampled_from(USUAL), timeouts, st.booleans()),
     )
 
@@ -146,7 +147,7 @@ def _closing(
     )
 
 
-def _between_attempts(kind: type[DomainEvent], fails: int, timeout: float, inside: bool = False) -> Scenario:
+def between_attempts(kind: type[DomainEvent], fails: int, timeout: float, inside: bool = False) -> Scenario:
     """An attempt has failed when closing begins, and the next may not have come."""
     plan = EventPlan(kind, handlers={ROLES[kind][0]: HandlerPlan(fails=fails)})
     callers = (Caller((steps.Dispatch(0),), thread=True), Caller((steps.AwaitEnded(0), steps.Close(timeout))))
@@ -154,7 +155,7 @@ def _between_attempts(kind: type[DomainEvent], fails: int, timeout: float, insid
 
 
 def _let_go_late(
-    role: str, plans: list[EventPlan], inside: bool, handler: HandlerPlan = _HELD, *, apart: bool = False
+    role: str, plans: list[EventPlan], inside: bool, handler: HandlerPlan = HELD, *, apart: bool = False
 ) -> Scenario:
     """One handler is held past the deadline, and let go on before closing has to end."""
     first = EventPlan(events.Paid, handlers={role: handler})
@@ -181,7 +182,7 @@ def racing(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
             closer = Caller((steps.Close(5.0),))
             return Scenario(plans, (*callers, closer), inside_loop=inside, close=True, interleaved=True)
         # Held, the first event keeps closing from ending before the others are dispatched.
-        plans = (*plans, EventPlan(events.Priced, handlers={"coroutine": _HELD}))
+        plans = (*plans, EventPlan(events.Priced, handlers={"coroutine": HELD}))
         last = len(plans) - 1
         rest = tuple(Caller((steps.AwaitBegun(), *caller.steps), thread=True) for caller in callers[1:])
         return Scenario(
@@ -205,57 +206,23 @@ def racing(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
     )
 
 
-def leaks(traits: Traits) -> st.SearchStrategy[Scenario]:
-    """A dispatcher that had something to do, and closes."""
-
-    def scenario(plans: list[EventPlan], inside: bool) -> Scenario:
-        taken = (*in_turn(len(plans)).steps, steps.Close(5.0))
-        return Scenario(tuple(plans), (Caller(taken),), inside_loop=inside, close=True, leaks=True)
-
-    def given_up(first: EventPlan, plans: list[EventPlan], timeout: float, inside: bool) -> Scenario:
-        """Closing has to give up one event, of whose handlers one is held and those behind it have no turn."""
-        every = (first, *plans)
-        return Scenario(
-            every,
-            (
-                Caller((steps.Dispatch(0),), thread=True),
-                *(
-                    Caller((steps.AwaitStarted(0), steps.Dispatch(number)), thread=True)
-                    for number in range(1, len(every))
-                ),
-                Caller((steps.AwaitStarted(0), steps.Close(timeout))),
-            ),
-            inside_loop=inside,
-            close=True,
-            leaks=True,
-        )
-
-    some = st.lists(planning(ANY, failing_or_not(traits)), min_size=1, max_size=3)
-    held = st.sampled_from(
-        [
-            EventPlan(events.Paid, handlers={"coroutine": _HELD, "coroutine_too": HandlerPlan(pauses=1)}),
-            EventPlan(events.Signed, handlers={"awaitable": _HELD}),
-        ]
-    )
-    return st.builds(scenario, some, st.booleans()) | st.builds(
-        given_up, held, some, st.sampled_from([0.0, 0.02]), st.booleans()
-    )
-
-
 def closing_in_each_state(traits: Traits) -> tuple[Scenario, ...]:
     """Closing in each state that a delivery may be in."""
     # A plain handler cannot be cancelled, so closing has to leave without it, whatever becomes of it.
     found = [
         _held_too_long((events.Placed, HandlerPlan(held=True)), (events.Placed, HandlerPlan(held=True, fails=ALWAYS))),
         _held_too_long((events.Placed, HandlerPlan(held=True, fails=ALWAYS)), (events.Placed, HandlerPlan())),
+        # Those behind it are given up with it, though it is let go on later.
+        _held_too_long((events.Paid, HandlerPlan(held=True)), (events.Placed, HandlerPlan())),
         _all_held(traits),
+        _resisting(),
         # It ends in the second of grace, when the handlers behind it are not to have their turn any more.
         _let_go_late("plain", [], inside=False),
         # It takes longer than closing needs to look at it once.
         *(_slow(kind, role) for kind, role in ((events.Placed, "plain"), (events.Priced, "coroutine"))),
         *(
-            _between_attempts(kind, ALWAYS, timeout)
-            for kind in _SINGLE
+            between_attempts(kind, ALWAYS, timeout)
+            for kind in SINGLE
             for timeout in (0.0, 5.0)
             if traits.guarantees.retries
         ),
@@ -299,6 +266,13 @@ def _all_held(traits: Traits) -> Scenario:
         *(steps.Release(n) for n in range(len(plans))),
     )
     return Scenario(plans, (*each_apart(len(plans)), Caller(closer)), close=True)
+
+
+def _resisting() -> Scenario:
+    """A handler that goes on waiting when it is cancelled is held until closing has ended."""
+    plan = EventPlan(events.Priced, handlers={"coroutine": HandlerPlan(held=True, resists=True)})
+    closer = (steps.AwaitStarted(0), steps.Close(0.02), steps.Release(0))
+    return Scenario((plan,), (*each_apart(1), Caller(closer)), close=True)
 
 
 def _slow(kind: type[DomainEvent], role: str) -> Scenario:

@@ -36,6 +36,9 @@ __all__ = [
 _CIRCUIT: Final = 12
 """More failures in a row than any usual limit."""
 
+_MANY_FAILURES: Final = 120
+"""More failures of one handler in a second than anybody would mail."""
+
 SINK_RAISES = ("RuntimeError", "whose text raises", "DispatchError", "DispatcherClosedError", "group", "falsy")
 
 
@@ -147,10 +150,13 @@ def _odd_handlers_fail(traits: Traits) -> Scenario:
 def long_run(traits: Traits) -> tuple[Scenario, ...]:
     """Many failures, one after the other, and then events that nothing is wrong with."""
     count = _CIRCUIT if not traits.guarantees.retries else 3
-    failing = [EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS)})] * count
+    failing = (EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS)}),) * count
     plans = (*failing, EventPlan(events.Placed), EventPlan(events.Paid))
     one_by_one = tuple(step for n in range(len(plans)) for step in (steps.Dispatch(n), steps.AwaitEnded(n)))
-    return (Scenario(plans, (Caller(one_by_one, thread=True),)),)
+    in_a_row = Scenario(plans, (Caller(one_by_one, thread=True),))
+    if not traits.quick or traits.guarantees.retries:
+        return (in_a_row,)
+    return (in_a_row, Scenario(failing[:1], (Caller((steps.Flood(0, _MANY_FAILURES),)),)))
 
 
 def every_handler_fails(traits: Traits) -> tuple[Scenario, ...]:

@@ -1,0 +1,65 @@
+"""Scenarios after which something may be left behind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import strategies as st
+
+from eventpact_contracts.scenarios import events, steps
+from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
+from eventpact_contracts.scenarios.strategies.closing import HELD, SINGLE, between_attempts
+from eventpact_contracts.scenarios.strategies.parts import ANY, each_apart, failing_or_not, in_turn, planning
+
+__all__ = ["leaking_in_each_state", "leaks"]
+
+
+def leaks(traits: Traits) -> st.SearchStrategy[Scenario]:
+    """A dispatcher that had something to do, and closes."""
+
+    def scenario(plans: list[EventPlan], inside: bool) -> Scenario:
+        taken = (*in_turn(len(plans)).steps, steps.Close(5.0))
+        return Scenario(tuple(plans), (Caller(taken),), inside_loop=inside, close=True, leaks=True)
+
+    def given_up(first: EventPlan, plans: list[EventPlan], timeout: float, inside: bool) -> Scenario:
+        """Closing has to give up one event, of whose handlers one is held and those behind it have no turn."""
+        every = (first, *plans)
+        return Scenario(
+            every,
+            (
+                Caller((steps.Dispatch(0),), thread=True),
+                *(
+                    Caller((steps.AwaitStarted(0), steps.Dispatch(number)), thread=True)
+                    for number in range(1, len(every))
+                ),
+                Caller((steps.AwaitStarted(0), steps.Close(timeout))),
+            ),
+            inside_loop=inside,
+            close=True,
+            leaks=True,
+        )
+
+    some = st.lists(planning(ANY, failing_or_not(traits)), min_size=1, max_size=3)
+    held = st.sampled_from(
+        [
+            EventPlan(events.Paid, handlers={"coroutine": HELD, "coroutine_too": HandlerPlan(pauses=1)}),
+            EventPlan(events.Signed, handlers={"awaitable": HELD}),
+        ]
+    )
+    return st.builds(scenario, some, st.booleans()) | st.builds(
+        given_up, held, some, st.sampled_from([0.0, 0.02]), st.booleans()
+    )
+
+
+def leaking_in_each_state(traits: Traits) -> tuple[Scenario, ...]:
+    """What closing has to end: what the first callers have begun together, and what waits for its next attempt."""
+    retries = traits.guarantees.retries
+    waiting = tuple(replace(between_attempts(kind, ALWAYS, 0.0), leaks=True) for kind in (SINGLE if retries else ()))
+    return (*(_first_together(number) for number in range(6 if traits.quick else 1)), *waiting)
+
+
+def _first_together(number: int) -> Scenario:
+    """The first events that a dispatcher ever has are dispatched by several threads, and it closes."""
+    plans = (EventPlan(events.Priced, values={"number": number}),) * 4
+    closer = Caller((*(steps.AwaitReturned(each, 1.0) for each in range(len(plans))), steps.Close(5.0)))
+    return Scenario(plans, (*each_apart(len(plans)), closer), close=True, leaks=True, interleaved=True)
