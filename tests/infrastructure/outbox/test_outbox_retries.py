@@ -175,3 +175,86 @@ def test_a_handler_that_has_not_begun_is_called_with_the_retry_of_its_neighbour(
     assert store.begin(event.event_id, "late")
     assert store.begin(event.event_id, "failing")
     assert not store.begin(event.event_id, "running")
+
+
+AT_ONCE = RetryPolicy(retries=9, backoff=0.001, max_backoff=0.001)
+
+
+def _sent(database: Database, *keys: str) -> tuple[OutboxStore, Counted]:
+    """An event that an engine in other processes was sent for these handlers, which have all begun."""
+    store, event = OutboxStore(database), Counted(number=1)
+    store.append(event, keys, "relay")
+    assert all(store.begin(event.event_id, key) for key in keys)
+    return store, event
+
+
+def _retry(store: OutboxStore, event: Counted, key: str) -> None:
+    """Let an attempt of this handler fail, and send the event once more for its next one."""
+    store.park(event.event_id, key, 1, AT_ONCE)
+    assert [each.pending for each in until(lambda: store.claim("relay", 1))] == [(key,)]
+
+
+@pytest.mark.parametrize("outcome", ["settled", "parked", "begun"])
+def test_a_call_for_the_sake_of_a_neighbour_comes_to_nothing_whatever_became_of_the_neighbour(
+    database: Database, outcome: str
+) -> None:
+    store, event = _sent(database, "failing", "running")
+    _retry(store, event, "failing")
+    assert store.begin(event.event_id, "failing")
+    if outcome == "settled":
+        store.settle([(event.event_id, "failing")])
+    elif outcome == "parked":
+        store.park(event.event_id, "failing", 1, AT_ONCE)
+    assert not store.begin(event.event_id, "running")
+
+
+def test_as_many_calls_come_to_nothing_as_were_for_the_sake_of_a_neighbour(database: Database) -> None:
+    store, event = _sent(database, "failing", "running")
+    for _ in range(3):
+        _retry(store, event, "failing")
+        assert store.begin(event.event_id, "failing")
+    store.settle([(event.event_id, "failing")])
+    assert [bool(store.begin(event.event_id, "running")) for _ in range(3)] == [False] * 3
+    assert store.begin(event.event_id, "running")  # the engine's own: the process that ran it is dead
+
+
+def test_a_handler_is_called_once_for_each_of_its_own_retries_in_whatever_order_calls_arrive(
+    database: Database,
+) -> None:
+    store, event = _sent(database, "first", "second")
+    _retry(store, event, "first")
+    _retry(store, event, "second")
+    assert [bool(store.begin(event.event_id, "second")) for _ in range(2)] == [True, False]
+    assert [bool(store.begin(event.event_id, "first")) for _ in range(2)] == [True, False]
+
+
+def test_a_handler_that_begins_late_is_called_once_though_its_neighbour_has_settled(database: Database) -> None:
+    store, event = OutboxStore(database), Counted(number=1)
+    store.append(event, ["failing", "late"], "relay")
+    assert store.begin(event.event_id, "failing")
+    _retry(store, event, "failing")
+    assert store.begin(event.event_id, "failing")
+    store.settle([(event.event_id, "failing")])
+    assert [bool(store.begin(event.event_id, "late")) for _ in range(2)] == [True, False]
+
+
+def test_a_handler_that_was_parked_when_all_were_sent_the_event_is_called_once_for_its_retry(
+    database: Database,
+) -> None:
+    store, event = _sent(database, "lost", "parked")
+    store.park(event.event_id, "parked", 1, RetryPolicy(retries=9, backoff=0.2, max_backoff=0.2))
+    store.postpone([event.event_id], timedelta(0))  # its time to be sent again has come
+    assert [each.pending for each in store.claim("relay", 1)] == [("lost",)]
+    assert [each.pending for each in until(lambda: store.claim("relay", 1))] == [("parked",)]
+    assert [bool(store.begin(event.event_id, "parked")) for _ in range(2)] == [True, False]
+    assert [bool(store.begin(event.event_id, "lost")) for _ in range(2)] == [True, False]
+
+
+def test_a_retry_that_has_just_come_due_is_not_taken_for_a_resend_of_everything(database: Database) -> None:
+    for _ in range(40):  # the database's clock may be coarser than the moment
+        store, event = _sent(database, "failing", "running")
+        store.park(event.event_id, "failing", 1, RetryPolicy(retries=1, backoff=0.01, max_backoff=0.01))
+        while not (claimed := store.claim("relay", 1)):
+            pass
+        assert [each.pending for each in claimed] == [("failing",)]
+        store.drop(event.event_id)

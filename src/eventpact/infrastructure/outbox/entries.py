@@ -84,15 +84,17 @@ class Attempts:
     Attributes:
         made: attempts that failed.
         due: when a handler that failed is called again. Until then the delivery is parked.
-        begun: the handlers that other processes have called since they were all sent the event.
-        again: the handlers that were sent the event again after they had failed. An engine in other processes is sent
-            the whole event, but others that have begun are not called: they may still be running.
+        begun: the handlers that other processes have called since they were sent the event.
+        surplus: for each handler, how often it was sent the event only because its neighbours were: an engine in other
+            processes is sent the whole event. So many calls of one that has begun come to nothing: it may be running,
+            and they may arrive when the neighbour that was meant has settled. More calls are an engine's own, which
+            had a message of a process that died.
     """
 
     made: dict[str, int] = field(default_factory=dict)
     due: dict[str, datetime] = field(default_factory=dict)
     begun: set[str] = field(default_factory=set)
-    again: set[str] = field(default_factory=set)
+    surplus: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str | None) -> Attempts:
@@ -101,14 +103,14 @@ class Attempts:
             return cls()
         data: dict[str, Any] = json.loads(text)
         due = {key: datetime.fromisoformat(moment) for key, moment in data["due"].items()}
-        return cls(data["made"], due, set(data["begun"]), set(data["again"]))
+        return cls(data["made"], due, set(data["begun"]), data["surplus"])
 
     def dump(self) -> str | None:
         """Write the column; None where there is nothing to write."""
-        if not self.made and not self.begun:
+        if not (self.made or self.begun or self.surplus):
             return None
         due = {key: moment.isoformat() for key, moment in self.due.items()}
-        return json.dumps({"made": self.made, "due": due, "begun": sorted(self.begun), "again": sorted(self.again)})
+        return json.dumps({"made": self.made, "due": due, "begun": sorted(self.begun), "surplus": self.surplus})
 
     def has_ripe(self, now: datetime) -> bool:
         """Tell whether a retry is due."""
@@ -123,10 +125,9 @@ class Attempts:
         """Record a failed attempt, and when the next one is due."""
         self.made[key] = made
         self.due[key] = due
-        self.again.discard(key)
 
     def take(self, pending: Collection[str], now: datetime, *, everything: bool) -> tuple[str, ...]:
-        """Return the handlers to be called now: those whose retry is due.
+        """Return the handlers that are meant by the next dispatch of the event: those whose retry is due.
 
         Args:
             everything: all that are not parked, because nobody is making any of these deliveries, as far as is known.
@@ -134,18 +135,23 @@ class Attempts:
         ripe = {key for key, moment in self.due.items() if moment <= now}
         self.due = {key: moment for key, moment in self.due.items() if key not in ripe}
         if everything:
-            self.again.clear()
-            self.begun.clear()
-            return tuple(key for key in pending if key not in self.due)
-        self.again |= ripe
-        return tuple(key for key in pending if key in ripe)
+            meant = [key for key in pending if key not in self.due]
+            self.surplus.clear()
+        else:
+            meant = [key for key in pending if key in ripe]
+        self.begun.difference_update(meant)
+        for key in set(pending).difference(meant):
+            self.surplus[key] = self.surplus.get(key, 0) + 1
+        return tuple(meant)
 
     def begin(self, key: str) -> bool:
         """Tell whether a handler is to be called by an engine that was sent the whole event, and note that it is."""
-        if key in self.due or (self.again and key in self.begun and key not in self.again):
-            return False
-        self.begun.add(key)
-        return True
+        if key not in self.due and (key not in self.begun or key not in self.surplus):
+            self.begun.add(key)
+            return True
+        if (left := self.surplus.pop(key, 0) - 1) > 0:
+            self.surplus[key] = left
+        return False
 
     def settle(self, keys: Collection[str]) -> None:
         """Forget deliveries that are settled."""
@@ -153,4 +159,4 @@ class Attempts:
             self.made.pop(key, None)
             self.due.pop(key, None)
             self.begun.discard(key)
-            self.again.discard(key)
+            self.surplus.pop(key, None)

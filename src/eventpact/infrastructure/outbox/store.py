@@ -153,11 +153,15 @@ class OutboxStore:
         with self.database.transaction():
             for row in self._locked(outbox.c.event_id == event_id):
                 pending, attempts = json.loads(row.pending), Attempts.parse(row.attempts)
-                if key not in pending or not attempts.begin(key):
+                if key not in pending:
                     continue
-                tries = max(tries, row.tries + 1)
-                values = {"tries": row.tries + 1} | ({"attempts": attempts.dump()} if len(pending) > 1 else {})
-                self._update([row.entry_id], **values)
+                begins = attempts.begin(key)
+                if begins:
+                    tries = max(tries, row.tries + 1)
+                # A handler that has and had no neighbours needs no note.
+                noted = attempts.dump() if len(pending) > 1 or row.attempts is not None else None
+                if begins or noted != row.attempts:
+                    self._update([row.entry_id], tries=row.tries + int(begins), attempts=noted)
         return tries
 
     # -- outcomes ------------------------------------------------------------------------------------------------------
@@ -229,8 +233,10 @@ class OutboxStore:
                 crashes = row.tries + int(counted and orphaned and row.claimed_by is not None)
                 attempts = Attempts.parse(row.attempts)
                 # An engine in other processes is given the event again if it was silent for long.
-                everything = orphaned or not (counted or attempts.has_ripe(now))
-                pending = attempts.take(json.loads(row.pending), now, everything=everything)
+                # The retry that the row was found by is due, if by a clock that is finer than this one (SQLite's).
+                moment = now if row.due_at is None else max(now, row.due_at)
+                everything = orphaned or not (counted or attempts.has_ripe(moment))
+                pending = attempts.take(json.loads(row.pending), moment, everything=everything)
                 entries.append(
                     Entry(
                         row.entry_id,
@@ -242,7 +248,7 @@ class OutboxStore:
                         crashes=crashes,
                         sends=row.sends,
                         age=max(timedelta(0), now - row.appended_at),
-                        retry=bool(attempts.again),
+                        retry=not everything,
                     )
                 )
                 if row.attempts is None and crashes == row.tries:
