@@ -211,7 +211,12 @@ def test_a_mistyped_setting_stops_every_command(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", ["settings", "serve --help", "verify --list", "--version"])
+BUFFERING = pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+"""The error of an output comes with the command's own words, or when all of them are written."""
+
+
+@BUFFERING
+@pytest.mark.parametrize("arguments", ["settings", "migrate", "serve --help", "verify --list", "--version"])
 @pytest.mark.parametrize(
     ("shell", "code", "says"),
     [
@@ -222,10 +227,11 @@ def test_a_mistyped_setting_stops_every_command(
     ],
 )
 def test_whatever_its_output_is_a_command_ends_without_a_traceback(
-    arguments: str, shell: str, code: int, says: str
+    arguments: str, shell: str, code: int, says: str, unbuffered: str
 ) -> None:
     command = shell.format(f"{sys.executable} -m eventpact {arguments}")
-    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, timeout=120)
+    env = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["/bin/sh", "-c", command], env=env, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (code, says)
 
 
@@ -239,11 +245,53 @@ def test_a_broker_that_no_connection_can_be_made_with_stops_every_command_in_one
         )
 
 
+def test_an_output_that_cannot_be_written_is_said_though_a_library_ignores_it(tmp_path: Path) -> None:
+    program = """
+import contextlib, sys
+from eventpact.cli import migrate
+from eventpact.cli.main import main
+
+def run(*_):
+    with contextlib.suppress(Exception):
+        print("a banner", file=sys.__stdout__, flush=True)
+    return 0
+
+migrate.run = run
+sys.exit(main(["migrate"]))
+"""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "eventpact: the output cannot be written: No space left on device\n",
+    )
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, ConnectionResetError])
+def test_an_error_of_something_else_is_not_taken_for_one_of_the_output(
+    error: type[OSError], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*_: object) -> int:
+        raise error(1, "the other end is gone", "socket")
+
+    monkeypatch.setattr("eventpact.cli.migrate.run", run)
+    assert main(["migrate"]) == 1
+    assert capsys.readouterr() == ("", "eventpact: socket: the other end is gone\n")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", ["settings", "verify --list"])
-def test_a_reader_that_has_read_enough_ends_a_command_without_a_word(arguments: str, tmp_path: Path) -> None:
+@BUFFERING
+@pytest.mark.parametrize("arguments", ["settings", "migrate", "verify --list"])
+def test_a_reader_that_has_read_enough_ends_a_command_without_a_word(
+    arguments: str, unbuffered: str, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "eventpact", *arguments.split()]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    env = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from eventpact.cli.output import OutputError, discard_output, output_faults, prepare_output
 from eventpact.cli.signals import end_in_good_order_when_told_to
 
 if TYPE_CHECKING:
@@ -49,36 +48,23 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0 done, 1 failed, 2 could not run (verify), 64 bad usage."""
-    _prepare_output()
-    try:
+    prepare_output()
+    with output_faults() as faults:
         try:
-            code = _command(list(sys.argv[1:] if argv is None else argv))
-        finally:  # help and version end in SystemExit
-            sys.stdout.flush()
-    except OSError:
-        fault = _output_fault()
-        if fault is None:
-            raise
-        if isinstance(fault, BrokenPipeError):
-            return EX_READER_GONE
-        print(f"eventpact: the output cannot be written: {fault.strerror}", file=sys.stderr)
-        return EX_ERROR
-    return code
-
-
-def _prepare_output() -> None:
-    """Make the output take every character, and be there.
-
-    A file that is opened while a standard stream is closed would get its number, and what is written to that stream.
-    """
-    if None in (sys.stdin, sys.stdout, sys.stderr):
-        while os.open(os.devnull, os.O_RDWR) < 2:
-            pass
-        sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
-        sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
-        sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+            try:
+                code = _command(list(sys.argv[1:] if argv is None else argv))
+            finally:  # help and version end in SystemExit
+                sys.stdout.flush()
+        except (OutputError, SystemExit):
+            if not faults:
+                raise
+    if not faults:
+        return code
+    discard_output()
+    if isinstance(faults[0], BrokenPipeError):
+        return EX_READER_GONE  # nobody reads the output any more, as behind ``| head``
+    print(f"eventpact: the output cannot be written: {faults[0].strerror}", file=sys.stderr)
+    return EX_ERROR
 
 
 def _command(arguments: list[str]) -> int:
@@ -99,16 +85,6 @@ def _command(arguments: list[str]) -> int:
         return EX_COULD_NOT_RUN if verifies else EX_ERROR
     except KeyboardInterrupt:
         return EX_INTERRUPTED
-
-
-def _output_fault() -> OSError | None:
-    """Return why no output can be written any more, as behind ``| head``; nothing more is written then."""
-    try:
-        print(flush=True)
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return error
-    return None
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -137,8 +113,6 @@ def _in_one_line(settings: Settings | None) -> Generator[None]:
 
     try:
         yield
-    except BrokenPipeError:
-        raise  # nobody reads the output any more
     except OSError as error:
         # Of a file that was to be renamed the new name counts, which is the one that somebody knows.
         place = error.filename2 or error.filename
