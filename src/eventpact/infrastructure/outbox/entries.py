@@ -103,7 +103,7 @@ class Attempts:
             return cls()
         data: dict[str, Any] = json.loads(text)
         due = {key: datetime.fromisoformat(moment) for key, moment in data["due"].items()}
-        return cls(data["made"], due, set(data["begun"]), data["surplus"])
+        return cls(data["made"], due, set(data["begun"]), data.get("surplus", {}))  # 0.1 wrote none
 
     def dump(self) -> str | None:
         """Write the column; None where there is nothing to write."""
