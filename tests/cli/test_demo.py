@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from support.waiting import until
 
+from eventpact_contracts.demo.processes import Process
+
 pytestmark = pytest.mark.slow
 
 
@@ -69,6 +71,21 @@ def test_it_prints_its_table_reads_no_setting_of_others_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
     assert descendants(tmp_path) == []
     assert [path.name for path in own.iterdir()] == [".env"]
+
+
+def test_a_process_that_is_there_when_a_signal_comes_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def interrupted(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
+        started.append(popen(*arguments, **options))  # type: ignore[call-overload]
+        signal.raise_signal(signal.SIGINT)
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    with pytest.raises(KeyboardInterrupt), Process(tmp_path, {}, "serve", "--port", "0"):
+        pass
+    assert [process.poll() for process in started] == [-signal.SIGKILL]
 
 
 @pytest.mark.parametrize(

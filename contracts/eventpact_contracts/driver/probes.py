@@ -280,7 +280,7 @@ class Probes:
         over = [event for event, each in self._programs.copy().items() if each.recorder.over]
         self._over.update(over)
         for event in over:
-            del self._programs[event]
+            self._programs.pop(event, None)  # scenarios end at once, too
 
     def claim(self, event: str, program: Program) -> None:
         """Remember that the event of this ID is of this program."""
