@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import ExitStack
 from functools import partial
+from itertools import zip_longest
 from typing import Any, Final
 from zlib import crc32
 
@@ -164,7 +165,8 @@ class _Player:
         deadline = self._started + _FIXED_SHARE * (self._deadline - self._started)
         first, step = self._fixed_share
         queues = [(law, deque(law.fixed(self._subject.traits)[first::step])) for law in self._laws]
-        done = self._begin_waiting([scenario for _, left in queues for scenario in left])
+        every = [scenario for _, left in queues for scenario in left]
+        done = self._begin_waiting(every) + self._play_in_pairs(every, deadline)
         while queues := [(law, left) for law, left in queues if left]:
             for law, left in queues:
                 scenario, started = left.popleft(), time.monotonic()
@@ -193,12 +195,39 @@ class _Player:
         self._waiting = list(zip(waiting, running, strict=True))
         return waiting
 
+    def _play_in_pairs(self, scenarios: Iterable[Scenario], deadline: float) -> list[Scenario]:
+        """Play those two at a time in which a call pauses half-way; return those whose runs were clean."""
+        paused: list[Scenario] = []
+        for scenario in scenarios:
+            if scenario.pauses_a_call and scenario not in paused:
+                paused.append(scenario)
+        if self._subject.slow or not self._subject.traits.quick:
+            return []
+        clean = []
+        for pair in zip_longest(paused[::2], paused[1::2]):
+            if time.monotonic() > deadline or self._judging.knows_all():
+                break
+            both = [scenario for scenario in pair if scenario is not None]
+            patience = self._subject.settle_timeout
+            running = [in_thread(partial(self._judging.run, scenario, patience)) for scenario in both]
+            wait(running)
+            clean += self._clean(both, running)
+        return clean
+
+    def _clean(self, scenarios: Iterable[Scenario], runs: Iterable[Future[Run]]) -> list[Scenario]:
+        """The scenarios whose runs were clean, which need no run of their own."""
+        return [
+            scenario
+            for scenario, each in zip(scenarios, runs, strict=True)
+            if each.exception() is None and self._judging.take_clean(scenario, each.result())
+        ]
+
     def _end_waiting(self) -> None:
         """Wait for those; play again, alone, whichever was not clean, and what could not be played beside them."""
-        wait([running for _, running in self._waiting])
-        for scenario, running in self._waiting:
-            if running.exception() is not None or not self._judging.take_clean(scenario, running.result()):
-                self._alone.append(scenario)
+        waiting, running = [scenario for scenario, _ in self._waiting], [future for _, future in self._waiting]
+        wait(running)
+        clean = self._clean(waiting, running)
+        self._alone += [scenario for scenario in waiting if scenario not in clean]
         self._waiting = []
         while self._alone and not self._judging.knows_all():
             self._judging.try_scenario(self._alone.pop())

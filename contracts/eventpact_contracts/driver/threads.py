@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -61,15 +61,34 @@ def in_thread(function: Callable[[], T]) -> Future[T]:
     return future
 
 
-@contextmanager
-def restless() -> Generator[None]:
+class _Restless:
+    """The interval in which threads take turns, which belongs to all of them: the last one that leaves restores it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._within = 0
+        self._usual = 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._within:
+                self._usual = sys.getswitchinterval()
+                sys.setswitchinterval(1e-5)
+            self._within += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._within -= 1
+            if not self._within:
+                sys.setswitchinterval(self._usual)
+
+
+_restless: Final = _Restless()
+
+
+def restless() -> AbstractContextManager[None]:
     """Let threads take turns as often as the interpreter can."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(interval)
+    return _restless
 
 
 _OWN: Final = str(Path(__file__).parents[1]) + os.sep

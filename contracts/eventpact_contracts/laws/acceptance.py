@@ -17,7 +17,7 @@ __all__: list[str] = []
 
 _FLOOD = 1_050
 """More events than a queue usually holds, with ten handlers each."""
-_PARTS = 15
+_PARTS = 9
 
 
 def _non_events(view: TraceView) -> int:
@@ -84,7 +84,7 @@ def _full_for_some(rescuer: Caller) -> Scenario:
     held = {role: HandlerPlan(held=True) for role in ROLES[events.Paid][2:]}
     plans = (EventPlan(events.Paid, handlers=held), *(EventPlan(events.Placed) for _ in range(_PARTS)))
     parts = (
-        (steps.Flood(0, _FLOOD // _PARTS), steps.Dispatch(number), steps.AwaitEnded(number, 0.05))
+        (steps.Flood(0, _FLOOD // 2 // _PARTS), steps.Dispatch(number), steps.AwaitEnded(number, 0.05))
         for number in range(1, 1 + _PARTS)
     )
     return Scenario(plans, (Caller(tuple(chain(*parts))), rescuer), inside_loop=True, close=True)

@@ -193,6 +193,11 @@ class Scenario:
         return closing + slow + many * _EVENT_SECONDS + away
 
     @property
+    def pauses_a_call(self) -> bool:
+        """Return whether a call of ``dispatch`` pauses half-way."""
+        return bool(self.steps_of(steps.DispatchPaused))
+
+    @property
     def mostly_waits(self) -> bool:
         """Return whether it takes its time with any dispatcher: a handler does, or closing, which has to give up."""
         plans = self.handler_plans
