@@ -223,18 +223,21 @@ class Driver:
             yield self._until(all_closed, 2 * self.patience + self._scenario.seconds)
             self._program.release_all()
 
+    def _is_settled(self) -> bool:
+        """Return whether nothing is pending, and no thread that a handler has begun is still to dispatch."""
+        return self._conditions.settled() and self._program.are_threads_done()
+
     def _settling(self) -> _Steps:
         program, recorder, conditions = self._program, self._recorder, self._conditions
         for event, caller in program.doubtful:  # as a careful caller does, once the engine answers again
             program.dispatch_event(event, caller)
         program.release_all()
-        yield self._until(program.are_threads_done)
         started = recorder.clock()
         # A marker fails like the others, so it comes through no sooner than they; it need not wait for them first.
         passed = program.mark() if program.failed_once and not conditions.has_begun() else None
         seen = marked = len(recorder.entries)
         while True:
-            while not (yield self._until(conditions.settled, self.patience + self._slowest)):
+            while not (yield self._until(self._is_settled, self.patience + self._slowest)):
                 if len(recorder.entries) == seen or recorder.clock() - started > _MAX_ROUNDS * self.patience:
                     recorder.write(Kind.OVERDUE, timeout=self.patience)
                     return

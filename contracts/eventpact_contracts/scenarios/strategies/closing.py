@@ -215,7 +215,8 @@ def closing_in_each_state(traits: Traits) -> tuple[Scenario, ...]:
         # Those behind it are given up with it, though it is let go on later.
         _held_too_long((events.Paid, HandlerPlan(held=True)), (events.Placed, HandlerPlan())),
         _all_held(traits),
-        _resisting(),
+        # Where the caller waits for the handler, it is his to wait for.
+        *(() if traits.guarantees.blocks_caller else (_resisting(),)),
         # It ends in the second of grace, when the handlers behind it are not to have their turn any more.
         _let_go_late("plain", [], inside=False),
         # It takes longer than closing needs to look at it once.
