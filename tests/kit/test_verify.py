@@ -156,6 +156,11 @@ class TestVerdict:
         assert main([*shlex.split(again)[2:], "--quiet"]) == 1
         assert f"    {again}\n" in capsys.readouterr().out
 
+    @pytest.mark.parametrize("option", ["--json", "--html", "--junit", "--markdown", "--badge"])
+    def test_a_file_that_is_full_is_named(self, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(quick("sync", "--quiet", option, "/dev/full", laws="R7")) == 64
+        assert "cannot write /dev/full: No space left on device" in capsys.readouterr().err
+
     def test_all_that_was_asked_for_is_written(self, shop: Shop, tmp_path: Path) -> None:
         target = f"{shop('')}:Forgetful"
         files = ["--json", "verdict.json", "--html", "verdict.html", "--badge", "verdict.svg"]

@@ -131,8 +131,7 @@ class _Player:
             if name == CRASHES:
                 continue
             # Late is better than unseen: of a family whose turn comes after the deadline, one example is played.
-            overtime = 0.0 if self._judging.found else _OVERTIME_SHARE * (self._deadline - self._started)
-            if time.monotonic() > self._deadline + overtime:
+            if self._is_over():
                 self._stop()
                 break
             if name == FIXED:
@@ -149,6 +148,11 @@ class _Player:
         self._judging.note_counterexamples(until)
         self._evidence.seconds = time.monotonic() - self._started
         return self._evidence
+
+    def _is_over(self) -> bool:
+        """Return whether time is up, and a little more where nothing was found."""
+        overtime = 0.0 if self._judging.found else _OVERTIME_SHARE * (self._deadline - self._started)
+        return time.monotonic() > self._deadline + overtime
 
     def _stop(self) -> None:
         seconds = time.monotonic() - self._started
@@ -230,7 +234,10 @@ class _Player:
         self._alone += [scenario for scenario in waiting if scenario not in clean]
         self._waiting = []
         while self._alone and not self._judging.knows_all():
-            self._judging.try_scenario(self._alone.pop())
+            if self._is_over():
+                self._stop()
+                return
+            self._judging.try_scenario(self._alone.pop(0))
 
     def _play_family(self, family: Family, remaining: int) -> None:
         count = max(3, round(self._examples * family.share))

@@ -9,13 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+
+from eventpact.infrastructure.processes import deferred_signals
 
 __all__ = ["DemoError", "Process", "Server", "Worker"]
 
@@ -53,7 +53,7 @@ class Process:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        with self._log.open("ab") as log, _deferred_signals():  # else it may be there, and nobody's
+        with self._log.open("ab") as log, deferred_signals():  # else it may be there, and nobody's
             self._process = subprocess.Popen(  # noqa: S603 - ourselves
                 [sys.executable, "-m", self.module, *self._arguments],
                 env=_without_settings(os.environ) | self._environment,
@@ -110,26 +110,6 @@ class Process:
 
     def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
         (self.stop if kind is None else self.kill)()
-
-
-@contextmanager
-def _deferred_signals() -> Generator[None]:
-    """Let a signal that ends this process come afterwards. Blocked, it would be so in a child process, too."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # no other thread is interrupted
-        return
-    arrived: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, _: arrived.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        for each in arrived:
-            signal.raise_signal(each)
 
 
 def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:

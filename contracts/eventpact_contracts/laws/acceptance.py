@@ -10,14 +10,13 @@ from eventpact_contracts.laws.view import Call, TraceView
 from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import ROLES
 from eventpact_contracts.scenarios.scenario import Caller, EventPlan, HandlerPlan, Scenario, Traits
-from eventpact_contracts.scenarios.strategies.parts import in_turn
+from eventpact_contracts.scenarios.strategies.parts import FLOOD, in_turn
 from eventpact_contracts.scenarios.strategies.routing import every_content, every_invalid, every_non_event
 
 __all__: list[str] = []
 
-_FLOOD = 1_050
-"""More events than a queue usually holds, with ten handlers each."""
 _PARTS = 9
+"""So many times other handlers get their turn in a flood that some do not take part in."""
 
 
 def _non_events(view: TraceView) -> int:
@@ -69,7 +68,7 @@ def _cannot_accept(traits: Traits) -> tuple[Scenario, ...]:
     if traits.quick and not traits.guarantees.blocks_caller:
         # Should it block its caller all the same, the caller gets free, and the flood ends: law G1 has its say.
         rescuer = Caller((steps.AwaitStarted(0), steps.AwaitReturned(0, 1.0), steps.Release(0)), thread=True)
-        found.append(Scenario((held_up,), (Caller((steps.Flood(0, _FLOOD),)), rescuer), inside_loop=True, close=True))
+        found.append(Scenario((held_up,), (Caller((steps.Flood(0, FLOOD),)), rescuer), inside_loop=True, close=True))
         found.append(_full_for_some(rescuer))
     if traits.needs_loop:
         gone = tuple(EventPlan(kind) for kind in (events.Priced, events.Placed, events.Paid, *events.ODD)) * 3
@@ -84,7 +83,7 @@ def _full_for_some(rescuer: Caller) -> Scenario:
     held = {role: HandlerPlan(held=True) for role in ROLES[events.Paid][2:]}
     plans = (EventPlan(events.Paid, handlers=held), *(EventPlan(events.Placed) for _ in range(_PARTS)))
     parts = (
-        (steps.Flood(0, _FLOOD // 2 // _PARTS), steps.Dispatch(number), steps.AwaitEnded(number, 0.05))
+        (steps.Flood(0, FLOOD // 2 // _PARTS), steps.Dispatch(number), steps.AwaitEnded(number, 0.05))
         for number in range(1, 1 + _PARTS)
     )
     return Scenario(plans, (Caller(tuple(chain(*parts))), rescuer), inside_loop=True, close=True)

@@ -11,7 +11,7 @@ from eventpact_contracts.laws.view import Attempt, TraceView
 from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import FAMILY, UNSUBSCRIBED, is_async, is_awaitable, label_of
 from eventpact_contracts.scenarios.scenario import Caller, EventPlan, HandlerPlan, Scenario, Traits
-from eventpact_contracts.scenarios.strategies.parts import SUBSCRIBED, each_apart, in_turn
+from eventpact_contracts.scenarios.strategies.parts import FLOOD, SUBSCRIBED, each_apart, in_turn
 from eventpact_contracts.scenarios.strategies.routing import every_content
 from eventpact_contracts.scenarios.values import ROUND_NUMBERS
 
@@ -21,8 +21,6 @@ _RELATED = frozenset(map(label_of, FAMILY))
 _ONE_MOMENT = {"number": 1, "occurred_at": datetime(2024, 5, 1, tzinfo=UTC)}
 _LONG_SECONDS = 3.2
 """Longer than usual leases and time-outs."""
-_MANY_EVENTS = 1_050
-"""More than usual bounds."""
 
 
 def _undisturbed(view: TraceView) -> int:
@@ -156,7 +154,7 @@ def _without_handler(traits: Traits) -> tuple[Scenario, ...]:
     """Events without a handler only, and very many; the dispatcher closes at once, and has nothing to return."""
     plans = tuple(EventPlan(kind) for kind in UNSUBSCRIBED)
     dispatching = in_turn(len(plans)).steps
-    many = _MANY_EVENTS if traits.quick else 20
+    many = FLOOD if traits.quick else 20
     return (
         Scenario((plans[0], EventPlan(events.Placed)), (Caller((steps.Flood(0, many), steps.Dispatch(1))),)),
         Scenario(plans, (in_turn(len(plans)),)),

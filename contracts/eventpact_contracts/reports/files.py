@@ -46,7 +46,7 @@ def write(files: Mapping[str, Path], verdicts: Sequence[Verdict], run: RunFacts)
     """Write the files, and yield a line about each.
 
     Raises:
-        OSError: a file could not be written.
+        OSError: a file could not be written, whose name it has.
     """
     from eventpact_contracts.reports.badge import badge
     from eventpact_contracts.reports.document import document
@@ -56,5 +56,10 @@ def write(files: Mapping[str, Path], verdicts: Sequence[Verdict], run: RunFacts)
 
     render = {"json": document, "html": page, "junit": junit, "markdown": markdown, "badge": badge}
     for option, file in files.items():
-        file.write_text(render[option](verdicts, run), encoding="utf-8")
+        text = render[option](verdicts, run)
+        try:
+            file.write_text(text, encoding="utf-8")
+        except OSError as error:
+            error.filename = str(file)  # which is not known to one that was opened
+            raise
         yield f"wrote {file}"

@@ -314,7 +314,7 @@ async def _awaited(result: Awaitable[None]) -> None:
 
 
 _BEHIND: ContextVar[list[DomainEvent] | None] = ContextVar("behind", default=None)
-"""What comes behind the event that is being delivered."""
+"""The events behind the one that is being delivered."""
 
 
 @rogue(

@@ -236,7 +236,7 @@ class SettlingTogether(Journaling):
 
 @rogue("G3", "was accepted, and lost", target=f"{__name__}:TakingUpTheRecent")
 class TakingUpTheRecent(Journaling):
-    """What occurred more than a week ago nobody wants to hear of, it thinks when it starts."""
+    """An event of more than a week ago is nobody's concern any more, it thinks when it starts."""
 
     def left(self) -> list[DomainEvent]:
         return [event for event in super().left() if datetime.now(UTC) - event.occurred_at < timedelta(days=7)]

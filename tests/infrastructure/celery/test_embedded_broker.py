@@ -141,6 +141,28 @@ def test_its_process_is_gone_when_it_has_stopped(tmp_path: Path) -> None:
     assert not (tmp_path / "url").exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_it_starts_leaves_no_process(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def interrupted(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
+        started.append(popen(*arguments, **options))  # type: ignore[call-overload]
+        signal.raise_signal(number)
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), EmbeddedBroker(tmp_path):
+            pass
+    finally:
+        signal.signal(number, before)
+    assert [is_alive(process.pid) for process in started] == [False]
+
+
 def test_it_outlives_a_ctrl_c_that_its_clients_have_to_end_by(tmp_path: Path) -> None:
     with EmbeddedBroker(tmp_path) as broker, client_of(broker) as client:
         pid = broker.pid

@@ -52,7 +52,7 @@ def leaks(traits: Traits) -> st.SearchStrategy[Scenario]:
 
 
 def leaking_in_each_state(traits: Traits) -> tuple[Scenario, ...]:
-    """What closing has to end: what the first callers have begun together, and what waits for its next attempt."""
+    """Closing ends what the first callers have begun together, and what waits for its next attempt."""
     retries = traits.guarantees.retries
     waiting = tuple(replace(between_attempts(kind, ALWAYS, 0.0), leaks=True) for kind in (SINGLE if retries else ()))
     return (*(_first_together(number) for number in range(6 if traits.quick else 1)), *waiting)

@@ -18,6 +18,7 @@ from eventpact_contracts.scenarios.values import CONTENTS, ROUND_NUMBERS
 
 __all__ = [
     "ANY",
+    "FLOOD",
     "SUBSCRIBED",
     "USUAL",
     "each_apart",
@@ -37,6 +38,9 @@ USUAL: Final = (events.Placed, events.Priced, events.Paid)
 SUBSCRIBED: Final = tuple(kind for kind, roles in ROLES.items() if roles and kind is not events.Marker)
 ANY: Final = (*USUAL, *USUAL, *events.ODD, events.Shipped, events.ShippedByCaravan, events.ShippedBothWays)
 """The types of most scenarios: usual ones as often as unusual ones."""
+
+FLOOD: Final = 1_050
+"""More events than a queue usually holds, or anybody usually counts to."""
 
 _MAX_PLANNED_ROLES: Final = 4
 """Of a type with more handlers than this, only some have plans in one scenario."""

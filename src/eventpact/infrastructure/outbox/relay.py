@@ -40,7 +40,7 @@ _LEASES_UNKNOWN: Final = 6
 """For so many leases an entry is left to the relays that know its handlers; they may be about to start."""
 
 _LOOKS_PER_POLL: Final = 20
-"""How often, at most, the database is asked between two polls, because retries are due."""
+"""So often at most the database is asked between two polls, because retries are due."""
 
 
 class Relay:

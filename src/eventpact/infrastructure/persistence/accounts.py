@@ -20,7 +20,7 @@ _LONGEST_WAIT: Final = 64
 """Resend intervals between two codes at most: about an hour by default, however many were sent."""
 
 MAX_ATTEMPTS: Final = 5
-"""How often a short code may be tried before it is void."""
+"""So often a short code may be tried before it is void."""
 
 _DAY: Final = timedelta(days=1)
 

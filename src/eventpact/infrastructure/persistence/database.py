@@ -20,7 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from eventpact.infrastructure.dispatching.threads import hold_in_forks, reset_in_children
 
 STATEMENT_SECONDS: Final = 5.0
-"""How long a server lets a statement run."""
+"""A server lets a statement run so long."""
 
 _SILENCE: Final = STATEMENT_SECONDS + 1.0
 """A server that lives has answered by then, if only that it has given up."""
