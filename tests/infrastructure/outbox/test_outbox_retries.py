@@ -7,13 +7,18 @@ from itertools import pairwise
 
 import pytest
 import sqlalchemy as sa
-from support.outbox_kit import AsyncRecorder, Background, Counted, Recorder
+from support.outbox_kit import ADDRESS, AsyncRecorder, Background, Counted, Recorder
 from support.waiting import until
 
 from eventpact.domain.dispatcher import FailedDelivery, PermanentFailureError
 from eventpact.infrastructure.dispatching.failures import RetryPolicy
+from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
+from eventpact.infrastructure.outbox.deliveries import DeliveriesHere
+from eventpact.infrastructure.outbox.entries import Entry
+from eventpact.infrastructure.outbox.settlements import FailureJudge
 from eventpact.infrastructure.outbox.store import OutboxStore
 from eventpact.infrastructure.persistence.database import Database
+from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 
 ENGINES = pytest.mark.parametrize(
     ("inner", "resend"),
@@ -125,6 +130,23 @@ def test_a_handler_that_is_still_running_is_not_called_again_for_its_neighbour(
     slow.gate.set()
     until(lambda: entries(database) == 0)
     assert slow.numbers == [1]
+
+
+def test_a_handler_that_has_failed_is_not_called_again_for_its_neighbour_before_that_is_known(
+    database: Database,
+) -> None:
+    store, event = OutboxStore(database), Counted(number=1)
+    handler = Recorder(failures=9)
+    table = SubscriptionTable({Counted: handler})
+    [subscription] = table.route(event)
+    deliveries = DeliveriesHere(store, table)
+    handle = deliveries.wrap(subscription)
+    deliveries.bind(SyncEventDispatcher({}), FailureJudge(store, RetryPolicy(retries=2, backoff=1, max_backoff=9)))
+    deliveries.deliver(Entry(event.event_id, event.event_id, "Counted", "", (subscription.key,)), event)
+    with pytest.raises(ValueError, match=ADDRESS):
+        handle(event)
+    handle(event)  # of a dispatch that was meant for a neighbour, whose retry is due at the same time
+    assert handler.numbers == [1]
 
 
 @pytest.mark.slow

@@ -101,7 +101,7 @@ class InFlight:
             return True
 
     def put_back(self, event_id: UUID, key: str) -> None:
-        """Let a handler that failed be called again, by an inner dispatcher that retries."""
+        """Let a handler that failed be called again."""
         with self._lock:
             held = self._events.get(event_id, {})
             if key in held:
@@ -153,7 +153,7 @@ class DeliveriesHere(Deliveries):
             subscription,
             begin=lambda event: self._in_flight.begin(event.event_id, key),
             succeeded=lambda event: self._succeeded(event, key),
-            failed=lambda event: self._in_flight.put_back(event.event_id, key),
+            failed=lambda event: self._let_retry(event, key),
         )
 
     def failed(self, failed: FailedDelivery) -> None:
@@ -209,6 +209,11 @@ class DeliveriesHere(Deliveries):
         for event_id, keys in self._in_flight.waiting().items():
             self._release(event_id, keys)
         self._suspects.clear()
+
+    def _let_retry(self, event: DomainEvent, key: str) -> None:
+        """Let an inner dispatcher that retries call a handler again. With any other, that call is a neighbour's."""
+        if self._inner.guarantees.retries:
+            self._in_flight.put_back(event.event_id, key)
 
     def _succeeded(self, event: DomainEvent, key: str) -> None:
         self._release(event.event_id, {key})
