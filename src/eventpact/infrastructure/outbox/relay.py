@@ -256,6 +256,8 @@ class Relay:
                 self._changed.notify_all()
 
     def _claim(self, relay_id: str, room: int, *, unknown_too: bool) -> list[Entry]:
+        if not self._store.has_due(relay_id):
+            return []
         entries: list[Entry] = []
         with self._store.database.transaction():  # one, since on SQLite each keeps all others from writing
             if unknown_too:

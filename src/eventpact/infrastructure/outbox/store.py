@@ -80,14 +80,16 @@ class OutboxStore:
             known: only entries for one of these handlers; others are left to relays that know them.
             crashes: only entries with which so many relays have crashed; a crash since then is counted. None: any.
         """
-        now = self.database.clock()
-        mine = sa.and_(outbox.c.claimed_by == relay_id, outbox.c.due_at <= now)
-        oldest = sa.select(outbox).where(sa.or_(mine, _claimable(now)))
+        oldest = sa.select(outbox).where(self._is_due(relay_id))
         if known is not None:
             oldest = oldest.where(_is_known(known))
         if crashes is not None:
             oldest = oldest.where(outbox.c.tries == crashes)
         return self._take(relay_id, oldest.order_by(outbox.c.appended_at), limit, counted=crashes is not None)
+
+    def has_due(self, relay_id: str) -> bool:
+        """Tell whether there is anything to claim for any handlers: a look that keeps nobody from writing."""
+        return self.database.fetch(sa.select(sa.exists().where(self._is_due(relay_id)))).scalar_one()
 
     def fewest_crashes(self, known: KnownHandlers) -> int | None:
         """Return the least number of crashes of an entry that may be claimed and has any; None if there is none."""
@@ -220,6 +222,10 @@ class OutboxStore:
             row = self.database.fetch(counts).one()
             age = None if row.oldest is None else max(timedelta(0), self.database.now() - row.oldest)
         return Backlog(row.entries, age)
+
+    def _is_due(self, relay_id: str) -> sa.ColumnElement[bool]:
+        now = self.database.clock()
+        return sa.or_(sa.and_(outbox.c.claimed_by == relay_id, outbox.c.due_at <= now), _claimable(now))
 
     def _take(self, relay_id: str, which: sa.Select[Any], limit: int, *, counted: bool) -> list[Entry]:
         entries, plain = [], []
