@@ -105,8 +105,8 @@ class Settings(BaseSettings):
     )
     retry_backoff: Annotated[float, values.seconds(0.001, 3600)] = Field(
         2.0,
-        description="seconds before the first retry at most, and half of them at least; doubled for each further one,"
-        " up to 600 with the outbox and to 60 with Celery alone",
+        description="seconds before the first retry at most, and three quarters of that at least; doubled for each"
+        " further one, up to 600 with the outbox and to 60 with Celery alone",
     )
     max_pending: Annotated[int, values.number(1, 10_000_000)] = Field(
         10_000, description="deliveries that asyncio holds pending before it refuses events"

@@ -70,7 +70,8 @@ class OutboxEventDispatcher(EventDispatcher):
         return_readable: called now and then, to move entries that ``on_unreadable`` stored back to the outbox, if they
             can be read by now (:func:`eventpact.infrastructure.persistence.replay.return_readable`).
         retries: how often a delivery that failed is tried again.
-        backoff: seconds before the first retry at most, and half of them at least; doubled for each further one.
+        backoff: seconds before the first retry at most, and three quarters of that at least; doubled for each further
+            one.
         max_backoff: the longest wait, in seconds. With the defaults the retries cover more than an hour.
         lease: how long a process may be silent before its entries are taken over: several times as long as the database
             may take to answer, lest a busy process is taken for dead and its handlers are called twice.

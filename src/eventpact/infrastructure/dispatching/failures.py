@@ -109,7 +109,8 @@ class RetryPolicy:
 
     Attributes:
         retries: attempts after the first one.
-        backoff: seconds before the first retry at most, and half of them at least; doubled for each further one.
+        backoff: seconds before the first retry at most, and three quarters of that at least; doubled for each further
+            one.
         max_backoff: the longest wait, in seconds.
     """
 
@@ -122,9 +123,9 @@ class RetryPolicy:
         return min(self.backoff * 2.0 ** min(attempts - 1, 60), self.max_backoff)
 
     def wait(self, attempts: int) -> float:
-        """Draw the seconds to wait after that many attempts. Ranges of successive waits only touch, so waits grow."""
+        """Draw the seconds to wait after that many attempts. Ranges of successive waits lie apart, so waits grow."""
         longest = self.longest_wait(attempts)
-        return random.uniform(longest / 2, longest)  # noqa: S311 - to spread the load, not to be secret
+        return random.uniform(0.75 * longest, longest)  # noqa: S311 - to spread the load, not to be secret
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ class OutboxStore:
 
     def has_due(self, relay_id: str) -> bool:
         """Tell whether there is anything to claim for any handlers: a look that keeps nobody from writing."""
-        return self.database.fetch(sa.select(sa.exists().where(self._is_due(relay_id)))).scalar_one()
+        return bool(self.database.fetch(sa.select(sa.exists().where(self._is_due(relay_id)))).scalar_one())
 
     def fewest_crashes(self, known: KnownHandlers) -> int | None:
         """Return the least number of crashes of an entry that may be claimed and has any; None if there is none."""
