@@ -47,6 +47,10 @@ _REPEATS: Final = 20
 """Runs of the command that shows a violation again, where it does not show each time."""
 
 _LONG_WAIT_SECONDS: Final = 5.0
+
+_SLOW_JOBS: Final = 3
+"""Processes for a slow engine, whose scenarios mostly wait."""
+
 INTERRUPTED: Final = 130
 
 _DESCRIPTION = """\
@@ -135,7 +139,10 @@ def _parser() -> argparse.ArgumentParser:
         "--known", type=Path, metavar="FILE", help='laws that are violated for now: lines like L1 = "the reason" (TOML)'
     )
     parser.add_argument(
-        "--jobs", type=_positive, default=1, metavar="N", help="divide the scenarios among N processes (default 1)"
+        "--jobs",
+        type=_positive,
+        metavar="N",
+        help=f"divide the scenarios among N processes (default 1, or {_SLOW_JOBS} where max_open is more than 1)",
     )
     parser.add_argument(
         "--repeat", type=_positive, default=1, metavar="N", help="check up to N times, until a law is violated"
@@ -283,7 +290,8 @@ class _Verification:
         return [self._to_follow(target, result) for result in results]
 
     def _check_dispatcher(self, target: str, laws: Sequence[Law], candidate: Any) -> list[LawResult]:
-        examples, seed, jobs = self.options.examples, self.seed, self.options.jobs
+        examples, seed = self.options.examples, self.seed
+        jobs = self.options.jobs or (_SLOW_JOBS if getattr(candidate, "max_open", 1) > 1 else 1)
         if jobs > 1:
             self._progress(candidate, f"in {jobs} processes", 0, 1)
             evidence = play_in_jobs(laws, target, _given(self.options), examples=examples, seed=seed, jobs=jobs)
@@ -318,7 +326,7 @@ class _Verification:
         if self.options.settle_timeout:
             given.append(f"--settle-timeout {self.options.settle_timeout:g}")
         if laws is None:
-            given += [f"--jobs {self.options.jobs}"] if self.options.jobs > 1 else []
+            given += [f"--jobs {self.options.jobs}"] if self.options.jobs else []
         if self.options.known and laws is None:
             given.append(f"--known {shlex.quote(str(self.options.known))}")
         return " ".join(["eventpact verify", *map(shlex.quote, targets), *given])

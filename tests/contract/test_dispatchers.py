@@ -67,19 +67,19 @@ IMPLEMENTATIONS: Final = {
     "TestCelery": Implementation(
         "eventpact_contracts.subjects.celery:celery",
         retries=2,
-        hooks={"settle_timeout": 10.0, "engine_outlives_dispatcher": True},
+        hooks={"settle_timeout": 10.0, "engine_outlives_dispatcher": True, "max_open": 4},
     ),
     "TestOutboxOverAsyncio": Implementation(
         "eventpact_contracts.subjects.outbox:outbox",
         retries=2,
         delivery=Delivery.AT_LEAST_ONCE,
-        hooks={"settle_timeout": 8.0, "engine_outlives_dispatcher": True},
+        hooks={"settle_timeout": 8.0, "engine_outlives_dispatcher": True, "max_open": 6},
     ),
     "TestOutboxOverSync": Implementation(
         "eventpact_contracts.subjects.outbox:over_sync",
         retries=2,
         delivery=Delivery.AT_LEAST_ONCE,
-        hooks={"settle_timeout": 8.0, "engine_outlives_dispatcher": True},
+        hooks={"settle_timeout": 8.0, "engine_outlives_dispatcher": True, "max_open": 6},
     ),
     "TestObservedAsyncio": Implementation("contract.observed:observed_asyncio", hooks={"needs_loop": True}),
     "TestRecording": Implementation(

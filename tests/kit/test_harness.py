@@ -223,19 +223,56 @@ def test_at_least_once_that_loses_is_convicted_by_killing_it() -> None:
     assert "crashed" in str(result.violation.trace)
 
 
-def test_a_dispatcher_that_is_slow_to_open_is_opened_once_for_all_laws() -> None:
-    class Slow(Subject):
-        @contextmanager
-        def subject(self, handlers: Handlers, on_failure: FailureSink) -> Iterator[EventDispatcher]:
-            pause.wait(0.1)
-            with super().subject(handlers, on_failure) as dispatcher:
-                yield dispatcher
+class Slow(Subject):
+    """Takes its time to open, and counts how many are open."""
 
-    pause = threading.Event()
+    open = most = 0
+    lock = threading.Lock()
+
+    @contextmanager
+    def subject(self, handlers: Handlers, on_failure: FailureSink) -> Iterator[EventDispatcher]:
+        threading.Event().wait(0.1)
+        with self.lock:
+            self.open += 1
+            self.most = max(self.most, self.open)
+        with super().subject(handlers, on_failure) as dispatcher:
+            yield dispatcher
+        with self.lock:
+            self.open -= 1
+
+
+def test_a_dispatcher_that_is_slow_to_open_is_opened_once_for_all_laws() -> None:
     slow = Slow()
     results = check_laws([law("R2"), law("R6"), law("R7")], slow, examples=10)
     assert {result.outcome for result in results} == {Outcome.UPHELD}
     assert slow.opened < 8
+    assert slow.most == 1
+
+
+def test_of_a_slow_one_as_many_are_open_at_a_time_as_may_be() -> None:
+    slow = Slow(max_open=3)
+    results = check_laws([law("R1"), law("G1"), law("L2")], slow, examples=10)
+    assert {result.outcome for result in results} == {Outcome.UPHELD}
+    assert slow.most == 3
+    assert slow.open == 0
+
+
+def test_what_is_seen_beside_other_scenarios_convicts_only_if_it_is_seen_alone() -> None:
+    [dropped] = check_laws([law("R1")], Slow(factory=Dropping, max_open=3), examples=10)
+    assert dropped.outcome is Outcome.VIOLATED
+    [crowded] = check_laws([law("R1")], _Crowded(max_open=3), examples=10)
+    assert crowded.outcome is Outcome.UPHELD
+
+
+class _Crowded(Slow):
+    """Delivers nothing while another is open, as no engine would that says that several may be."""
+
+    @contextmanager
+    def subject(self, handlers: Handlers, on_failure: FailureSink) -> Iterator[EventDispatcher]:
+        with super().subject(handlers, on_failure) as dispatcher:
+            deliver = dispatcher.dispatch
+            dispatcher.dispatch = lambda event: None if self.open > 1 else deliver(event)  # type: ignore[method-assign]
+            yield dispatcher
 
 
 def test_a_model_convicts_what_drops_events() -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, wait
 from contextlib import ExitStack
-from functools import partial
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any, Final
 from zlib import crc32
 
@@ -16,11 +13,11 @@ import hypothesis
 from hypothesis import given
 from hypothesis.errors import HypothesisException
 
+from eventpact_contracts.checking.beside import Beside, unique
 from eventpact_contracts.checking.evidence import Evidence, LawCheck
 from eventpact_contracts.checking.judging import Judging
 from eventpact_contracts.checking.outcomes import Violation
-from eventpact_contracts.driver.session import Run, run_scenario
-from eventpact_contracts.driver.threads import in_thread, restless
+from eventpact_contracts.driver.session import run_scenario
 from eventpact_contracts.laws import Law
 from eventpact_contracts.scenarios.drawing import EnoughDrawn, quiet_settings
 from eventpact_contracts.scenarios.events import Paid
@@ -114,8 +111,9 @@ class _Player:
         self._evidence = Evidence({law.id: LawCheck() for law in laws})
         self._judging = Judging(self._laws, subject, self._evidence)
         self._leisure = 1.0
-        self._waiting: list[tuple[Scenario, Future[Run]]] = []
+        self._beside = Beside(self._judging, subject)
         self._alone: list[Scenario] = []
+        self._done: list[Scenario] = []
 
     def play(self, only: Iterable[str] | None, progress: Progress | None) -> Evidence:
         names = families_of((*self._laws, *self._crashes))
@@ -125,6 +123,8 @@ class _Player:
             self._warm_up()
         if not self._subject.traits.quick:  # an engine in other processes waits for them, too
             self._deadline += self._deadline - self._started
+        if self._subject.max_open > 1 and not self._subject.traits.quick:
+            self._play_in_lanes(names, progress)
         for number, name in enumerate(names):
             if progress is not None:
                 progress(name, number, len(names))
@@ -164,75 +164,52 @@ class _Player:
             )
         self._evidence.stopped = said
 
-    def _play_fixed(self) -> None:
-        """Play the fixed scenarios: of each law the first, then the second, so that none is without if time is up."""
-        deadline = self._started + _FIXED_SHARE * (self._deadline - self._started)
+    def _play_in_lanes(self, names: Sequence[str], progress: Progress | None) -> None:
+        """Play what a slow engine may be given at the same time; the rest, and what was not clean, is played later."""
+        if progress is not None:
+            progress("side by side", 0, len(names))
+        every = [scenario for _, scenario in self._fixed_in_turn()] if FIXED in names else []
+        for name in names:
+            if name in FAMILIES:
+                self._draw(FAMILIES[name], every.append, most=_MIN_SLOW_EXAMPLES)
+        beside = [scenario for scenario in unique(every) if scenario.bears_others]
+        # Those that close want a dispatcher of their own, for which the lasting ones have to make room.
+        beside.sort(key=lambda scenario: scenario.close)
+        self._done = self._beside.in_lanes(beside, self._is_over)
+        self._subject.keeper.close()
+
+    def _fixed_in_turn(self) -> list[tuple[Law, Scenario]]:
+        """The fixed scenarios: of each law the first, then the second, so that none is without if time is up."""
+        every = [[(law, scenario) for scenario in law.fixed(self._subject.traits)] for law in self._laws]
+        found: list[tuple[Law, Scenario]] = []
+        for law, scenario in filter(None, chain.from_iterable(zip_longest(*every))):
+            if all(scenario != known for _, known in found):
+                found.append((law, scenario))
         first, step = self._fixed_share
-        queues = [(law, deque(law.fixed(self._subject.traits)[first::step])) for law in self._laws]
-        every = [scenario for _, left in queues for scenario in left]
-        done = self._begin_waiting(every) + self._play_in_pairs(every, deadline)
-        while queues := [(law, left) for law, left in queues if left]:
-            for law, left in queues:
-                scenario, started = left.popleft(), time.monotonic()
-                if started > deadline:
-                    self._stop()
-                    return
-                if scenario not in done and not self._judging.knows_all():
-                    done.append(scenario)
-                    if self._waiting and (scenario.leaks or scenario.loop_gone):
-                        self._alone.append(scenario)  # what others have open would be taken for its leaks
-                    else:
-                        self._judging.try_scenario(scenario)
-                self._judging.check_of(law).seconds += time.monotonic() - started
+        return found[first::step]
 
-    def _begin_waiting(self, scenarios: Iterable[Scenario]) -> list[Scenario]:
-        """Begin those that mostly wait, each with a dispatcher of its own, and return them; others run beside them."""
-        waiting: list[Scenario] = []
-        for scenario in scenarios:
-            if scenario.mostly_waits and not scenario.leaks and scenario not in waiting:
-                waiting.append(scenario)
-        if self._subject.slow or not self._subject.traits.quick or len(waiting) < 2:
-            return []  # one dispatcher is open at a time
-        patience = self._subject.settle_timeout
-        with restless():
-            running = [in_thread(partial(self._judging.run, scenario, patience)) for scenario in waiting]
-        self._waiting = list(zip(waiting, running, strict=True))
-        return waiting
-
-    def _play_in_pairs(self, scenarios: Iterable[Scenario], deadline: float) -> list[Scenario]:
-        """Play those two at a time in which a call pauses half-way; return those whose runs were clean."""
-        paused: list[Scenario] = []
-        for scenario in scenarios:
-            if scenario.pauses_a_call and scenario not in paused:
-                paused.append(scenario)
-        if self._subject.slow or not self._subject.traits.quick:
-            return []
-        clean = []
-        for pair in zip_longest(paused[::2], paused[1::2]):
-            if time.monotonic() > deadline or self._judging.knows_all():
-                break
-            both = [scenario for scenario in pair if scenario is not None]
-            patience = self._subject.settle_timeout
-            running = [in_thread(partial(self._judging.run, scenario, patience)) for scenario in both]
-            wait(running)
-            clean += self._clean(both, running)
-        return clean
-
-    def _clean(self, scenarios: Iterable[Scenario], runs: Iterable[Future[Run]]) -> list[Scenario]:
-        """The scenarios whose runs were clean, which need no run of their own."""
-        return [
-            scenario
-            for scenario, each in zip(scenarios, runs, strict=True)
-            if each.exception() is None and self._judging.take_clean(scenario, each.result())
-        ]
+    def _play_fixed(self) -> None:
+        deadline = self._started + _FIXED_SHARE * (self._deadline - self._started)
+        in_turn = self._fixed_in_turn()
+        every = [scenario for _, scenario in in_turn]
+        done = self._done + self._beside.begin(every)
+        done += self._beside.in_pairs(every, lambda: time.monotonic() > deadline or self._judging.knows_all())
+        for law, scenario in in_turn:
+            started = time.monotonic()
+            if started > deadline:
+                self._stop()
+                return
+            if scenario not in done and not self._judging.knows_all():
+                done.append(scenario)
+                if self._beside.waiting and (scenario.leaks or scenario.loop_gone):
+                    self._alone.append(scenario)  # what others have open would be taken for its leaks
+                else:
+                    self._judging.try_scenario(scenario)
+            self._judging.check_of(law).seconds += time.monotonic() - started
 
     def _end_waiting(self) -> None:
-        """Wait for those; play again, alone, whichever was not clean, and what could not be played beside them."""
-        waiting, running = [scenario for scenario, _ in self._waiting], [future for _, future in self._waiting]
-        wait(running)
-        clean = self._clean(waiting, running)
-        self._alone += [scenario for scenario in waiting if scenario not in clean]
-        self._waiting = []
+        """Play again, alone, whichever was not clean beside others, and what could not be played beside them."""
+        self._alone += self._beside.end()
         while self._alone and not self._judging.knows_all():
             if self._is_over():
                 self._stop()
@@ -240,16 +217,14 @@ class _Player:
             self._judging.try_scenario(self._alone.pop(0))
 
     def _play_family(self, family: Family, remaining: int) -> None:
-        count = max(3, round(self._examples * family.share))
-        fewest = min(count, _MIN_EXAMPLES if self._subject.traits.quick else _MIN_SLOW_EXAMPLES)
+        fewest = _MIN_EXAMPLES if self._subject.traits.quick else _MIN_SLOW_EXAMPLES
         started, played, vain = time.monotonic(), 0, self._judging.vain_runs
         enough = started + max(0.05, family.seconds * self._leisure * self._examples / 100)
+        if self._done:
+            enough = started  # its share was played beside others
         # On a busy machine, or with a slow dispatcher, every family has its turn before time is up.
         too_much = started + max(0.3, (self._deadline - started) / remaining)
 
-        @hypothesis.seed(self._seed + crc32(family.name.encode()))
-        @quiet_settings(count, shrink=False)
-        @given(family.scenarios(self._subject.traits))
         def each(scenario: Scenario) -> None:
             nonlocal played
             now = time.monotonic()
@@ -258,7 +233,31 @@ class _Player:
             if has_learned_all or is_late or (now > enough and played >= fewest):
                 raise EnoughDrawn
             played += 1
-            self._judging.try_scenario(scenario)
+            if scenario not in self._done:
+                self._judging.try_scenario(scenario)
+
+        self._draw(family, each)
+        concerned = [law for law in self._laws if family.name in law.families]
+        for law in concerned:
+            self._judging.check_of(law).seconds += (time.monotonic() - started) / len(concerned)
+
+    def _draw(self, family: Family, take: Callable[[Scenario], object], most: int | None = None) -> None:
+        """Draw scenarios, the same ones each time, until there are as many as the family is due, or ``most``.
+
+        Raises:
+            CouldNotRunError: Hypothesis could not draw them.
+        """
+        drawn = 0
+
+        @hypothesis.seed(self._seed + crc32(family.name.encode()))
+        @quiet_settings(max(3, round(self._examples * family.share)), shrink=False)
+        @given(family.scenarios(self._subject.traits))
+        def each(scenario: Scenario) -> None:
+            nonlocal drawn
+            if drawn == most:
+                raise EnoughDrawn
+            drawn += 1
+            take(scenario)
 
         try:
             each()
@@ -266,9 +265,6 @@ class _Player:
             pass
         except HypothesisException as error:
             raise CouldNotRunError(f"Hypothesis could not draw scenarios: {error}") from error
-        concerned = [law for law in self._laws if family.name in law.families]
-        for law in concerned:
-            self._judging.check_of(law).seconds += (time.monotonic() - started) / len(concerned)
 
     def _play_crashes(self) -> None:
         from eventpact_contracts.crash.crashes import check_crashes  # its processes need none of the rest

@@ -149,10 +149,11 @@ class _Session:
             self._without_its_loop()
         elif subject.needs_loop or scenario.schedule is not None:
             self._in_its_loop()
-        elif subject.slow and not scenario.close:
-            self._drive(self._kept())
+        elif subject.slow and not scenario.close and not scenario.forgotten:
+            with self._kept() as dispatcher:
+                self._drive(dispatcher)
         else:
-            self._let_go()  # an engine that is slow to start may allow but one at a time
+            self._let_go()  # there may be but so many at a time
             with self._opened() as dispatcher:
                 self._drive(dispatcher)
                 if not self._recorder.conditions.has_closed():
@@ -235,19 +236,24 @@ class _Session:
         else:
             build()
 
-    def _kept(self) -> EventDispatcher:
-        """The dispatcher that stays open from scenario to scenario."""
+    @contextmanager
+    def _kept(self) -> Generator[EventDispatcher]:
+        """One that stays open from scenario to scenario. What does not come to its end keeps it to itself."""
         subject = self._subject
-        if subject.kept is None:
+        if subject.kept:
+            kept = subject.kept.pop()
+        else:
             subject.keeper.callback(self._let_go)
             with ExitStack() as opening:
-                dispatcher = opening.enter_context(self._opened())
-                subject.kept = dispatcher, opening.pop_all()
-        return subject.kept[0]
+                kept = opening.enter_context(self._opened()), opening.pop_all()
+        try:
+            yield kept[0]
+        finally:
+            subject.kept.append(kept)
 
     def _let_go(self) -> None:
-        if self._subject.kept is not None:
-            (dispatcher, opened), self._subject.kept = self._subject.kept, None
+        while self._subject.kept:
+            dispatcher, opened = self._subject.kept.pop()
             with opened:
                 asyncio.run(_closed(dispatcher, 1.0))
 

@@ -208,6 +208,13 @@ class Scenario:
         return gives_up or any(plan.seconds >= _SLOW_SECONDS for plan in plans)
 
     @property
+    def bears_others(self) -> bool:
+        """Return whether other scenarios may be played beside it, and it beside them."""
+        alone = self.leaks or self.loop_gone or self.unavailable or self.forgotten or self.registration is not None
+        # What another logs would be taken for its own; and a matter of milliseconds is not to be left to others.
+        return not (alone or self.sink_raises or any(plan.pauses_after is not None for plan in self.handler_plans))
+
+    @property
     def size(self) -> tuple[int, int]:
         """Return how much there is to read: scenarios are shrunk by this."""
         return len(self.events) + sum(len(caller.steps) for caller in self.callers), len(repr(self))

@@ -72,6 +72,7 @@ class _Celery:
     """A target, also for the law that kills processes: see :mod:`eventpact_contracts.crash.crashes`."""
 
     engine_outlives_dispatcher = True
+    max_open = 4  # which share the worker
 
     @contextmanager
     def __call__(self, handlers: Handlers, on_failure: FailureSink) -> Generator[EventDispatcher]:

@@ -35,7 +35,14 @@ OURS = {
 }
 """The dispatchers that come with eventpact, by short name; ``outbox`` is that over asyncio."""
 
-_MORE_HOOKS = ("unavailable", "dispatch_bound", "async_handlers", "engine_outlives_dispatcher", "known_violations")
+_MORE_HOOKS = (
+    "unavailable",
+    "dispatch_bound",
+    "async_handlers",
+    "engine_outlives_dispatcher",
+    "max_open",
+    "known_violations",
+)
 """Hooks of an :class:`EventDispatcherContract` that a factory may have, too."""
 
 _SHAPE = "module:factory, e.g. shop.events:ShopDispatcher"

@@ -34,7 +34,7 @@ _FILE: Final = "EVENTPACT_VERIFY_OUTBOX"
 _FOLDER: Final = next((folder for folder in ("/dev/shm",) if os.access(folder, os.W_OK)), None)  # noqa: S108
 
 _RETRIES: Final = 2
-_BACKOFF_SECONDS: Final = 0.6
+_BACKOFF_SECONDS: Final = 0.4
 
 _LEASE: Final = timedelta(seconds=5)
 """Longer than a busy machine keeps a thread from the database."""
@@ -45,6 +45,7 @@ class _Outbox:
 
     settle_timeout = 8.0
     engine_outlives_dispatcher = True
+    max_open = 6
 
     def __init__(self, engine: Engine, *, lease: timedelta = timedelta(seconds=0.5)) -> None:
         self._engine = engine
@@ -101,7 +102,7 @@ class _Outbox:
                 retries=_RETRIES,
                 backoff=_BACKOFF_SECONDS,
                 lease=lease,
-                poll=0.05,
+                poll=0.1,
             )
 
         with _home_loop() as loop:

@@ -39,13 +39,14 @@ class Subject:
         dispatch_bound: within how many seconds ``dispatch`` must refuse.
         async_handlers: whether it has a notion of async handlers.
         outlives: whether its engine outlives the dispatcher.
+        max_open: how many may be open at the same time, where opening one is slow.
         target: where a fresh process finds it, for the law that kills processes.
         usual_handlers: whether it cannot be built with unusual handlers, so that it is judged with the others.
         schedulable: whether it runs on an event loop whose schedule can be chosen.
-        slow: whether it is slow to open, so that one is kept open.
+        slow: whether it is slow to open, so that those for scenarios which do not close are kept open.
         pace: how many seconds it takes to settle an event.
-        kept: the one that is kept open.
-        keeper: closes that one.
+        kept: those that are kept open, and have nothing to do.
+        keeper: closes them.
     """
 
     hooks: Any
@@ -55,13 +56,14 @@ class Subject:
     dispatch_bound: float = _BOUND_SECONDS
     async_handlers: bool = True
     outlives: bool = False
+    max_open: int = 1
     target: str | None = None
     usual_handlers: bool = False
     schedulable: bool = False
     slow: bool = False
     pace: float = 0.0
     longest: float = 0.0
-    kept: tuple[EventDispatcher, ExitStack] | None = None
+    kept: list[tuple[EventDispatcher, ExitStack]] = field(default_factory=list)
     keeper: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
@@ -88,13 +90,14 @@ class Subject:
             float(getattr(hooks, "dispatch_bound", _BOUND_SECONDS)),
             bool(getattr(hooks, "async_handlers", True)),
             bool(getattr(hooks, "engine_outlives_dispatcher", False)),
+            int(getattr(hooks, "max_open", 1)),
             str(target) if target else None,
         )
 
     @property
     def traits(self) -> Traits:
         """Return the facts that the strategies need."""
-        quick = self.needs_loop or self.pace < _QUICK_SECONDS
+        quick = self.needs_loop or (self.pace < _QUICK_SECONDS and not self.slow)
         # Where the caller waits, events take as long as calls do; and on his stack they may be.
         deep = self.needs_loop or self.guarantees.blocks_caller or not self.pace
         depth = _MAX_DEPTH if deep else min(_MAX_DEPTH, max(10, int(_CASCADE_SECONDS / self.pace)))
