@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 import time
+from asyncio import _get_running_loop as _running_loop  # None where no loop runs, without an exception
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -54,15 +55,18 @@ class OutboxEventDispatcher(EventDispatcher):
     are in the database, so they outlive a restart. An event with which processes crash again and again is reported as
     failed. An event or handler that this process does not know is left to the processes that do.
 
-    A forked child gets a relay of its own when it first dispatches.
+    A forked child gets a relay of its own when it first dispatches. So does a dispatcher that is built outside of the
+    event loop that its inner dispatcher needs, when it first dispatches inside one; and when it first dispatches inside
+    another, because the one before is closed or stands still. Events that were not settled by then are delivered there.
 
     Not promised: that a handler is called once when a process dies while it runs, or stands still longer than
     ``lease``. Dispatching an event again while it is in the outbox changes nothing.
 
     Args:
         handlers: event types, each with a handler or a sequence of handlers.
-        inner: builds the dispatcher that delivers, from handlers and a failure sink. If it retries by itself, its
-            retries hold, and this dispatcher adds none.
+        inner: builds the dispatcher that delivers, from handlers and a failure sink, for each relay anew. If it retries
+            by itself, its retries hold, and this dispatcher adds none. If it handles events on the event loop that it
+            is built on, it says ``needs_loop = True``, as ``AsyncioEventDispatcher`` does.
         store: where events are written.
         on_failure: the failure sink; the log where it is not given. Not called on an event loop.
         on_unreadable: called with an entry that cannot be read, which then leaves the outbox. Where it is not given, or
@@ -126,7 +130,9 @@ class OutboxEventDispatcher(EventDispatcher):
             delivery=Delivery.AT_LEAST_ONCE,
             ordering=Ordering.NONE,
         )
-        self._relay = self._start_relay() if relay else None
+        self._relay: Relay | None = None
+        if relay and (self._home is not None or not self._needs_loop):
+            self._relay = self._start_relay()
         reset_in_children(self)
 
     def dispatch(self, event: DomainEvent) -> None:
@@ -139,14 +145,15 @@ class OutboxEventDispatcher(EventDispatcher):
             TypeError, DispatcherClosedError: as every dispatcher (laws A1, A3).
             DispatchUncertainError: the database did not say whether it is written. Dispatching it again does no harm.
             DispatchError: the database cannot be reached, or refused (law A5). A transaction that the caller is in is
-                spoilt. Or an event of another type is in the outbox under the same ``event_id``.
+                spoilt. Or an event of another type is in the outbox under the same ``event_id``. Or the inner
+                dispatcher needs an event loop, and there was none yet, or it is closed.
         """
         route = self._table.route(event)
         if self._closing:
             raise DispatcherClosedError(f"{type(event).__name__} was refused: the dispatcher is closed")
         if not route:
             return
-        database, relay = self._store.database, self._own_relay()
+        database, relay = self._store.database, self._own_relay(event)
         relay_id = relay.room() if relay is not None else None
         written = False
         try:
@@ -167,9 +174,10 @@ class OutboxEventDispatcher(EventDispatcher):
 
         Nothing is undelivered: events that are not settled are in the database.
         """
-        if self._closing:
-            return ()
-        self._closing = True
+        with self._lock:
+            if self._closing:
+                return ()
+            self._closing = True
         deadline = time.monotonic() + timeout
         try:
             if self._relay is not None:
@@ -192,6 +200,7 @@ class OutboxEventDispatcher(EventDispatcher):
             deliveries = DeliveriesHere(self._store, self._table)
         else:
             deliveries = DeliveriesElsewhere(self._store, self._table, reporter=self._reporter, resend=self._resend)
+        self._home = _running_loop()
         inner = self._build(self._table.around(deliveries.wrap), self._reporter.around(lambda _: deliveries.failed))
         policy = replace(self._policy, retries=0) if inner.guarantees.retries else self._policy
         deliveries.bind(inner, FailureJudge(self._store, policy))
@@ -209,15 +218,38 @@ class OutboxEventDispatcher(EventDispatcher):
             return_readable=self._return_readable,
         )
 
-    def _own_relay(self) -> Relay | None:
-        """Return the relay of this process, which a forked child has not started yet."""
-        if self._relay is None and self._relays and not self._closing:
+    def _own_relay(self, event: DomainEvent) -> Relay | None:
+        """Return the relay of this process; start it in a forked child, or inside a loop that follows another."""
+        running = _running_loop()
+        if self._relays and self._must_start(running):
             with self._lock:
-                if self._relay is None:
-                    if self._resend is None:  # its threads and its loop are the parent's
-                        self._inner, self._deliveries = self._open()
-                    self._relay = self._start_relay()
+                if self._must_start(running) and not self._closing:
+                    if running is None and self._needs_loop:
+                        raise DispatchError(
+                            f"{type(event).__name__} was refused: its handlers need an event loop, and there was none"
+                            " yet, or it is closed; dispatch inside the loop that is to run them, or build the"
+                            " dispatcher there"
+                        )
+                    self._start_anew()
         return self._relay
+
+    @property
+    def _needs_loop(self) -> bool:
+        return getattr(self._inner, "needs_loop", False)
+
+    def _must_start(self, running: asyncio.AbstractEventLoop | None) -> bool:
+        if self._relay is None or not self._needs_loop or running is self._home:
+            return self._relay is None
+        return self._home is None or self._home.is_closed() or (running is not None and not self._home.is_running())
+
+    def _start_anew(self) -> None:
+        if self._relay is not None:  # nothing that it has not begun is to begin, should its loop run again
+            self._relay.stop()
+            self._deliveries.lose()
+            self._relay.finish(0)
+        if self._resend is None or self._needs_loop:  # its threads are the parent's, or its loop is not this one
+            self._inner, self._deliveries = self._open()
+        self._relay = self._start_relay()
 
     def reset_after_fork(self) -> None:
         """Have no relay, in a forked child, until it dispatches."""

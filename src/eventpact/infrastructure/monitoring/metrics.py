@@ -116,7 +116,7 @@ def _gauge(name: str, documentation: str, value: float) -> Metric:
 
 
 class ObservedEventDispatcher(EventDispatcher):
-    """Counts the events of an inner dispatcher, whose guarantees it has. No other part knows of metrics.
+    """Counts the events of an inner dispatcher, whose guarantees and needs it has. No other part knows of metrics.
 
     Deliveries that other processes settle (workers, relays) are not seen here.
 
@@ -141,6 +141,7 @@ class ObservedEventDispatcher(EventDispatcher):
             FailureReporter(on_failure).around(self._failing),
         )
         self.guarantees = self._inner.guarantees
+        self.needs_loop: bool = getattr(self._inner, "needs_loop", False)
 
     def dispatch(self, event: DomainEvent) -> None:
         """Dispatch to the inner dispatcher, whose exceptions pass."""
