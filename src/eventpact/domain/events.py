@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import UUID, uuid4
 
-from eventpact.domain.wire import Json, WireError, fields_of, in_utc, values_of
+from eventpact.domain.codecs import in_utc
+from eventpact.domain.wire import Json, WireError, fields_of, values_of
 
 __all__ = ["AccountCreatedEvent", "DomainEvent", "SignUpRepeatedEvent", "VerificationCodeRequestedEvent"]
 
