@@ -1,6 +1,7 @@
 """Events are valid from the moment they exist, and come back equal from the wire."""
 
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventpact.domain.events import AccountCreatedEvent, DomainEvent
+from eventpact.domain.events import AccountCreatedEvent, DomainEvent, to_wire
 from eventpact.domain.wire import WireError, fields_of
 
 
@@ -566,6 +567,113 @@ def test_fields_are_checked_whatever_the_class_does_when_it_is_made(kind: Callab
             kind(at=value)
 
 
+@dataclass(frozen=True)
+class Line:
+    price: int
+    ordered: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "price", self.price + 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ordered(DomainEvent):
+    total: int
+    number: int = 0
+    reference: str = ""
+    lines: tuple[Line, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "total", self.total + 2)
+        object.__setattr__(self, "number", random.randrange(10**9))
+        object.__setattr__(self, "reference", self.reference.strip().upper())
+        object.__setattr__(self, "shown", f"order {self.reference}")
+
+
+def test_what_a_class_makes_of_its_fields_is_not_made_of_them_twice() -> None:
+    event = Ordered(
+        total=10, reference=" a1 ", lines=(Line(5), Line(6, datetime(2026, 1, 1, tzinfo=ZoneInfo("Asia/Tokyo"))))
+    )
+    assert (event.total, event.reference, [line.price for line in event.lines]) == (12, "A1", [7, 8])
+    back = Ordered.from_dict(json.loads(json.dumps(to_wire(event))))
+    assert back == event
+    assert back.shown == "order A1"  # type: ignore[attr-defined]  # no field, and derived again
+
+
+def test_a_moment_that_a_class_sets_itself_is_kept_in_utc_as_it_was_sent() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Stamped(DomainEvent):
+        def __post_init__(self) -> None:
+            object.__setattr__(self, "occurred_at", datetime.now(UTC))
+
+    message = Stamped().to_dict() | {"occurred_at": "2026-01-01T02:00:00+02:00"}
+    assert Stamped.from_dict(message).occurred_at.isoformat() == "2026-01-01T00:00:00+00:00"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shipped(DomainEvent):
+    country: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "country", {"DE": "Germany"}[self.country])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aloof(DomainEvent):
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = DomainEvent.__hash__
+
+
+@pytest.mark.parametrize(
+    ("event", "says"),
+    [
+        (
+            Shipped(country="DE"),
+            "Shipped cannot be made again from its own fields (Shipped does not take these values (KeyError)); let"
+            " __init__ and __post_init__ take the fields as they leave them, or derive them before it is made",
+        ),
+        (OwnInit(at=datetime(2026, 1, 1, tzinfo=UTC)), "OwnInit cannot be made again from its own fields"),
+        (Aloof(), "Aloof does not come back equal; let its __eq__ compare fields, or leave it out"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_event_that_cannot_be_made_again_equal_is_refused_before_it_is_sent(event: DomainEvent, says: str) -> None:
+    with pytest.raises(WireError) as caught:
+        to_wire(event)
+    assert str(caught.value).startswith(says)
+
+
+@dataclass(frozen=True)
+class Strict:
+    number: int
+
+    def __post_init__(self) -> None:
+        if self.number < 0:
+            raise RuntimeError("ada@example.com owes something")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Billed(DomainEvent):
+    rows: tuple[tuple[Strict, Address | None], ...]
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ([{"number": "1"}, None], "Billed.rows.number is malformed (WireError)"),
+        ([{"number": -1}, None], "Billed.rows is malformed (WireError)"),
+        ([{"number": 1}, {"street": "", "flats": [], "since": "soon"}], "Billed.rows.since is malformed (ValueError)"),
+    ],
+)
+def test_a_malformed_field_of_a_record_is_told_by_its_path(row: object, says: str) -> None:
+    message = Billed(rows=((Strict(1), None),)).to_dict()
+    with pytest.raises(WireError) as caught:
+        Billed.from_dict(message | {"rows": [row]})
+    assert str(caught.value) == says
+
+
 FROZEN = """
 import {library} as library, sys
 start = {start}
@@ -573,7 +681,7 @@ start = {start}
 start()
 from dataclasses import dataclass
 import datetime as dt
-from eventpact.domain.events import AccountCreatedEvent, DomainEvent
+from eventpact.domain.events import AccountCreatedEvent, DomainEvent, to_wire
 @dataclass(frozen=True, kw_only=True)
 class Dated(DomainEvent):
     day: dt.date

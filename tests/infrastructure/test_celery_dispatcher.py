@@ -37,6 +37,7 @@ from eventpact.domain.dispatcher import (
     PermanentFailureError,
 )
 from eventpact.domain.events import DomainEvent
+from eventpact.domain.wire import WireError
 from eventpact.infrastructure.celery.messages import task_name
 from eventpact.infrastructure.celery.task import FailedDeliveryError
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
@@ -73,6 +74,27 @@ def test_plain_and_async_handlers_receive_an_equal_event_in_the_worker(valkey: s
         dispatcher.dispatch(event)
         until(lambda: plain.events and coroutine.events)
     assert plain.events == coroutine.events == [event]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ordered(Counted):
+    """Its number grows when it is made, up to 20; more than that it does not take."""
+
+    def __post_init__(self) -> None:
+        if self.number > 20:
+            raise ValueError(self.number)
+        object.__setattr__(self, "number", self.number + 2)
+
+
+def test_what_an_event_s_class_makes_of_it_is_made_once(valkey: str) -> None:
+    handler = Recorder()
+    event = Ordered(number=10)
+    with working(valkey, {Ordered: handler}) as dispatcher:
+        with pytest.raises(WireError, match="Ordered cannot be made again from its own fields"):
+            dispatcher.dispatch(Ordered(number=20))
+        dispatcher.dispatch(event)
+        until(lambda: handler.events)
+    assert handler.events == [event]
 
 
 def test_it_is_dispatched_to_from_coroutines_from_threadpool_endpoints_and_from_threads(valkey: str) -> None:

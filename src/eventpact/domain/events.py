@@ -8,7 +8,7 @@ from typing import Any, Self
 from uuid import UUID, uuid4
 
 from eventpact.domain.codecs import in_utc
-from eventpact.domain.wire import Json, WireError, fields_of, values_of
+from eventpact.domain.wire import Json, MalformedError, WireError, decode_fields, fields_of, make
 
 __all__ = ["AccountCreatedEvent", "DomainEvent", "SignUpRepeatedEvent", "VerificationCodeRequestedEvent"]
 
@@ -26,6 +26,10 @@ class DomainEvent:
 
     A class that was renamed keeps its earlier names in ``former_names = ("OldNameEvent",)``, without an annotation, so
     that messages of the version before are read. It is not inherited.
+
+    A ``__post_init__`` of its own may check, normalise or derive fields. It is called again where an event is received,
+    so it must accept the fields that it made itself. Events are compared by value: an ``__eq__`` of its own must say
+    that an event which is received equals the one that was dispatched.
 
     Attributes:
         event_id: identifies this event through every redelivery.
@@ -58,20 +62,19 @@ class DomainEvent:
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """The event that ``to_dict`` was called on, equal to it. A missing field is filled from its default.
 
+        The class's own ``__post_init__`` is called with the fields as they were sent. It may refuse them, but what it
+        changes is put back, because it was changed when the event was made.
+
         Raises:
             WireError: a field is missing, unknown or malformed; the message names it, not its value.
         """
-        codecs = fields_of(cls)
-        values = {}
-        for name, held in values_of(cls, data, "event_id", "occurred_at").items():
-            try:
-                values[name] = codecs[name].decode(held)
-            except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
-                raise WireError(f"{cls.__name__}.{name} is malformed ({type(error).__name__})") from error
         try:
-            return cls(**values)
-        except Exception as error:
-            raise WireError(f"{cls.__name__} does not take these values ({type(error).__name__})") from error
+            event: Self = make(cls, decode_fields(cls, data, "event_id", "occurred_at"))
+        except MalformedError as error:
+            raise WireError(f"{cls.__name__}.{error}") from error.__cause__
+        if event.occurred_at.tzinfo is not UTC:  # as it came, since __post_init__ had changed it
+            _check(event)
+        return event
 
 
 def _check(event: DomainEvent) -> None:
@@ -87,6 +90,24 @@ def _check(event: DomainEvent) -> None:
             object.__setattr__(event, name, kept)
     if event.occurred_at.tzinfo is not UTC:
         object.__setattr__(event, "occurred_at", in_utc(event.occurred_at))
+
+
+def to_wire(event: DomainEvent) -> dict[str, Json]:
+    """Return the fields of an event as JSON, from which it can be made again elsewhere.
+
+    Raises:
+        WireError: it cannot, because its class does not take the fields that it made, or compares otherwise than by
+            value.
+    """
+    kind, data = type(event), event.to_dict()
+    advice = "let __init__ and __post_init__ take the fields as they leave them, or derive them before it is made"
+    try:
+        again = kind.from_dict(data)
+    except WireError as error:
+        raise WireError(f"{kind.__name__} cannot be made again from its own fields ({error}); {advice}") from error
+    if again != event:
+        raise WireError(f"{kind.__name__} does not come back equal; let its __eq__ compare fields, or leave it out")
+    return data
 
 
 def _checked(method: Callable[..., None]) -> Callable[..., None]:

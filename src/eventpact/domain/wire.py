@@ -15,7 +15,20 @@ from typing import Any, Final
 
 from eventpact.domain.codecs import Codec, WireError, enum_codec, exactly, scalar_codec
 
-__all__ = ["Json", "WireError", "codec_for", "fields_of", "values_of"]
+__all__ = ["Json", "MalformedError", "WireError", "codec_for", "decode_fields", "fields_of", "make"]
+
+
+class MalformedError(WireError):
+    """A field of a message that cannot be decoded, by its path. The text quotes no value."""
+
+    def __init__(self, path: str, cause: BaseException | None) -> None:
+        super().__init__(f"{path} is malformed ({type(cause).__name__})")
+        self.path = path
+
+
+class _TooDeepError(WireError):
+    """Records are nested too deep."""
+
 
 Json: typing.TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
@@ -89,18 +102,18 @@ def _record(kind: type) -> Codec:
             held = getattr(value, name)
             if (kept := codec.check(held)) is not held:
                 changed[name] = kept
-        return dataclasses.replace(value, **changed) if changed else value
+        return make(kind, {name: changed.get(name, getattr(value, name)) for name in codecs}) if changed else value
 
     def encode(value: Any) -> dict[str, Any]:
         return {name: codec.encode(getattr(value, name)) for name, codec in codecs.items()}
 
     def decode(value: Any) -> Any:
-        return kind(**{name: codecs[name].decode(held) for name, held in values_of(kind, value).items()})
+        return make(kind, decode_fields(kind, value))
 
     def nested(step: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def call(value: Any) -> Any:
             if _state.depth >= _MAX_NESTED_RECORDS:
-                raise WireError(f"{kind.__name__} is nested more than {_MAX_NESTED_RECORDS} deep")
+                raise _TooDeepError(f"{kind.__name__} is nested more than {_MAX_NESTED_RECORDS} deep")
             _state.depth += 1
             try:
                 return step(value)
@@ -112,8 +125,47 @@ def _record(kind: type) -> Codec:
     return Codec(nested(check), nested(encode), nested(decode))
 
 
-def values_of(kind: type, data: Any, *required: str) -> dict[str, Any]:
-    """The fields of a message, by name, less those that it lacks and that have a default.
+def make(kind: type[Any], fields: Mapping[str, Any]) -> Any:
+    """Make a dataclass that has these fields.
+
+    Its own ``__post_init__`` may judge them, and derive attributes that are no fields. A field that it changes was
+    changed when the sender made the original, and is put back: the change must not be made twice.
+    """
+    try:
+        made = kind(**fields)
+        for name, value in fields.items():
+            if getattr(made, name) != value:
+                object.__setattr__(made, name, value)
+    except Exception as error:
+        raise WireError(f"{kind.__name__} does not take these values ({type(error).__name__})") from error
+    return made
+
+
+def decode_fields(kind: type, data: Any, *required: str) -> dict[str, Any]:
+    """Return the fields of a message, by name, less those that it lacks and that have a default.
+
+    Raises:
+        MalformedError: a field cannot be decoded.
+        WireError: as :func:`_fields_in`.
+    """
+    codecs = fields_of(kind)
+    fields = {}
+    for name, held in _fields_in(kind, data, required).items():
+        try:
+            fields[name] = codecs[name].decode(held)
+        except _TooDeepError as error:
+            if _state.depth:
+                raise  # so long a path would say nothing
+            raise MalformedError(name, error) from error
+        except MalformedError as error:
+            raise MalformedError(f"{name}.{error.path}", error.__cause__) from error.__cause__
+        except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
+            raise MalformedError(name, error) from error
+    return fields
+
+
+def _fields_in(kind: type, data: Any, required: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of a message as they came, by name.
 
     A deploy meets messages of the version before, which lack the newest fields. Raise :class:`WireError` where another
     field is lacking, or one of those ``required`` in any case; or where there is an unknown one, which would be lost.

@@ -121,6 +121,7 @@ class CeleryEventDispatcher(EventDispatcher):
 
         Raises:
             TypeError, DispatcherClosedError: as every dispatcher (laws A1, A3).
+            WireError: the event cannot be made again from its own fields.
             DispatchUncertainError: the broker did not answer in time. Dispatching the event again does no harm: the
                 message has the same id.
             DispatchError: the broker cannot be reached, or refused (law A5).

@@ -143,6 +143,7 @@ class OutboxEventDispatcher(EventDispatcher):
 
         Raises:
             TypeError, DispatcherClosedError: as every dispatcher (laws A1, A3).
+            WireError: the event cannot be made again from its own fields.
             DispatchUncertainError: the database did not say whether it is written. Dispatching it again does no harm.
             DispatchError: the database cannot be reached, or refused (law A5). A transaction that the caller is in is
                 spoilt. Or an event of another type is in the outbox under the same ``event_id``. Or the inner

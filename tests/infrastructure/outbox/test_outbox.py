@@ -16,6 +16,7 @@ from support.outbox_kit import ADDRESS, INNER, AsyncRecorder, Background, Counte
 from support.waiting import until
 
 from eventpact.domain.dispatcher import Delivery, DispatcherClosedError, DispatchError, FailedDelivery, Ordering
+from eventpact.domain.wire import WireError
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.dispatching.failures import FailureReporter, UnreadableMessage
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
@@ -43,6 +44,29 @@ def test_an_event_is_delivered_once_and_then_gone_from_the_outbox(
         outbox.dispatch(Counted(number=number))
     until(lambda: entries(database) == 0)
     assert sorted(handler.numbers) == sorted(other.numbers) == list(range(20))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ordered(Counted):
+    """Its total has the shipping added, when it is made, to places near by."""
+
+    country: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "number", self.number + {"DE": 2, "": 3}[self.country])
+        object.__setattr__(self, "country", self.country and "Germany")
+
+
+@pytest.mark.parametrize("inner", ["asyncio", "sync"])
+def test_what_an_event_s_class_makes_of_it_is_made_once(database: Database, background: Background, inner: str) -> None:
+    handler = Recorder()
+    outbox = background.outbox({Ordered: handler}, database, inner)
+    outbox.dispatch(Ordered(number=10, country=""))
+    until(lambda: entries(database) == 0)
+    assert handler.numbers == [13]
+    with pytest.raises(WireError, match="Ordered cannot be made again from its own fields"):
+        outbox.dispatch(Ordered(number=10, country="DE"))
+    assert entries(database) == 0
 
 
 def test_it_promises_at_least_once_over_a_dispatcher_that_does_not(database: Database, background: Background) -> None:

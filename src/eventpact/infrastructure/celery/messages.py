@@ -15,7 +15,7 @@ from kombu import Connection, Exchange, Queue
 from kombu.utils.json import loads
 
 from eventpact.domain.dispatcher import RegistrationError
-from eventpact.domain.events import DomainEvent
+from eventpact.domain.events import DomainEvent, to_wire
 
 _SUPPORTED: Final = {"amqp", "memory", "redis"}
 
@@ -150,7 +150,7 @@ def event_message(
     """
     headers = {CONTEXT_HEADER: context, HEADER: agreement}
     stated = {name: dict(facts) for name, facts in headers.items() if facts}
-    return task_message(app, task_name(type(event)), str(event.event_id), (event.to_dict(),), {}, headers=stated)
+    return task_message(app, task_name(type(event)), str(event.event_id), (to_wire(event),), {}, headers=stated)
 
 
 def task_message(

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 
 from eventpact.domain.dispatcher import DispatchError
-from eventpact.domain.events import DomainEvent
+from eventpact.domain.events import DomainEvent, to_wire
 from eventpact.infrastructure.dispatching.failures import RetryPolicy
 from eventpact.infrastructure.outbox.entries import Attempts, Backlog, Entry, KnownHandlers, outbox, relays
 from eventpact.infrastructure.persistence.database import Database
@@ -45,7 +45,7 @@ class OutboxStore:
         Raises:
             DispatchError: an event of another type is here under its id.
         """
-        payload = json.dumps(event.to_dict())
+        payload = json.dumps(to_wire(event))
         entry = Entry(event.event_id, event.event_id, type(event).__name__, payload, tuple(keys), context or {})
         same = sa.select(outbox.c.name).where(outbox.c.entry_id == entry.entry_id)
         with self.database.transaction() as connection:
