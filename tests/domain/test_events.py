@@ -189,6 +189,15 @@ def test_what_could_not_come_back_equal_is_refused_and_the_reason_told(value: di
     assert str(caught.value) == f"Measured.{reason}"
 
 
+def test_a_moment_that_is_none_is_refused_when_the_event_is_made() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Timeless(DomainEvent):
+        occurred_at: int = 3  # type: ignore[assignment]
+
+    with pytest.raises(WireError, match=r"Timeless\.occurred_at is every event's own; leave its type as it is"):
+        Timeless()
+
+
 def test_an_int_may_have_as_many_bits_as_can_be_written_in_decimal() -> None:
     assert Measured.from_dict(json.loads(json.dumps(Measured(count=2**14_000 - 1).to_dict()))).count == 2**14_000 - 1
 

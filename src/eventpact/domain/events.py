@@ -88,8 +88,11 @@ def _check(event: DomainEvent) -> None:
             raise WireError(f"{kind.__name__}.{name}: {error}") from None
         if kept is not held:
             object.__setattr__(event, name, kept)
-    if event.occurred_at.tzinfo is not UTC:
-        object.__setattr__(event, "occurred_at", in_utc(event.occurred_at))
+    try:
+        if event.occurred_at.tzinfo is not UTC:
+            object.__setattr__(event, "occurred_at", in_utc(event.occurred_at))
+    except AttributeError:  # a subclass has given it another type
+        raise WireError(f"{kind.__name__}.occurred_at is every event's own; leave its type as it is") from None
 
 
 def to_wire(event: DomainEvent) -> dict[str, Json]:

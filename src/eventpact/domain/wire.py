@@ -6,6 +6,7 @@ with :class:`WireError`, because it could not be rebuilt equal in another proces
 """
 
 import dataclasses
+import inspect
 import threading
 import types
 import typing
@@ -15,7 +16,16 @@ from typing import Any, Final
 
 from eventpact.domain.codecs import Codec, WireError, enum_codec, exactly, scalar_codec
 
-__all__ = ["Json", "MalformedError", "WireError", "codec_for", "decode_fields", "fields_of", "make"]
+__all__ = [
+    "Json",
+    "MalformedError",
+    "WireError",
+    "check_takes_fields",
+    "codec_for",
+    "decode_fields",
+    "fields_of",
+    "make",
+]
 
 
 class MalformedError(WireError):
@@ -94,6 +104,7 @@ _state = _State()
 
 def _record(kind: type) -> Codec:
     codecs = fields_of(kind)
+    check_takes_fields(kind)
 
     def check(value: Any) -> Any:
         exactly(kind)(value)
@@ -123,6 +134,21 @@ def _record(kind: type) -> Codec:
         return call
 
     return Codec(nested(check), nested(encode), nested(decode))
+
+
+def check_takes_fields(kind: type[Any]) -> None:
+    """Raise :class:`WireError` if a dataclass with an ``__init__`` of its own cannot be made from its fields."""
+    try:
+        signature = inspect.signature(kind)
+    except ValueError:  # some classes do not tell
+        return
+    try:
+        signature.bind(**{field.name: field for field in dataclasses.fields(kind)})
+    except TypeError as error:
+        raise WireError(
+            f"{kind.__qualname__} does not take its own fields ({error}); leave its __init__ to @dataclass, or let it"
+            " take each field by its name"
+        ) from None
 
 
 def make(kind: type[Any], fields: Mapping[str, Any]) -> Any:

@@ -1,17 +1,19 @@
 """The subscription table refuses what could never work, when a dispatcher is built (law A4)."""
 
+import functools
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, make_dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from types import FunctionType
+from typing import Any, ClassVar, NamedTuple
 from unittest.mock import Mock
 
 import pytest
 
 from eventpact.domain.dispatcher import FailedDelivery, RegistrationError
 from eventpact.domain.events import AccountCreatedEvent, DomainEvent
-from eventpact.infrastructure.dispatching.subscriptions import Handle, Subscription, SubscriptionTable
+from eventpact.infrastructure.dispatching.subscriptions import Handle, Subscription, SubscriptionTable, handler_name
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 
 
@@ -86,6 +88,79 @@ class Claims(DomainEvent):
     former_names = ("Earlier", "Renamed")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Repeats(DomainEvent):
+    former_names = ("Repeats",)
+
+
+@dataclass(frozen=True, init=False)
+class OwnInit(DomainEvent):
+    number: int
+
+    def __init__(self, number: int) -> None:
+        object.__setattr__(self, "number", number)
+        super().__init__()
+
+
+class Mixin:
+    def __init__(self, number: int) -> None: ...
+
+
+@dataclass(frozen=True, init=False)
+class MixedIn(Mixin, DomainEvent):
+    number: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnNew(DomainEvent):
+    number: int
+
+    def __new__(cls, number: int) -> "OwnNew":
+        return super().__new__(cls)
+
+
+@dataclass(frozen=True)
+class Parsed:
+    number: int
+
+    def __init__(self, text: str) -> None:
+        object.__setattr__(self, "number", int(text))
+
+
+@dataclass(frozen=True, kw_only=True)
+class HasParsed(DomainEvent):
+    parsed: Parsed | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hides(DomainEvent):
+    to_dict: str  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnId(DomainEvent):
+    event_id: str  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnMoment(DomainEvent):
+    occurred_at: int = 3  # type: ignore[assignment]
+
+
+class Shy:
+    @property
+    def handle(self) -> object:
+        raise RuntimeError
+
+
+class Veiled(Recorder):
+    __wrapped__ = Shy.handle
+
+
+class ShyList(list[object]):
+    handle = Shy.handle
+
+
 namesake = make_dataclass("Renamed", [], bases=(DomainEvent,), frozen=True, kw_only=True)
 recorder = Recorder()
 
@@ -115,6 +190,21 @@ recorder = Recorder()
         ({Renamed: WrapsItself()}, "WrapsItself leads back to itself"),
         ({Unparsable: recorder}, "annotations of Unparsable cannot be resolved"),
         ({Raising: recorder}, "annotations of Raising cannot be resolved"),
+        ({Repeats: recorder}, "former_names repeats Repeats; let it name each earlier name once"),
+        (
+            {OwnInit: recorder},
+            r"OwnInit does not take its own fields \(.*'event_id'\); leave its __init__ to @dataclass",
+        ),
+        ({MixedIn: recorder}, "MixedIn does not take its own fields"),
+        ({OwnNew: recorder}, "OwnNew does not take its own fields"),
+        ({HasParsed: recorder}, r"HasParsed\.parsed: Parsed does not take its own fields"),
+        ({Hides: recorder}, "Hides.to_dict hides a method of DomainEvent; rename the field"),
+        ({OwnId: recorder}, "OwnId.event_id is every event's own; leave its type as it is"),
+        ({OwnMoment: recorder}, "OwnMoment.occurred_at is every event's own; leave its type as it is"),
+        ({Renamed: Shy()}, "Shy raises RuntimeError when it is asked for its handle; let it have one"),
+        ({Renamed: ShyList()}, "ShyList raises RuntimeError when it is asked for its handle; let it have one"),
+        ({Renamed: [HandledBy(print), Shy()]}, "asked for its handle"),
+        ({Renamed: Veiled()}, "Veiled raises RuntimeError when it is asked for its __wrapped__"),
     ],
 )
 def test_an_impossible_registration_names_what_is_wrong(handlers: object, says: str) -> None:
@@ -133,6 +223,68 @@ def test_each_handler_of_a_type_has_a_key_of_its_own_and_every_process_the_same(
 
     assert keys([Recorder(), Recorder()]) == keys([Recorder(), Recorder()])
     assert len(set(keys([Recorder(), Recorder()]))) == 2
+
+
+class Greeter:
+    def __init__(self, function: object) -> None:
+        functools.update_wrapper(self, function)  # type: ignore[arg-type]  # it takes anything
+
+    def handle(self, event: DomainEvent) -> None: ...
+
+
+def of_class(kind: type) -> Greeter:
+    greeter = Greeter(print)
+    greeter.__wrapped__ = kind  # type: ignore[attr-defined]  # as a decorator of classes does
+    return greeter
+
+
+class MadeUp:
+    """A handler that has every attribute that it is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        return MadeUp()
+
+    def __call__(self, *arguments: object) -> None: ...
+
+
+def with_itself() -> Any:
+    def handle(event: DomainEvent) -> None: ...
+
+    handle.handle = handle  # type: ignore[attr-defined]
+    return handle
+
+
+@pytest.mark.parametrize(
+    ("handler", "named"),
+    [
+        (Greeter(print), Greeter),
+        (Greeter(lambda event: None), Greeter),
+        (of_class(Recorder), Greeter),
+        (Greeter(Greeter(print)), Greeter),
+        (Greeter(Recorder()), Recorder),
+        (Greeter(Greeter(Recorder())), Recorder),
+        (MadeUp(), MadeUp),
+        (Greeter(MadeUp()), MadeUp),
+        (with_itself(), FunctionType),
+        (HandledBy(MadeUp()), HandledBy),
+    ],
+)
+def test_a_handler_is_known_by_the_innermost_class_that_handles(handler: Any, named: type) -> None:
+    [subscription] = SubscriptionTable({Renamed: handler})[Renamed]
+    assert subscription.key == f"{named.__module__}.{named.__qualname__}"
+    assert handler_name(handler) == subscription.key
+
+
+def test_a_handler_has_a_name_even_where_it_can_be_asked_nothing() -> None:
+    assert handler_name(Veiled()) == f"{__name__}.Veiled"
+
+
+def test_former_names_may_be_annotated_as_the_class_s_own() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Moved(DomainEvent):
+        former_names: ClassVar[tuple[str, ...]] = ("Left",)
+
+    assert SubscriptionTable({Moved: recorder}).named("Left") is Moved
 
 
 class Spy(list[DomainEvent]):

@@ -1,5 +1,6 @@
 """Checks of what a dispatcher is given, when it is built (law A4): event types, handlers, a failure sink."""
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from types import FunctionType, MethodType
@@ -8,11 +9,17 @@ from weakref import WeakSet
 
 from eventpact.domain.dispatcher import RegistrationError
 from eventpact.domain.events import DomainEvent
-from eventpact.domain.wire import WireError, fields_of
+from eventpact.domain.wire import WireError, check_takes_fields, fields_of
 
 _fitting: Final = WeakSet[FunctionType]()
 """Functions of methods that take one event. To look at a signature takes most of the time of building a table, and an
 application's tests build one after the other."""
+
+_made_of_fields: Final = WeakSet[type[DomainEvent]]()
+"""Event types whose ``__init__`` takes their fields."""
+
+_MAX_DECORATORS: Final = 1000
+"""As deep as Python calls functions."""
 
 
 def path(kind: type) -> str:
@@ -25,9 +32,18 @@ def check_event_type(event_type: object) -> None:
     if not isinstance(event_type, type) or not issubclass(event_type, DomainEvent):
         raise RegistrationError(f"{event_type!r} is no event type; a key must be a subclass of DomainEvent")
     try:
-        fields_of(event_type)
+        fields, own = fields_of(event_type), fields_of(DomainEvent)
+        if event_type not in _made_of_fields:
+            check_takes_fields(event_type)
+            _made_of_fields.add(event_type)
     except WireError as error:
         raise RegistrationError(str(error)) from error
+    for name in fields:
+        if hasattr(DomainEvent, name):
+            raise RegistrationError(f"{path(event_type)}.{name} hides a method of DomainEvent; rename the field")
+    for name, codec in own.items():
+        if fields.get(name) is not codec:
+            raise RegistrationError(f"{path(event_type)}.{name} is every event's own; leave its type as it is")
 
 
 def check_sink(on_failure: object) -> None:
@@ -46,7 +62,7 @@ def handle_of(event_type: type[DomainEvent], handler: object) -> Any:
     wanted = f"the handler of {event_type.__name__}"
     if isinstance(handler, type):
         raise RegistrationError(f"{wanted} is the class {path(handler)}; give an instance of it")
-    handle: Any = getattr(handler, "handle", None)
+    handle = attribute(handler, "handle")
     if not callable(handle):
         raise RegistrationError(
             f"{wanted} is a {path(type(handler))}, which has no handle method; give it handle(event), and give several"
@@ -61,24 +77,42 @@ def handle_of(event_type: type[DomainEvent], handler: object) -> Any:
     return handle
 
 
+def attribute(handler: object, name: str) -> Any:
+    """Return an attribute of a handler, None where it has none; :class:`RegistrationError` where it raises."""
+    try:
+        return getattr(handler, name, None)
+    except Exception as error:
+        raise RegistrationError(
+            f"a {path(type(handler))} raises {type(error).__name__} when it is asked for its {name}; let it have one"
+            " when the dispatcher is built"
+        ) from error
+
+
 def former_names(kind: type) -> tuple[str, ...]:
     """Return the names that a class had before, from its own body: a subclass is another class."""
     names = vars(kind).get("former_names", ())
-    if "former_names" in vars(kind).get("__annotations__", ()):
-        return ()  # a field
+    if dataclasses.is_dataclass(kind) and any(field.name == "former_names" for field in dataclasses.fields(kind)):
+        return ()
     if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
         raise RegistrationError(f'{path(kind)}.former_names is no tuple of names; write former_names = ("Old",)')
     return names
 
 
 def innermost(handler: object) -> type:
-    """Return the class of a handler; that of the innermost where it is decorated (``__wrapped__``)."""
-    try:
-        return type(inspect.unwrap(handler))  # type: ignore[arg-type]  # it need not be a function
-    except ValueError as error:
-        raise RegistrationError(
-            f"the __wrapped__ of a {path(type(handler))} leads back to itself; let it name the handler inside"
-        ) from error
+    """Return the class of a handler; that of the innermost handler where it is decorated (``__wrapped__``).
+
+    A function or a class that is wrapped is no handler; an attribute that a ``__getattr__`` makes up wraps nothing.
+    """
+    inner = handler
+    for _ in range(_MAX_DECORATORS):
+        outer, inner = inner, attribute(inner, "__wrapped__")
+        if inner is None or isinstance(inner, type) or not callable(attribute(inner, "handle")):
+            return type(outer)
+        if inspect.getattr_static(outer, "__wrapped__", None) is None:
+            return type(outer)
+    raise RegistrationError(
+        f"the __wrapped__ of a {path(type(handler))} leads back to itself; let it name the handler inside"
+    )
 
 
 def _check_handle(wanted: str, handler: object, handle: Any) -> None:
@@ -104,7 +138,7 @@ def _misfit(function: Callable[..., Any], wanted: str) -> str | None:
     """Return the signature of a function that does not take one argument, and why it does not; else None."""
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some built-in callables do not tell
+    except Exception:  # noqa: BLE001 - some callables do not tell
         return None
     try:
         signature.bind(object())

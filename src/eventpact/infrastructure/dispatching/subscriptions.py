@@ -24,6 +24,7 @@ from typing import Any, TypeGuard, TypeVar
 from eventpact.domain.dispatcher import Handler, Handlers, RegistrationError
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.registration import (
+    attribute,
     check_event_type,
     former_names,
     handle_of,
@@ -94,13 +95,17 @@ class SubscriptionTable(Mapping[type[DomainEvent], tuple[Subscription, ...]]):
         for event_type, given in handlers.items():
             check_event_type(event_type)
             for name in (event_type.__name__, *former_names(event_type)):
+                if self._by_name.get(name) is event_type:
+                    raise RegistrationError(
+                        f"{path(event_type)}.former_names repeats {name}; let it name each earlier name once"
+                    )
                 if name in self._by_name:
                     raise RegistrationError(
                         f"{path(event_type)} and {path(self._by_name[name])} have one wire name, {name}; rename one"
                     )
                 self._by_name[name] = event_type
             # A handler may be a sequence itself.
-            several = given if isinstance(given, (list, tuple)) and not hasattr(given, "handle") else (given,)
+            several = given if isinstance(given, (list, tuple)) and attribute(given, "handle") is None else (given,)
             self._routes[event_type] = tuple(_subscriptions(event_type, several))
 
     def __getitem__(self, event_type: type[DomainEvent]) -> tuple[Subscription, ...]:
@@ -282,4 +287,7 @@ def _subscriptions(event_type: type[DomainEvent], handlers: Sequence[Any]) -> It
 
 def handler_name(handler: Handler[Any]) -> str:
     """The module and class of a handler, the innermost where it is decorated."""
-    return path(innermost(handler))
+    try:
+        return path(innermost(handler))
+    except RegistrationError:  # it was not so when the dispatcher was built, and failures are reported with this name
+        return path(type(handler))
