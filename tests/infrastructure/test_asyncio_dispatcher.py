@@ -13,7 +13,7 @@ from unittest.mock import AsyncMock, Mock
 import pytest
 from support.waiting import until_in_loop
 
-from eventpact.domain.dispatcher import DispatcherClosedError, DispatchError, FailedDelivery
+from eventpact.domain.dispatcher import DispatcherClosedError, DispatchError, FailedDelivery, RegistrationError
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable, recorded
@@ -117,6 +117,16 @@ async def test_what_the_loop_has_not_seen_yet_counts_as_pending() -> None:
     assert len(refused) == 1
     assert await dispatcher.aclose() == ()
     assert handler.handle.await_count == 3
+
+
+@pytest.mark.parametrize("value", [0, -1, "x", None, 1.5, True, float("inf"), 1])
+def test_a_bound_that_would_refuse_every_event_is_refused_when_it_is_built(value: Any) -> None:
+    with pytest.raises(RegistrationError, match=f"^max_pending is {value!r}; give int, at least 2$"):
+        AsyncioEventDispatcher({Counted: [Mock(), Mock()]}, max_pending=value)
+    AsyncioEventDispatcher({Counted: [Mock(), Mock()]}, max_pending=2)
+    if value != 1 or value is True:
+        with pytest.raises(RegistrationError, match=f"^max_threads is {value!r}; give int, at least 1$"):
+            AsyncioEventDispatcher({Counted: Mock()}, max_threads=value)
 
 
 def test_without_a_loop_it_refuses_and_says_what_to_do() -> None:

@@ -35,6 +35,7 @@ from eventpact.domain.dispatcher import (
     Handlers,
     Ordering,
     PermanentFailureError,
+    RegistrationError,
 )
 from eventpact.domain.events import DomainEvent
 from eventpact.domain.wire import WireError
@@ -95,6 +96,13 @@ def test_what_an_event_s_class_makes_of_it_is_made_once(valkey: str) -> None:
         dispatcher.dispatch(event)
         until(lambda: handler.events)
     assert handler.events == [event]
+
+
+@pytest.mark.parametrize("consume", [True, False])
+@pytest.mark.parametrize("options", [{"retries": -1}, {"backoff": float("nan")}, {"max_backoff": "9"}])
+def test_retries_that_could_never_be_are_refused_when_it_is_built(options: dict[str, Any], consume: bool) -> None:
+    with pytest.raises(RegistrationError, match=rf"^{next(iter(options))} is "):
+        CeleryEventDispatcher(app_on("memory://"), {Counted: Recorder()}, consume=consume, **options)
 
 
 def test_it_is_dispatched_to_from_coroutines_from_threadpool_endpoints_and_from_threads(valkey: str) -> None:

@@ -24,6 +24,7 @@ from eventpact.domain.dispatcher import (
 )
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.failures import FailureReporter, undelivered
+from eventpact.infrastructure.dispatching.registration import check_range
 from eventpact.infrastructure.dispatching.subscriptions import (
     Subscription,
     SubscriptionTable,
@@ -59,7 +60,7 @@ class AsyncioEventDispatcher(EventDispatcher):
         max_threads: how many plain handlers may run at once.
 
     Raises:
-        RegistrationError: ``handlers`` or ``on_failure`` is impossible (law A4).
+        RegistrationError: an argument is impossible (law A4).
     """
 
     needs_loop: ClassVar[bool] = True
@@ -80,6 +81,8 @@ class AsyncioEventDispatcher(EventDispatcher):
         self._table = SubscriptionTable(handlers)
         self._routes = dict(self._table)
         self._failures = FailureReporter(on_failure)
+        check_range("max_pending", max_pending, (int,), max([1, *map(len, self._routes.values())]))  # or it takes none
+        check_range("max_threads", max_threads, (int,), 1)
         self._max_pending = max_pending
         self._max_threads = max_threads
         self._undelivered: list[DomainEvent] = []

@@ -23,7 +23,7 @@ from eventpact.infrastructure.celery.messages import event_message, is_amqp, que
 from eventpact.infrastructure.celery.publisher import BrokerConnection, Publisher
 from eventpact.infrastructure.celery.task import EventTasks
 from eventpact.infrastructure.dispatching.context import ContextCarrier, capture
-from eventpact.infrastructure.dispatching.failures import FailureReporter, UnreadableSink
+from eventpact.infrastructure.dispatching.failures import FailureReporter, RetryPolicy, UnreadableSink
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.dispatching.threads import reset_in_children
 
@@ -60,7 +60,7 @@ class CeleryEventDispatcher(EventDispatcher):
         consume: whether to register the tasks with the app.
 
     Raises:
-        RegistrationError: ``handlers``, ``on_failure`` or the broker is impossible (law A4); the app has a task for one
+        RegistrationError: an argument or the broker is impossible (law A4); the app has a task for one
             of the event types already; or Redis would deliver a message again while it waits for a retry.
     """
 
@@ -80,12 +80,13 @@ class CeleryEventDispatcher(EventDispatcher):
     ) -> None:
         self._table = SubscriptionTable(handlers)
         failures = FailureReporter(on_failure)
+        policy = RetryPolicy(retries=retries, backoff=backoff, max_backoff=max_backoff)
         self._app = celery_app
         conf = celery_app.conf
         survives = is_amqp(celery_app) and conf.task_acks_late and conf.task_reject_on_worker_lost
         self.guarantees: Guarantees = Guarantees(
             blocks_caller=False,
-            retries=retries,
+            retries=policy.retries,
             delivery=Delivery.AT_LEAST_ONCE if survives else Delivery.AT_MOST_ONCE,
             ordering=Ordering.NONE,
         )

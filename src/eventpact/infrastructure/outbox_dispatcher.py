@@ -26,6 +26,7 @@ from eventpact.domain.dispatcher import (
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.context import ContextCarrier, capture
 from eventpact.infrastructure.dispatching.failures import FailureReporter, RetryPolicy, UnreadableSink
+from eventpact.infrastructure.dispatching.registration import check_range
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.dispatching.threads import reset_in_children
 from eventpact.infrastructure.outbox.deliveries import Deliveries, DeliveriesElsewhere, DeliveriesHere
@@ -42,6 +43,9 @@ _GRACE_SECONDS: Final = 0.9
 """Time past the deadline in which outcomes may still be written to the database (law L1 allows 1)."""
 
 _MIN_FINISH_SECONDS: Final = 0.1
+
+_SHORTEST: Final = timedelta(milliseconds=1)
+_LONGEST: Final = timedelta(days=365)
 
 
 class OutboxEventDispatcher(EventDispatcher):
@@ -88,7 +92,7 @@ class OutboxEventDispatcher(EventDispatcher):
         context: carries the caller's context (a trace, a request id) to the handlers.
 
     Raises:
-        RegistrationError: ``handlers`` is impossible (law A4).
+        RegistrationError: an argument is impossible (law A4).
     """
 
     def __init__(
@@ -109,6 +113,10 @@ class OutboxEventDispatcher(EventDispatcher):
         relay: bool = True,
         context: ContextCarrier | None = None,
     ) -> None:
+        check_range("lease", lease, (timedelta,), _SHORTEST, _LONGEST)
+        check_range("poll", poll, (int, float), _SHORTEST.total_seconds(), _LONGEST.total_seconds())
+        if resend is not None:
+            check_range("resend", resend, (timedelta,), _SHORTEST, _LONGEST)
         self._table = SubscriptionTable(handlers)
         self._build = inner
         self._store = store

@@ -4,19 +4,21 @@ import threading
 import time
 from datetime import timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from support.outbox_kit import ADDRESS, AsyncRecorder, Background, Counted, Recorder
+from support.outbox_kit import ADDRESS, INNER, AsyncRecorder, Background, Counted, Recorder
 from support.waiting import until
 
-from eventpact.domain.dispatcher import FailedDelivery, PermanentFailureError
+from eventpact.domain.dispatcher import FailedDelivery, PermanentFailureError, RegistrationError
 from eventpact.infrastructure.dispatching.failures import RetryPolicy
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.outbox.deliveries import DeliveriesHere
 from eventpact.infrastructure.outbox.entries import Entry
 from eventpact.infrastructure.outbox.settlements import FailureJudge
 from eventpact.infrastructure.outbox.store import OutboxStore
+from eventpact.infrastructure.outbox_dispatcher import OutboxEventDispatcher
 from eventpact.infrastructure.persistence.database import Database
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 
@@ -184,6 +186,30 @@ def test_waits_grow_up_to_the_longest_and_cover_more_than_an_hour_by_default() -
     assert max(waits) <= 600.0
     assert sum(waits) > 3600
     assert policy.wait(10_000) <= 600.0
+
+
+NAN, ENDLESS = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("retries", [-1, 1.0, NAN, True, "3", None]),
+        ("backoff", [-0.1, NAN, ENDLESS, 1e9, True, "2", None]),
+        ("max_backoff", [-1, NAN, ENDLESS, 1e9, False, "2", None]),
+        ("poll", [0, -1, NAN, ENDLESS, True, "1", None]),
+        ("lease", [timedelta(0), timedelta(-1), timedelta.max, 10, None]),
+        ("resend", [timedelta(0), timedelta(-1), timedelta.max, 60]),
+    ],
+)
+def test_a_number_that_could_never_work_is_refused_when_it_is_built(
+    tmp_path: Path, name: str, values: list[object]
+) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'none.db'}")
+    for value in values:
+        with pytest.raises(RegistrationError, match=rf"^{name} is .*; give (int|float|timedelta|int or float), "):
+            OutboxEventDispatcher({Counted: Recorder()}, INNER["sync"], OutboxStore(database), **{name: value})  # type: ignore[arg-type]
+    database.close()
 
 
 def test_a_handler_that_has_not_begun_is_called_with_the_retry_of_its_neighbour(database: Database) -> None:

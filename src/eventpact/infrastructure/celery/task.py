@@ -63,7 +63,7 @@ class EventTasks:
     Its arguments are those of :class:`~eventpact.infrastructure.celery_dispatcher.CeleryEventDispatcher`.
 
     Raises:
-        RegistrationError: ``handlers`` or ``on_failure`` is impossible (law A4), the app has a task for one of the
+        RegistrationError: an argument is impossible (law A4), the app has a task for one of the
             event types already, or Redis would deliver a message again while it waits for a retry.
     """
 

@@ -8,11 +8,11 @@ import random
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from eventpact.domain.dispatcher import FailedDelivery, FailureSink
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.dispatching.registration import check_sink
+from eventpact.infrastructure.dispatching.registration import check_range, check_sink
 from eventpact.infrastructure.dispatching.subscriptions import close_unawaited, handler_name
 from eventpact.infrastructure.monitoring.logs import log_about
 
@@ -103,6 +103,10 @@ def log_given_up(event: DomainEvent, key: str) -> None:
     log_about(event, logging.WARNING, "{event} was given up while it was handled", handler=key)
 
 
+_MAX_WAIT_SECONDS: Final = 31_536_000
+"""A year. Beyond a few thousand of them there is no date at which a retry could be due."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
     """Policy of retries: how often, and when.
@@ -112,11 +116,19 @@ class RetryPolicy:
         backoff: seconds before the first retry at most, and three quarters of that at least; doubled for each further
             one.
         max_backoff: the longest wait, in seconds.
+
+    Raises:
+        RegistrationError: one of them is no such number.
     """
 
     retries: int
     backoff: float
     max_backoff: float
+
+    def __post_init__(self) -> None:
+        check_range("retries", self.retries, (int,), 0)
+        check_range("backoff", self.backoff, (int, float), 0, _MAX_WAIT_SECONDS)
+        check_range("max_backoff", self.max_backoff, (int, float), 0, _MAX_WAIT_SECONDS)
 
     def longest_wait(self, attempts: int) -> float:
         """Return the most seconds to wait after that many attempts."""

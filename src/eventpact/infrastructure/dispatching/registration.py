@@ -1,4 +1,4 @@
-"""Checks of what a dispatcher is given, when it is built (law A4): event types, handlers, a failure sink."""
+"""Checks of what a dispatcher is given, when it is built (law A4): event types, handlers, a failure sink, numbers."""
 
 import dataclasses
 import inspect
@@ -55,6 +55,15 @@ def check_sink(on_failure: object) -> None:
     if fault := _misfit(on_failure, "FailedDelivery"):
         name = getattr(on_failure, "__qualname__", type(on_failure).__qualname__)
         raise RegistrationError(f"the failure sink is {name}{fault}; give one that does")
+
+
+def check_range(name: str, value: Any, kinds: tuple[type, ...], least: Any, most: Any = None) -> None:
+    """Raise :class:`RegistrationError` unless an argument is of one of these types, and between these two."""
+    if type(value) not in kinds or not least <= value or not (most is None or value <= most):
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        raise RegistrationError(
+            f"{name} is {value!r:.100}; give {wanted}, {f'at least {least}' if most is None else f'{least} to {most}'}"
+        )
 
 
 def handle_of(event_type: type[DomainEvent], handler: object) -> Any:

@@ -5,7 +5,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Final, TypeVar
 from uuid import UUID, uuid4
@@ -121,9 +120,10 @@ class FailureJudge:
             attempt. Without an entry the delivery was settled elsewhere, and there is nothing to report.
         """
         is_permanent = isinstance(failed.exception, PermanentFailureError)
-        policy = replace(self._policy, retries=-1) if is_permanent else self._policy
         made = 0 if isinstance(failed.exception, NeverSettledError) else failed.attempts
-        total, wait, entries = self._store.park(failed.event.event_id, key, made, policy)
+        total, wait, entries = self._store.park(
+            failed.event.event_id, key, made, None if is_permanent else self._policy
+        )
         if wait is not None:
             text = "attempt %d of {event} by %s failed and is repeated in %.1f s: %s"
             kind = type(failed.exception).__name__

@@ -178,8 +178,12 @@ class OutboxStore:
         rows = self.database.fetch(sa.select(outbox.c.pending).where(outbox.c.event_id == event_id))
         return {key for row in rows for key in json.loads(row.pending)}
 
-    def park(self, event_id: UUID, key: str, made: int, policy: RetryPolicy) -> tuple[int, float | None, list[UUID]]:
+    def park(
+        self, event_id: UUID, key: str, made: int, policy: RetryPolicy | None
+    ) -> tuple[int, float | None, list[UUID]]:
         """Record ``made`` more failed attempts of a delivery and, if there is one left, when the next one is due.
+
+        Without a policy there is none left.
 
         Returns:
             All attempts; the seconds until the next one, or None if there is none left; the entries of the delivery.
@@ -188,7 +192,7 @@ class OutboxStore:
             rows = self._locked(outbox.c.event_id == event_id)
             attempts = {row.entry_id: Attempts.parse(row.attempts) for row in rows if key in json.loads(row.pending)}
             total = made + max((each.made.get(key, 0) for each in attempts.values()), default=0)
-            if total > policy.retries or not attempts:
+            if policy is None or total > policy.retries or not attempts:
                 return total, None, list(attempts)
             wait = policy.wait(total)
             due = self.database.now() + timedelta(seconds=wait)
