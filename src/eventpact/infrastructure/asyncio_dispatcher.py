@@ -23,7 +23,7 @@ from eventpact.domain.dispatcher import (
     Ordering,
 )
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.dispatching.failures import FailureReporter, undelivered
+from eventpact.infrastructure.dispatching.failures import FailureReporter, is_a, undelivered
 from eventpact.infrastructure.dispatching.registration import check_range
 from eventpact.infrastructure.dispatching.subscriptions import (
     Subscription,
@@ -236,7 +236,7 @@ class AsyncioEventDispatcher(EventDispatcher):
                     task.add_done_callback(lambda _: close_unawaited(result))  # where it is cancelled before it begins
             except TypeError as error:
                 exception = error
-        if self._given_up and isinstance(exception, asyncio.CancelledError):
+        if self._given_up and exception is not None and is_a(exception, asyncio.CancelledError):
             self._undelivered.append(event)
         elif exception is not None:
             self._failures.report(FailedDelivery(event, subscription.handler, exception, attempts=1))

@@ -16,7 +16,7 @@ from eventpact.domain.dispatcher import (
 )
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.cascades import SETTLED, Cascade, Cascades, cascade_of_task
-from eventpact.infrastructure.dispatching.failures import FailureReporter, log_given_up, undelivered
+from eventpact.infrastructure.dispatching.failures import FailureReporter, is_a, log_given_up, undelivered
 from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, must_await
 from eventpact.infrastructure.dispatching.threads import GRACE_SECONDS, LoopThread, Settling
 
@@ -168,9 +168,9 @@ class SyncEventDispatcher(EventDispatcher):
             raise interruption
 
     def _failed(self, cascade: Cascade, event: DomainEvent, subscription: Subscription, error: BaseException) -> None:
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        if is_a(error, KeyboardInterrupt, SystemExit):
             cascade.interrupt(error)
-        if self._given_up and isinstance(error, asyncio.CancelledError):
+        if self._given_up and is_a(error, asyncio.CancelledError):
             self._undelivered.append(event)
             return
         with self._cascades.lock:

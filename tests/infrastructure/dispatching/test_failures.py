@@ -11,6 +11,7 @@ import pytest
 from eventpact.domain.dispatcher import FailedDelivery, FailureSink, RegistrationError
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.failures import FailureReporter, undelivered
+from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 
 ADDRESS = "someone@example.com"
 
@@ -173,6 +174,41 @@ def test_an_exception_without_a_text_is_logged_all_the_same(
     failure.exception.__cause__ = MuteError()
     assert FailureReporter(sink).report(failure) is (sink is None)
     assert "MuteError" in caplog.messages[-1]
+
+
+class ShyError(Exception):
+    def __getattribute__(self, name: str) -> object:
+        raise RuntimeError(name)
+
+
+def ask(failed: FailedDelivery) -> None:
+    isinstance(failed.exception, OSError)
+
+
+@pytest.mark.parametrize("sink", [None, ask, Mock(side_effect=ShyError), FailureReporter(masked=True)])
+def test_an_exception_that_can_be_asked_nothing_is_reported_and_spares_the_caller(
+    sink: FailureSink | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    neighbour = Mock()
+    failing = Mock(**{"handle.side_effect": ShyError})
+    SyncEventDispatcher({Renamed: [failing, neighbour]}, on_failure=sink).dispatch(Renamed(name="x"))
+    neighbour.handle.assert_called_once()
+    assert "ShyError\n(it cannot be shown: RuntimeError)" in caplog.messages[-1]
+
+
+@pytest.mark.parametrize("cause", [ValueError("b" * 10_000_000), ValueError("b\n" * 1_000_000), None])
+def test_the_log_shows_the_beginning_and_the_end_of_an_exception_of_any_length(
+    cause: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    failure = failed()
+    failure.exception.__cause__ = cause
+    failure.exception.args = ("a" * 10_000_000,) if cause is None else ("the last",)
+    FailureReporter(Mock(side_effect=failure.exception)).report(failure)
+    for message in caplog.messages:
+        assert len(message) < 9_000
+        assert "characters are left out" in message
+        assert message.rstrip().endswith("aaa" if cause is None else "ValueError: the last")
+        assert ("in refuse" if cause is None else "ValueError: bb" if "\n" not in str(cause) else "b\nb") in message
 
 
 def test_a_sink_that_is_interrupted_is_logged_and_interrupts(caplog: pytest.LogCaptureFixture) -> None:

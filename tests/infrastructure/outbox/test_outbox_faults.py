@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from support.outbox_kit import INNER, Background, Counted, Recorder
 from support.waiting import until
 
-from eventpact.domain.dispatcher import DispatchError, EventDispatcher, FailureSink, Handlers
+from eventpact.domain.dispatcher import DispatchError, EventDispatcher, FailureSink, Handlers, PermanentFailureError
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.outbox.store import OutboxStore
 from eventpact.infrastructure.outbox_dispatcher import OutboxEventDispatcher
@@ -245,6 +245,43 @@ def test_a_failure_that_is_retried_and_fails_again_is_one_failure_with_its_histo
     replay_by_outbox(second, failures, table, store)
     until(lambda: entries(database) == 0 and failures.get(first.failure_id) is None)
     assert len(handler.numbers) == 6
+
+
+class ShyError(PermanentFailureError):
+    def __getattribute__(self, name: str) -> object:
+        raise RuntimeError(name)
+
+
+@pytest.mark.parametrize("inner", ["sync", "asyncio"])
+def test_an_exception_that_can_be_asked_nothing_is_kept(database: Database, background: Background, inner: str) -> None:
+    class Shy:
+        def handle(self, event: Counted) -> None:
+            raise ShyError
+
+    store = FailureStore(database, SubscriptionTable({Counted: Shy()}))
+    outbox = background.outbox({Counted: Shy()}, database, inner, on_failure=store.keep, retries=5)
+    outbox.dispatch(Counted())
+    until(lambda: store.count() == 1 and entries(database) == 0)
+
+
+def test_refusals_in_a_row_are_logged_ever_more_rarely(
+    database: Database, background: Background, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refusals: list[object] = []
+
+    class Away(SyncEventDispatcher):
+        def dispatch(self, event: Any) -> None:
+            refusals.append(event)
+            raise DispatchError("the broker cannot be reached")
+
+    monkeypatch.setitem(INNER, "away", lambda handlers, on_failure: Away(handlers, on_failure=on_failure))
+    monkeypatch.setattr("eventpact.infrastructure.outbox.relay._MAX_WAIT_SECONDS", 0.01)
+    outbox = background.outbox({Counted: Recorder()}, database, "away", poll=0.01)
+    outbox.dispatch(Counted())
+    until(lambda: len(refusals) >= 20)
+    background.close(outbox)
+    logged = [message for message in caplog.messages if "stays in the outbox" in message]
+    assert len(logged) == len(refusals).bit_length()
 
 
 def test_an_exception_that_has_no_text_is_kept(database: Database, background: Background) -> None:

@@ -38,6 +38,7 @@ from eventpact.infrastructure.dispatching.failures import (
     RetryPolicy,
     UnreadableMessage,
     UnreadableSink,
+    is_a,
 )
 from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, must_await
 from eventpact.infrastructure.dispatching.threads import LoopThread
@@ -266,7 +267,7 @@ class EventTask(Task):  # type: ignore[type-arg]
         return None
 
     def _may_try_again(self, exception: BaseException) -> bool:
-        return self._attempts <= self.event_retries and not isinstance(exception, PermanentFailureError)
+        return self._attempts <= self.event_retries and not is_a(exception, PermanentFailureError)
 
     def _publish_retry(self, event: DomainEvent, failures: Mapping[Subscription, BaseException]) -> float | None:
         """Publish a message for these handlers alone; how long it waits, or None if it cannot be published."""

@@ -64,7 +64,7 @@ class FailureReporter:
             text = "the failure sink raised %s for {event}\n%s"
             log_about(failed.event, logging.ERROR, text, kind, _details(exception, self._masked), handler=handler)
             self._log_failure(failed)
-            if isinstance(exception, (KeyboardInterrupt, SystemExit)):
+            if is_a(exception, KeyboardInterrupt, SystemExit):
                 raise
             return False
         return True
@@ -84,10 +84,24 @@ def log_failure(failed: FailedDelivery, *, masked: bool = False) -> None:
     log_about(failed.event, logging.ERROR, text, handler, made, kind, details, handler=handler, attempt=made)
 
 
+def is_a(exception: BaseException, *kinds: type[BaseException]) -> bool:
+    """Return whether a handler's exception is of one of these types; ``isinstance`` asks it, and it may raise."""
+    return issubclass(type(exception), kinds)
+
+
+_MAX_DETAILS: Final = 8_000
+"""The longest that the log shows of an exception, in characters. Its text may hold a whole response."""
+
+
 def _details(exception: BaseException, masked: bool) -> str:
-    if masked:
-        return "".join(traceback.format_tb(exception.__traceback__))
-    return "".join(traceback.format_exception(exception))
+    try:
+        parts = traceback.format_tb(exception.__traceback__) if masked else traceback.format_exception(exception)
+    except Exception as error:  # noqa: BLE001 - an exception may be as broken as the code that raised it
+        return f"(it cannot be shown: {type(error).__name__})"
+    text, half = "".join(parts), _MAX_DETAILS // 2
+    if len(text) <= _MAX_DETAILS:
+        return text
+    return f"{text[:half]}\n... {len(text) - 2 * half} characters are left out ...\n{text[-half:]}"
 
 
 def undelivered(events: Iterable[DomainEvent]) -> tuple[DomainEvent, ...]:

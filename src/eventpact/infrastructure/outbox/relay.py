@@ -164,7 +164,7 @@ class Relay:
                 self._look_now = False
             if item is not None:
                 wait = min(_FIRST_WAIT_SECONDS * 2.0 ** min(failures, 30), _MAX_WAIT_SECONDS)
-                failures = 0 if self._is_handed_over(*item) else failures + 1
+                failures = 0 if self._is_handed_over(*item, failures) else failures + 1
                 if failures:
                     # Another relay may have what this one lacks. It gets the second half of the pause to claim them:
                     # entries that were due when the pause ends would be this one's again, and again refused.
@@ -185,8 +185,11 @@ class Relay:
             return regular
         return min(regular, max(self._wakes[0], looked_at + self._poll / _LOOKS_PER_POLL))
 
-    def _is_handed_over(self, entry: Entry, event: DomainEvent | None) -> bool:
-        """Dispatch an entry. Returns False if it is refused, or the database does not answer."""
+    def _is_handed_over(self, entry: Entry, event: DomainEvent | None, failures: int) -> bool:
+        """Dispatch an entry. Returns False if it is refused, or the database does not answer.
+
+        Of refusals in a row, each is logged that doubles their number.
+        """
         try:
             if event is None:
                 read = self._reader.read(entry)
@@ -196,7 +199,7 @@ class Relay:
                 entry, event = read
             run_with(self._carrier, entry.context, self._deliveries.deliver, entry, event)
         except Exception as error:  # noqa: BLE001 - whatever it is, the event stays here
-            if not isinstance(error, DispatcherClosedError):
+            if not isinstance(error, DispatcherClosedError) and failures & (failures + 1) == 0:
                 reason = error if isinstance(error, DispatchError) else type(error).__name__
                 log_about(entry, logging.WARNING, "{event} stays in the outbox, and is dispatched again: %s", reason)
             return False

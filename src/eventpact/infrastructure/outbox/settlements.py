@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 
 from eventpact.domain.dispatcher import FailedDelivery, PermanentFailureError
-from eventpact.infrastructure.dispatching.failures import FailureReporter, RetryPolicy
+from eventpact.infrastructure.dispatching.failures import FailureReporter, RetryPolicy, is_a
 from eventpact.infrastructure.monitoring.logs import log_about
 from eventpact.infrastructure.outbox.entries import relays
 from eventpact.infrastructure.outbox.store import OutboxStore
@@ -119,8 +119,8 @@ class FailureJudge:
             The failure, if it is final, with all its attempts; the entries of the delivery; the seconds until the next
             attempt. Without an entry the delivery was settled elsewhere, and there is nothing to report.
         """
-        is_permanent = isinstance(failed.exception, PermanentFailureError)
-        made = 0 if isinstance(failed.exception, NeverSettledError) else failed.attempts
+        is_permanent = is_a(failed.exception, PermanentFailureError)
+        made = 0 if is_a(failed.exception, NeverSettledError) else failed.attempts
         total, wait, entries = self._store.park(
             failed.event.event_id, key, made, None if is_permanent else self._policy
         )
@@ -133,7 +133,7 @@ class FailureJudge:
             text = "a failure of {event} by %s is ignored: it was settled elsewhere"
             log_about(failed.event, logging.WARNING, text, key, handler=key)
             return None, entries, None
-        attempts = failed.attempts if isinstance(failed.exception, NeverSettledError) else total
+        attempts = failed.attempts if is_a(failed.exception, NeverSettledError) else total
         return FailedDelivery(failed.event, failed.handler, failed.exception, attempts), entries, None
 
 
