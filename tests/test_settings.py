@@ -114,6 +114,14 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("RATE_LIMIT_STORAGE", "redis://cache?password=hunter2&socket_timeout=abc", "'socket_timeout'"),
         ("RATE_LIMIT_STORAGE", "redis://cache/abc", "number of a database"),
         ("RATE_LIMIT_STORAGE", "redis://cache;redis://cache2", "number of a database"),
+        ("TRUSTED_PROXIES", "proxy.example", "addresses or networks"),
+        ("TRUSTED_PROXIES", "127.0.0.1/8", "without bits behind the length"),
+        ("TRUSTED_PROXIES", "10.0.0.7,2001:db8::1/32", "without bits behind the length"),
+        ("TRUSTED_PROXIES", "10.0.0.7,0.0.0.0/0", "not of everybody"),
+        ("TRUSTED_PROXIES", "0.0.0.0/1,128.0.0.0/1", "not of everybody"),
+        ("TRUSTED_PROXIES", ",".join(f"{first}.0.0.0/8" for first in range(256)), "not of everybody"),
+        ("TRUSTED_PROXIES", "::/0", "not of everybody"),
+        ("TRUSTED_PROXIES", "::ffff:0.0.0.0/96", "not of everybody"),
         ("RETRIES", "-1", "from 0 to 20"),
         ("RETRIES", "1.5", "integer"),
     ],
@@ -149,6 +157,7 @@ def test_a_wrong_setting_is_named_in_one_line(
         ("MAIL_FROM", "root@mailhost"),
         ("RATE_LIMIT", "1000000/year"),
         ("HOST", "fe80::1%eth0"),
+        ("TRUSTED_PROXIES", " 10.0.0.0/8 , 192.0.2.7,::1, fc00::/7, 127.0.0.1/32"),
     ],
 )
 def test_what_can_work_is_taken(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from email.message import EmailMessage
-from ipaddress import ip_network
+from ipaddress import collapse_addresses, ip_network
 from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
@@ -13,6 +13,11 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 T = TypeVar("T")
 
 _BROKERS: Final = ("redis", "rediss", "redis+socket", "amqp", "amqps")
+
+_LEAST_PREFIX: Final = {4: 8, 6: 7}
+"""The shortest prefix of a trusted network, by version: those of the largest private networks."""
+
+_IPV4_MAPPED: Final = ip_network("::ffff:0.0.0.0/96")
 
 _MAX_RATE: Final = 1_000_000
 _MAX_RATE_SECONDS: Final = 366 * 86_400
@@ -172,15 +177,20 @@ def _base_url(url: str) -> str:
 
 
 def _trusted_proxies(proxies: str) -> str:
-    for proxy in proxies.split(","):
-        try:
-            everybody = ip_network(proxy.strip(), strict=False).prefixlen == 0
-        except ValueError:
-            everybody = True
-        if everybody:
+    try:
+        # Strictly, as uvicorn reads them, which takes a network with host bits for a name, and then trusts nobody.
+        networks = [ip_network(proxy.strip()) for proxy in proxies.split(",")]
+    except ValueError:
+        raise ValueError(
+            "must be addresses or networks such as 10.0.0.7,192.0.2.0/24, without bits behind the length of a network;"
+            " a trusted one can pretend to be any client"
+        ) from None
+    for version, least in _LEAST_PREFIX.items():
+        together: Any = collapse_addresses(each for each in networks if each.version == version)
+        if any(each.prefixlen < least or each.overlaps(_IPV4_MAPPED) for each in together):
             raise ValueError(
-                "must be addresses or networks such as 10.0.0.7,192.0.2.0/24; a trusted one can pretend to be any"
-                " client"
+                "must be networks of proxies, not of everybody: a trusted one can pretend to be any client; the largest"
+                " are 10.0.0.0/8 and fc00::/7, and an IPv4 address is not written as IPv6"
             )
     return proxies
 

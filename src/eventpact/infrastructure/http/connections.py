@@ -36,7 +36,7 @@ class ConnectionLimits:
 
     def __init__(self, most: int, proxies: tuple[str, ...] = ()) -> None:
         self._most = most
-        self._proxies = [ip_network(proxy, strict=False) for proxy in proxies]
+        self._proxies = [ip_network(proxy) for proxy in proxies]
         self._open: dict[_Connection, str] = {}  # in the order of their coming
         self._of_client: Counter[str] = Counter()
 
