@@ -50,7 +50,7 @@ class DispatchUncertainError(DispatchError):
 
 
 class RegistrationError(Exception):
-    """A dispatcher cannot be built with these handlers; the message says why, and what to do (law A4)."""
+    """A dispatcher cannot be built with these handlers or settings; the message says why, and what to do (law A4)."""
 
 
 class PermanentFailureError(Exception):

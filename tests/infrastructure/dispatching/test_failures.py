@@ -1,16 +1,18 @@
 """The failure sink is not trusted, and the log loses nothing (laws I3 and I4)."""
 
 import logging
+import math
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 from eventpact.domain.dispatcher import FailedDelivery, FailureSink, RegistrationError
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.dispatching.failures import FailureReporter, undelivered
+from eventpact.infrastructure.dispatching.failures import MAX_WAIT_SECONDS, FailureReporter, RetryPolicy, undelivered
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 
 ADDRESS = "someone@example.com"
@@ -215,3 +217,27 @@ def test_a_sink_that_is_interrupted_is_logged_and_interrupts(caplog: pytest.LogC
     with pytest.raises(KeyboardInterrupt):
         FailureReporter(Mock(side_effect=KeyboardInterrupt)).report(failed())
     assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        *(({"retries": retries}, "retries is .* give int, at least 0") for retries in (-1, 1.5, True, "3", None, math.nan)),
+        *(({"backoff": backoff}, "backoff is .* give int or float, at least 0") for backoff in (-1, math.nan, "1", True)),
+        *(({"max_backoff": longest}, "max_backoff is .* give int or float") for longest in (-0.1, math.nan, None)),
+        ({"max_backoff": math.inf, "retries": 200}, "up to .* 86400 s at most"),
+        ({"backoff": 86401, "max_backoff": 86401}, "86400 s at most"),
+    ],
+)
+def test_a_policy_of_retries_that_nobody_can_follow_is_refused(wrong: dict[str, Any], says: str) -> None:
+    with pytest.raises(RegistrationError, match=says):
+        RetryPolicy(**{"retries": 3, "backoff": 2.0, "max_backoff": 60.0} | wrong)
+
+
+@pytest.mark.parametrize(
+    "right",
+    [{"retries": 0, "backoff": 0}, {"backoff": math.inf}, {"max_backoff": math.inf}, {"retries": 10**6, "backoff": 1}],
+)
+def test_a_policy_whose_waits_end_within_a_day_is_taken(right: dict[str, Any]) -> None:
+    policy = RetryPolicy(**{"retries": 3, "backoff": 2.0, "max_backoff": 60.0} | right)
+    assert policy.wait(max(1, policy.retries)) <= MAX_WAIT_SECONDS

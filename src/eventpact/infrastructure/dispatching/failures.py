@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from eventpact.domain.dispatcher import FailedDelivery, FailureSink
+from eventpact.domain.dispatcher import FailedDelivery, FailureSink, RegistrationError
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.registration import check_range, check_sink
 from eventpact.infrastructure.dispatching.subscriptions import close_unawaited, handler_name
 from eventpact.infrastructure.monitoring.logs import log_about
 
 __all__ = ["FailureReporter", "UnreadableMessage", "UnreadableSink", "undelivered"]
+
+MAX_WAIT_SECONDS: Final = 86_400
+"""No retry waits longer. What waits for years is lost in all but name."""
 
 
 class FailureReporter:
@@ -117,8 +120,6 @@ def log_given_up(event: DomainEvent, key: str) -> None:
     log_about(event, logging.WARNING, "{event} was given up while it was handled", handler=key)
 
 
-_MAX_WAIT_SECONDS: Final = 31_536_000
-"""A year. Beyond a few thousand of them there is no date at which a retry could be due."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +133,7 @@ class RetryPolicy:
         max_backoff: the longest wait, in seconds.
 
     Raises:
-        RegistrationError: one of them is no such number.
+        RegistrationError: a number is impossible, or a retry would wait for more than a day.
     """
 
     retries: int
@@ -141,8 +142,13 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         check_range("retries", self.retries, (int,), 0)
-        check_range("backoff", self.backoff, (int, float), 0, _MAX_WAIT_SECONDS)
-        check_range("max_backoff", self.max_backoff, (int, float), 0, _MAX_WAIT_SECONDS)
+        check_range("backoff", self.backoff, (int, float), 0)
+        check_range("max_backoff", self.max_backoff, (int, float), 0)
+        if self.retries and self.longest_wait(self.retries) > MAX_WAIT_SECONDS:
+            raise RegistrationError(
+                f"a retry would wait up to {self.longest_wait(self.retries):g} s; let backoff, max_backoff and retries"
+                f" make {MAX_WAIT_SECONDS} s at most"
+            )
 
     def longest_wait(self, attempts: int) -> float:
         """Return the most seconds to wait after that many attempts."""

@@ -183,7 +183,8 @@ class OutboxStore:
     ) -> tuple[int, float | None, list[UUID]]:
         """Record ``made`` more failed attempts of a delivery and, if there is one left, when the next one is due.
 
-        Without a policy there is none left.
+        Args:
+            policy: None where there is none left, however few were made.
 
         Returns:
             All attempts; the seconds until the next one, or None if there is none left; the entries of the delivery.
