@@ -126,18 +126,9 @@ def _connect_broker(url: str) -> None:
     """Go as far as Celery goes before it connects."""
     from kombu import Connection
 
-    connection: Any = Connection(url)
-    transport = connection.transport
-    if transport.driver_type == "redis":
-        from redis import ConnectionPool
+    from eventpact.infrastructure.celery.brokers import try_connection
 
-        # kombu knows the parameters of a connection only inside a channel, and connects to make one.
-        channel = object.__new__(transport.Channel)
-        channel.connection = transport
-        given = channel._connparams()
-        ConnectionPool(**given).make_connection()
-    elif not isinstance(connection.connect_timeout, (int, float)):  # of the query, and then a text
-        raise TypeError
+    try_connection(Connection(url))
 
 
 def _connect_storage(url: str) -> None:

@@ -49,14 +49,14 @@ def app_on(url: str, role: Role = "worker", **settings: Any) -> Celery:
 
 
 @contextmanager
-def worker_of(app: Celery) -> Iterator[None]:
+def worker_of(app: Celery, **options: Any) -> Iterator[None]:
     """A worker in a thread of this process."""
     stop_worker()  # that of the contract suite: two in one process share Celery's event loop
     if app.conf.broker_url.startswith("redis"):  # else it looks only every second whether it is to stop
         app.conf.broker_transport_options = app.conf.broker_transport_options | {"polling_interval": 0.1}
     try:
         # An idle worker on RabbitMQ looks only every 10 s whether it is to stop.
-        with start_worker(app, pool="threads", concurrency=4, perform_ping_check=False, shutdown_timeout=20):
+        with start_worker(app, pool="threads", concurrency=4, perform_ping_check=False, shutdown_timeout=20, **options):
             yield
     finally:
         state.should_terminate = None  # else, after one that did not end, the next would never start

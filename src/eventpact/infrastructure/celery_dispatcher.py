@@ -19,7 +19,8 @@ from eventpact.domain.dispatcher import (
     Ordering,
 )
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.celery.messages import event_message, is_amqp, queue_of, task_name
+from eventpact.infrastructure.celery.brokers import check_agreement, check_app, is_amqp
+from eventpact.infrastructure.celery.messages import event_message, queue_of, task_name
 from eventpact.infrastructure.celery.publisher import BrokerConnection, Publisher
 from eventpact.infrastructure.celery.task import EventTasks
 from eventpact.infrastructure.dispatching.context import ContextCarrier, capture
@@ -45,7 +46,8 @@ class CeleryEventDispatcher(EventDispatcher):
 
     Args:
         celery_app: see :func:`eventpact.infrastructure.celery.app.make_celery`; any other Celery app will do whose
-            broker, or brokers, are Redis or RabbitMQ (or ``memory://``, within one process).
+            broker, or brokers, are Redis or RabbitMQ (or ``memory://``, within one process). An event goes to the
+            queue that ``task_routes`` names for ``handle_<EventName>``, else to ``task_default_queue``, as JSON.
         handlers: event types, each with a handler, or a list or tuple of handlers.
         on_failure: the failure sink; the log where it is not given. Called in the worker.
         on_unreadable: called in the worker with messages that cannot be decoded; they are logged in any case.
@@ -60,8 +62,9 @@ class CeleryEventDispatcher(EventDispatcher):
         consume: whether to register the tasks with the app.
 
     Raises:
-        RegistrationError: an argument or the broker is impossible (law A4); the app has a task for one
-            of the event types already; or Redis would deliver a message again while it waits for a retry.
+        RegistrationError: ``handlers``, another argument, or the app is impossible (law A4): its broker, its queue or
+            route for an event, or its ``accept_content``; the app has a task for one of the event types already; or
+            Redis would deliver a message again while it waits for a retry.
     """
 
     def __init__(
@@ -81,6 +84,8 @@ class CeleryEventDispatcher(EventDispatcher):
         self._table = SubscriptionTable(handlers)
         failures = FailureReporter(on_failure)
         policy = RetryPolicy(retries=retries, backoff=backoff, max_backoff=max_backoff)
+        check_app(celery_app, policy)
+        check_agreement(agreement)
         self._app = celery_app
         conf = celery_app.conf
         survives = is_amqp(celery_app) and conf.task_acks_late and conf.task_reject_on_worker_lost
@@ -90,7 +95,7 @@ class CeleryEventDispatcher(EventDispatcher):
             delivery=Delivery.AT_LEAST_ONCE if survives else Delivery.AT_MOST_ONCE,
             ordering=Ordering.NONE,
         )
-        self._queue = queue_of(celery_app)
+        self._queues = {kind: queue_of(celery_app, task_name(kind)) for kind in self._table}
         self._context = context
         self._agreement = agreement
         self._tasks: EventTasks | None = None
@@ -106,7 +111,7 @@ class CeleryEventDispatcher(EventDispatcher):
                 context=context,
                 agreement=agreement,
             )
-        self._publisher = Publisher(celery_app)
+        self._publisher = Publisher(celery_app, tuple(self._queues.values()))
         self._closing = False
         self.reset_after_fork()
         reset_in_children(self)
@@ -136,7 +141,7 @@ class CeleryEventDispatcher(EventDispatcher):
             self._publishing += 1
         try:
             message = event_message(self._app, event, capture(self._context), self._agreement)
-            self._publisher.publish(task_name(type(event)), message, self._queue)
+            self._publisher.publish(task_name(type(event)), message, self._queues[type(event)])
         finally:
             with self._lock:
                 self._publishing -= 1
@@ -149,19 +154,20 @@ class CeleryEventDispatcher(EventDispatcher):
         Raises:
             DispatchError: the broker cannot be reached, or refused.
         """
-        counts: list[int] = []
+        counts: dict[str, int] = {}
 
         def count(connection: BrokerConnection) -> None:
-            try:
-                declared: Any = self._queue(connection.channel).queue_declare(passive=True)
-                counts.append(declared.message_count)
-            except ChannelError:
-                if is_amqp(self._app):
-                    raise
-                counts.append(0)  # Redis has no queue while there is nothing in it
+            for queue in self._queues.values():
+                try:
+                    declared: Any = queue(connection.channel).queue_declare(passive=True)
+                    counts[queue.name] = declared.message_count
+                except ChannelError:
+                    if is_amqp(self._app):
+                        raise
+                    counts[queue.name] = 0  # Redis has no queue while there is nothing in it
 
-        self._publisher.use(count, f"counting the messages of {self._queue.name}")
-        return counts[-1]
+        self._publisher.use(count, "counting the messages that wait")
+        return sum(counts.values())
 
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
         """Refuse new events, wait for those being published, and close the connections.

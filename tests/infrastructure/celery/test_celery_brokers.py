@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from collections.abc import Callable
 from contextlib import closing
@@ -11,7 +12,9 @@ from uuid import uuid4
 
 import pytest
 from celery import Celery
-from support.celery_kit import Counted, Named, Recorder, app_on, worker_of
+from kombu import Queue
+from kombu.common import Broadcast
+from support.celery_kit import AsyncRecorder, Counted, Named, Recorder, app_on, worker_of
 from support.waiting import until
 
 from eventpact.domain.dispatcher import DispatchError, RegistrationError
@@ -156,6 +159,124 @@ def test_on_redis_a_wait_beyond_the_visibility_time_out_is_refused(options: dict
         return
     with pytest.raises(RegistrationError, match=r"^a retry waits up to .*visibility_timeout.*EVENTPACT_RETRY_BACKOFF$"):
         CeleryEventDispatcher(app, {Counted: Recorder()}, **options)
+
+
+def test_a_route_of_the_app_is_taken_by_events_and_their_retries(valkey: str) -> None:
+    routed, unrouted = Recorder(failures=1), Recorder()
+    queue = f"test-{uuid4().hex}"
+    app = app_on(valkey, "web")
+    app.conf.task_queues = None
+    app.conf.task_create_missing_queues = True
+    app.conf.task_routes = {"handle_C*": {"queue": queue}, "their.*": {"exchange": "theirs", "routing_key": "theirs"}}
+    dispatcher = CeleryEventDispatcher(app, {Counted: routed, Named: unrouted}, retries=1, backoff=0.1)
+    dispatcher.dispatch(Counted())
+    dispatcher.dispatch(Named(email="ada@example.com"))
+    assert dispatcher.waiting() == 2
+    with worker_of(app, queues=[queue]):
+        until(lambda: len(routed.events) == 2)
+    assert (dispatcher.waiting(), unrouted.events) == (1, [])
+    with worker_of(app, queues=[app.conf.task_default_queue]):
+        until(lambda: unrouted.events)
+    closed(dispatcher)
+
+
+def raising(*_: object, **__: object) -> None:
+    raise LookupError("no such task")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (
+            {"task_routes": {"handle_*": {"exchange": "events", "routing_key": "e"}}},
+            "by exchange, routing_key; give it",
+        ),
+        ({"task_routes": {"handle_*": {"queue": "events", "priority": 3}}}, "by priority; give it a route that names"),
+        ({"task_routes": {"handle_*": {"queue": Broadcast("all")}}}, "an exchange for all queues"),
+        ({"task_routes": {"handle_*": "gone"}, "task_create_missing_queues": False}, "no queue for handle_Counted"),
+        ({"task_routes": raising}, "no queue for handle_Counted .LookupError: no such task."),
+        ({"task_queues": [Queue("theirs")]}, "the queue of handle_Counted is celery, which is not in the task_queues"),
+        ({"task_queues": {"theirs": {}}, "task_create_missing_queues": False}, "no queue for handle_Counted"),
+    ],
+)
+@pytest.mark.parametrize("consume", [True, False])
+def test_a_route_that_no_event_could_take_is_refused(settings: dict[str, Any], says: str, consume: bool) -> None:
+    app = Celery("routed", broker="memory://", set_as_current=False)
+    app.conf.update(settings)
+    with pytest.raises(RegistrationError, match=says):
+        CeleryEventDispatcher(app, {Counted: Recorder()}, consume=consume)
+
+
+def test_an_exchange_of_the_app_keeps_no_event_from_its_queue(valkey: str) -> None:
+    app = app_on(valkey, "web")
+    app.conf.task_queues = None
+    app.conf.task_default_exchange, app.conf.task_default_exchange_type = f"test-{uuid4().hex}", "topic"
+    dispatcher = CeleryEventDispatcher(app, {Counted: Recorder()}, consume=False)
+    dispatcher.dispatch(Counted())
+    assert dispatcher.waiting() == 1  # though no worker has bound it to the exchange
+    closed(dispatcher)
+
+
+@pytest.mark.parametrize(
+    ("broker", "settings", "says"),
+    [
+        ("memory://", {"accept_content": ["pickle"]}, "let accept_content hold json"),
+        ("memory://", {"accept_content": ["nosuch"]}, "let accept_content hold json"),
+        ("memory://", {"task_compression": "nosuch"}, "task_compression name a method that is installed"),
+        ("redis://h", {"broker_transport_options": {"visibility_timeout": None}}, "give a number of seconds"),
+        ("redis://h", {"broker_transport_options": {"visibility_timeout": "3600"}}, "give a number of seconds"),
+        ("redis://h", {"broker_transport_options": {"visibility_timeout": math.nan}}, "give a number of seconds"),
+        ("redis://h/events", {}, "no connection can be made"),
+        ("redis://h?visibility_timeout=1", {}, "no connection .* argument 'visibility_timeout'"),
+        ("redis://h:bad", {}, "no connection can be made with the broker redis://.* as 'bad'"),
+        ("redis://:hunter2/@h", {}, "no connection can be made with the broker redis://… of the Celery app"),
+        ("amqp://h:99999//", {}, "no connection can be made with the broker amqp://.* out of range"),
+        ("amqp://h//?connect_timeout=soon", {}, "connect_timeout is no number"),
+        ("redis://h;redis://h:bad", {}, "no connection can be made"),
+        ("sentinel://h", {}, "master_name"),
+        ("kafka://h", {}, "is kafka; give it one of redis://"),
+    ],
+)
+@pytest.mark.parametrize("consume", [True, False])
+def test_an_app_that_no_event_could_be_published_with_is_refused(
+    broker: str, settings: dict[str, Any], says: str, consume: bool
+) -> None:
+    app = Celery("impossible", broker=broker, set_as_current=False)
+    app.conf.update(settings)
+    with pytest.raises(RegistrationError, match=says) as caught:
+        CeleryEventDispatcher(app, {Counted: Recorder()}, consume=consume)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("settings", [{"task_serializer": "pickle"}, {"task_compression": "gzip"}])
+def test_events_are_json_whatever_the_other_tasks_of_the_app_are(settings: dict[str, Any]) -> None:
+    handler = Recorder()
+    app = Celery("serializing", broker="memory://", set_as_current=False)
+    app.conf.update(settings, task_default_queue=f"test-{uuid4().hex}")
+    dispatcher = CeleryEventDispatcher(app, {Counted: handler})
+    with worker_of(app):
+        dispatcher.dispatch(Counted(number=7))
+        until(lambda: handler.events)
+    closed(dispatcher)
+    assert handler.events[0].number == 7
+
+
+def test_what_is_no_app_no_agreement_and_no_sink_is_refused() -> None:
+    app: Any
+    for app in (None, "redis://h"):
+        with pytest.raises(RegistrationError, match=r"give a celery\.Celery"):
+            CeleryEventDispatcher(app, {Counted: Recorder()})
+    app = Celery("agreed", broker="memory://", set_as_current=False)
+    agreement: Any
+    for agreement in ("x", {"a": 1}, {1: "a"}, []):
+        with pytest.raises(RegistrationError, match="give a dictionary of texts"):
+            CeleryEventDispatcher(app, {Counted: Recorder()}, agreement=agreement, consume=False)
+        with pytest.raises(RegistrationError, match="give a dictionary of texts"):
+            EventTasks(app, {Counted: Recorder()}, agreement=agreement)
+    sink: Any
+    for sink in ("x", lambda: None, AsyncRecorder().handle):
+        with pytest.raises(RegistrationError, match="the sink of unreadable messages is"):
+            CeleryEventDispatcher(app, {Counted: Recorder()}, on_unreadable=sink)
 
 
 @pytest.mark.parametrize("broker", ["valkey", "memory://"])

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from celery import Celery
 
-from eventpact.infrastructure.celery.messages import event_queue
+from eventpact.infrastructure.celery.messages import event_queue, queue_of
 from eventpact.infrastructure.celery.publisher import Connector
 
 __all__ = ["CelerySettings", "Choice", "choices", "make_celery", "ping"]
@@ -76,7 +76,7 @@ def make_celery(settings: CelerySettings, role: Role) -> Celery:
 
 def ping(app: Celery) -> None:
     """Raise :class:`DispatchError` unless the broker answers within 2 seconds."""
-    Connector(app).connect("asking the broker").close()
+    Connector(app, [queue_of(app)]).connect("asking the broker").close()
 
 
 def _for_both(settings: CelerySettings, amqp: bool, late: bool) -> tuple[Choice, ...]:

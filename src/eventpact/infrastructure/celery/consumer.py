@@ -18,6 +18,7 @@ from eventpact.infrastructure.celery.messages import (
     declare_queues,
     disagreement,
     malformed_header,
+    queue_of,
     receive_anything,
 )
 from eventpact.infrastructure.dispatching.failures import UnreadableMessage, UnreadableSink
@@ -95,9 +96,11 @@ class KeepingConsumer(Consumer):
                 raise WorkerShutdown(1) from error
             raise
         receive_anything(connection.default_channel)
-        retries = max((getattr(task, "event_retries", 0) for task in self.app.tasks.values()), default=0)
+        tasks: list[Any] = [task for task in self.app.tasks.values() if hasattr(task, "event_retries")]
+        queues = {task.event_queue.name: task.event_queue for task in tasks}.values() or [queue_of(self.app)]
+        retries = max((task.event_retries for task in tasks), default=0)
         with self.app.connection_for_write() as own:
-            declare_queues(self.app, own.channel(), retries)
+            declare_queues(self.app, queues, own.channel(), retries)
         return connection
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:

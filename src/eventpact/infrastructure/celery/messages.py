@@ -3,21 +3,21 @@
 import base64
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Any, Final
 from uuid import uuid4
 
 from celery import Celery
+from celery.app.routes import Router, prepare
 from celery.app.task import Context
-from kombu import Connection, Exchange, Queue
+from kombu import Exchange, Queue
 from kombu.utils.json import loads
 
 from eventpact.domain.dispatcher import RegistrationError
 from eventpact.domain.events import DomainEvent, to_wire
-
-_SUPPORTED: Final = {"amqp", "memory", "redis"}
+from eventpact.infrastructure.celery.brokers import is_amqp
+from eventpact.infrastructure.dispatching.failures import MAX_WAIT_SECONDS
 
 DELIVERY_LIMIT: Final = 5
 """The times that RabbitMQ redelivers a message whose worker died, before it goes to the dead-letter queue."""
@@ -25,43 +25,36 @@ DELIVERY_LIMIT: Final = 5
 _DEFAULT_EXCHANGE: Final = Exchange("", type="direct")
 
 
-def broker_urls(app: Celery) -> tuple[str, ...]:
-    """The brokers that the app publishes to: one, or several that stand in for one another."""
-    given: Any = app.conf.broker_write_url or "amqp://"
-    return tuple(given.split(";") if isinstance(given, str) else map(str, given))
+def queue_of(app: Celery, task: str = "") -> Queue:
+    """The queue that the app's settings name for a task: that of ``task_routes``, else ``task_default_queue``.
 
-
-def transport_of(app: Celery) -> str:
-    """The kind of the app's broker: ``amqp`` (RabbitMQ), ``redis``, or ``memory`` (one process, for tests).
+    A message goes there through the default exchange, which routes by the name of a queue alone: so do its retries. The
+    routes are asked once, when a dispatcher is built, so that they cannot depend on the event.
 
     Raises:
-        RegistrationError: it is another, or the brokers are of several kinds.
+        RegistrationError: the settings name none, or none that workers consume.
     """
-    kinds = {_driver_type(url) for url in broker_urls(app)}
-    if len(kinds) == 1 and kinds <= _SUPPORTED:
-        return kinds.pop()
-    raise RegistrationError(
-        f"the broker of the Celery app is {' and '.join(sorted(kinds))}; give it one of redis://, rediss://, sentinel://,"
-        " amqp://, amqps:// or memory://, or several of one kind, of which one is used at a time"
-    )
-
-
-def is_amqp(app: Celery) -> bool:
-    """Return whether the app's broker is RabbitMQ."""
-    return transport_of(app) == "amqp"
-
-
-@cache
-def _driver_type(url: str) -> str:
+    router: Any = Router(prepare(app.conf.task_routes), app.amqp.queues, app=app)
     try:
-        return str(Connection(url).transport.driver_type)
-    except (ImportError, KeyError, ValueError):
-        return url.partition(":")[0]
-
-
-def queue_of(app: Celery) -> Queue:
-    """The queue that the app's events go to."""
-    queue: Queue = app.amqp.queues[app.conf.task_default_queue]
+        route = router.route({}, task)
+    except Exception as error:
+        raise RegistrationError(
+            f"the Celery app has no queue for {task or 'events'} ({type(error).__name__}: {error}); name one in"
+            " task_routes or task_default_queue, and declare it in task_queues"
+        ) from error
+    queue: Queue = route.pop("queue", None)
+    if route or queue is None or queue.exchange.type == "fanout":
+        raise RegistrationError(
+            f"the Celery app routes {task or 'events'} by {', '.join(sorted(route)) or 'an exchange for all queues'};"
+            " give it a route that names a queue and nothing else, as an event and its retries wait in one queue"
+        )
+    declared: Any = app.conf.task_queues
+    names = [each if isinstance(each, str) else each.name for each in declared or [queue]]
+    if queue.name not in names:
+        raise RegistrationError(
+            f"the queue of {task or 'events'} is {queue.name}, which is not in the task_queues of the Celery app, so"
+            " that its workers do not consume it; declare it there"
+        )
     return queue
 
 
@@ -85,8 +78,8 @@ def retry_queue(queue: str, attempt: int) -> Queue:
     return _quorum(f"{queue}.retry.{attempt}", queue)
 
 
-def declare_queues(app: Celery, channel: Any, retries: int = 0) -> None:
-    """Declare the app's queue, and the dead-letter queue behind it, so that publishing needs no worker to be first.
+def declare_queues(app: Celery, queues: Iterable[Queue], channel: Any, retries: int = 0) -> None:
+    """Declare queues, and the dead-letter queues behind them, so that publishing needs no worker to be first.
 
     Args:
         retries: how many times an event may be tried again. The queues where it waits are declared early, because
@@ -94,15 +87,15 @@ def declare_queues(app: Celery, channel: Any, retries: int = 0) -> None:
     """
     if not is_amqp(app):
         return  # a list in Redis exists once something is in it
-    main = queue_of(app)
-    dead = (main.queue_arguments or {}).get("x-dead-letter-routing-key")
-    if dead:
-        Queue(
-            dead, _DEFAULT_EXCHANGE, routing_key=dead, queue_arguments={"x-queue-type": "quorum"}, channel=channel
-        ).queue_declare()
-    main(channel).declare()
-    for retry in range(retries):
-        retry_queue(main.name, retry + 2)(channel).declare()
+    for main in queues:
+        dead = (main.queue_arguments or {}).get("x-dead-letter-routing-key")
+        if dead:
+            Queue(
+                dead, _DEFAULT_EXCHANGE, routing_key=dead, queue_arguments={"x-queue-type": "quorum"}, channel=channel
+            ).queue_declare()
+        main(channel).declare()
+        for retry in range(retries):
+            retry_queue(main.name, retry + 2)(channel).declare()
 
 
 def _quorum(name: str, dead_letters_to: str, **arguments: Any) -> Queue:
@@ -197,9 +190,6 @@ _MAX_NAME_CHARACTERS: Final = 255
 
 _MAX_RETRIES: Final = 2**31 - 1
 
-_MAX_WAIT: Final = timedelta(days=1)
-"""No retry waits as long. What waits for years is lost in all but name."""
-
 _OCTETS: Final = "application/octet-stream"
 
 
@@ -290,7 +280,7 @@ def _is_moment(value: Any) -> bool:
         moment = datetime.fromisoformat(value)
     except (TypeError, ValueError):
         return False
-    return moment.replace(tzinfo=moment.tzinfo or UTC) <= datetime.now(UTC) + _MAX_WAIT
+    return moment.replace(tzinfo=moment.tzinfo or UTC) <= datetime.now(UTC) + timedelta(seconds=MAX_WAIT_SECONDS)
 
 
 def _is_integer(value: Any) -> bool:

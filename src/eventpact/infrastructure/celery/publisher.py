@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, wait
 from functools import cache
 from typing import Any, Final
@@ -16,7 +16,8 @@ from celery import Celery
 from kombu import Connection, Queue
 
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError
-from eventpact.infrastructure.celery.messages import broker_urls, declare_queues, is_amqp
+from eventpact.infrastructure.celery.brokers import SERIALIZER, broker_urls, is_amqp
+from eventpact.infrastructure.celery.messages import declare_queues
 from eventpact.infrastructure.dispatching.threads import in_thread, reset_in_children
 
 _log = logging.getLogger("eventpact")
@@ -48,7 +49,7 @@ class BrokerConnection:
     The broker has ``connect_step`` seconds to accept the connection, and ``step`` seconds for each answer.
     """
 
-    def __init__(self, app: Celery, url: str, step: float, connect_step: float) -> None:
+    def __init__(self, app: Celery, queues: Collection[Queue], url: str, step: float, connect_step: float) -> None:
         self._amqp = is_amqp(app)
         self._connection: Connection = app.connection_for_write(
             url, connect_timeout=connect_step, transport_options=_limits(step, connect_step, amqp=self._amqp)
@@ -66,7 +67,7 @@ class BrokerConnection:
                 channel.Client = cache(channel.Client)
             self.channel = channel
             self.producer: Any = app.amqp.Producer(self.channel, auto_declare=False)
-            declare_queues(app, self.channel)
+            declare_queues(app, queues, self.channel)
         except BaseException:
             self.close(broken=True)
             raise
@@ -94,10 +95,15 @@ class BrokerConnection:
 
 
 class Connector:
-    """Makes connections by a deadline. In threads, because name resolution and handshakes have none of their own."""
+    """Makes connections by a deadline. In threads, because name resolution and handshakes have none of their own.
 
-    def __init__(self, app: Celery, step: float = STEP) -> None:
+    Args:
+        queues: declared over each connection.
+    """
+
+    def __init__(self, app: Celery, queues: Collection[Queue], step: float = STEP) -> None:
         self._app = app
+        self._queues = queues
         self._step = step
         self._urls = list(broker_urls(app))  # the one that answered last is the first
         self._late: set[Future[BrokerConnection]] = set()
@@ -128,7 +134,7 @@ class Connector:
         errors: list[Exception] = []
         for url in urls:
             try:
-                connection = BrokerConnection(self._app, url, self._step, self._step / len(urls))
+                connection = BrokerConnection(self._app, self._queues, url, self._step, self._step / len(urls))
             except Exception as error:  # noqa: BLE001 - raised again, unless another broker answers
                 errors.append(error)
                 continue
@@ -160,13 +166,17 @@ class Publisher:
 
     The connections are its own, not those of the app's pools, which wait without end by default, and on a worker must.
     A forked child opens its own. Connecting may take ``step`` seconds, and publishing as much again.
+
+    Args:
+        queues: that it publishes to.
     """
 
-    def __init__(self, app: Celery, step: float = STEP) -> None:
+    def __init__(self, app: Celery, queues: Collection[Queue] = (), step: float = STEP) -> None:
         self._app = app
+        self._queues = queues
         self._step = step
         self._lock = threading.Lock()
-        self._connector = Connector(app, step)
+        self._connector = Connector(app, queues, step)
         self._idle: deque[BrokerConnection] = deque()
         self._inherited: list[BrokerConnection] = []
         self._closed = False
@@ -191,7 +201,9 @@ class Publisher:
                 connection.producer,
                 name,
                 message,
-                queue=queue,  # through the default exchange, which routes by the queue's name
+                queue=queue,
+                exchange_type="direct",  # has Celery take the default exchange, which routes by the queue's name
+                serializer=SERIALIZER,
                 declare=[],
                 retry=False,
                 **self._limits,
@@ -271,7 +283,7 @@ class Publisher:
         """Leave the parent's connections to it: closing their sockets would end its conversations."""
         self._inherited += self._idle
         self._lock, self._idle = threading.Lock(), deque()
-        self._connector = Connector(self._app, self._step)
+        self._connector = Connector(self._app, self._queues, self._step)
 
 
 def _was_sent(error: BaseException | None) -> bool:

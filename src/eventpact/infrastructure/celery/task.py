@@ -9,6 +9,7 @@ from billiard.common import terminate_handler_fired  # type: ignore[attr-defined
 from celery import Celery, Task
 from celery.exceptions import Reject, Retry, WorkerShutdown, WorkerTerminate
 from celery.worker.request import Request
+from kombu import Queue
 
 from eventpact.domain.dispatcher import (
     DispatchError,
@@ -19,17 +20,17 @@ from eventpact.domain.dispatcher import (
     RegistrationError,
 )
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.celery.brokers import check_agreement, check_app, is_amqp
 from eventpact.infrastructure.celery.consumer import MAX_SINK_WAIT_SECONDS, keep_unreadable, tell_unreadable
 from eventpact.infrastructure.celery.messages import (
     CONTEXT_HEADER,
     HEADER,
     PREFIX,
     disagreement,
-    is_amqp,
     queue_of,
     retry_queue,
     task_message,
-    transport_of,
+    task_name,
 )
 from eventpact.infrastructure.celery.publisher import Publisher
 from eventpact.infrastructure.dispatching.context import ContextCarrier, run_with
@@ -40,6 +41,7 @@ from eventpact.infrastructure.dispatching.failures import (
     UnreadableSink,
     is_a,
 )
+from eventpact.infrastructure.dispatching.registration import check_sink
 from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, must_await
 from eventpact.infrastructure.dispatching.threads import LoopThread
 from eventpact.infrastructure.monitoring.logs import log_about
@@ -64,8 +66,7 @@ class EventTasks:
     Its arguments are those of :class:`~eventpact.infrastructure.celery_dispatcher.CeleryEventDispatcher`.
 
     Raises:
-        RegistrationError: an argument is impossible (law A4), the app has a task for one of the
-            event types already, or Redis would deliver a message again while it waits for a retry.
+        RegistrationError: likewise.
     """
 
     def __init__(
@@ -86,18 +87,24 @@ class EventTasks:
         self.policy = RetryPolicy(retries=retries, backoff=backoff, max_backoff=max_backoff)
         self.context = context
         self.agreement = agreement or {}
-        if transport_of(celery_app) == "redis":
-            self._check_visibility(celery_app)
+        check_app(celery_app, self.policy)
+        check_agreement(agreement)
+        if on_unreadable is not None:
+            check_sink(on_unreadable, "the sink of unreadable messages", "UnreadableMessage")
         for name in self.table.wire_names:
             _check_free(celery_app, f"{PREFIX}{name}")
         if on_unreadable is not None:
             keep_unreadable(celery_app, on_unreadable, self.agreement)
-        self.publisher = Publisher(celery_app, _RETRY_STEP_SECONDS)
+        # A message under a former name is tried again where its event goes now.
+        queues = {kind: queue_of(celery_app, task_name(kind)) for kind in self.table}
+        self.publisher = Publisher(celery_app, tuple(queues.values()), _RETRY_STEP_SECONDS)
         self.loop = LoopThread()
         self._tasks = []
         for name, event_type in self.table.wire_names.items():
             # A class for each: Celery keeps a task's app, and values of that app's settings, on the class.
-            task: EventTask = type("EventTask", (EventTask,), {})(f"{PREFIX}{name}", event_type, self)
+            task: EventTask = type("EventTask", (EventTask,), {})(
+                f"{PREFIX}{name}", event_type, self, queues[event_type]
+            )
             celery_app.tasks.pop(task.name, None)
             celery_app.register_task(task)
             self._tasks.append(task)
@@ -109,16 +116,6 @@ class EventTasks:
             task.is_closed = True
         self.publisher.close(timeout)
         self.loop.close(max(_LEAST_SECONDS, deadline - time.monotonic()))
-
-    def _check_visibility(self, app: Celery) -> None:
-        longest_wait = self.policy.longest_wait(self.policy.retries) if self.policy.retries else 0.0
-        visibility = (app.conf.broker_transport_options or {}).get("visibility_timeout", 3600.0)
-        if visibility <= longest_wait:
-            raise RegistrationError(
-                f"a retry waits up to {longest_wait:g} s (retries, backoff, max_backoff), but Redis delivers a message"
-                f" again after {visibility:g} s (visibility_timeout), so that it would be attempted twice; raise"
-                " EVENTPACT_CELERY_VISIBILITY_TIMEOUT, or lower EVENTPACT_RETRIES or EVENTPACT_RETRY_BACKOFF"
-            )
 
 
 def _check_free(app: Celery, name: str) -> None:
@@ -155,9 +152,10 @@ class EventTask(Task):  # type: ignore[type-arg]
     throws = (FailedDeliveryError,)  # reported already: Celery need not log it as an error
     is_closed = False
 
-    def __init__(self, name: str, event_type: type[DomainEvent], worker: EventTasks) -> None:
+    def __init__(self, name: str, event_type: type[DomainEvent], worker: EventTasks, queue: Queue) -> None:
         self.name = name
         self.event_retries = worker.policy.retries
+        self.event_queue = queue
         self._event_type = event_type
         self._worker = worker
 
@@ -288,7 +286,7 @@ class EventTask(Task):  # type: ignore[type-arg]
     def _publish_later(
         self, wait: float, attempts: int, task_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        publisher, queue, on_rabbitmq = self._worker.publisher, queue_of(self.app), is_amqp(self.app)
+        publisher, queue, on_rabbitmq = self._worker.publisher, self.event_queue, is_amqp(self.app)
         message = task_message(
             self.app,
             self.name,

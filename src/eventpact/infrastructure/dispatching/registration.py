@@ -46,15 +46,15 @@ def check_event_type(event_type: object) -> None:
             raise RegistrationError(f"{path(event_type)}.{name} is every event's own; leave its type as it is")
 
 
-def check_sink(on_failure: object) -> None:
-    """Raise :class:`RegistrationError` unless it is a plain function of one failed delivery."""
-    if not callable(on_failure):
-        raise RegistrationError(f"the failure sink is no function, but {type(on_failure).__name__}; give a callable")
-    if _is_generator(on_failure) or any(map(inspect.iscoroutinefunction, (on_failure, type(on_failure).__call__))):
-        raise RegistrationError("the failure sink is async or a generator, and would never run; make it a function")
-    if fault := _misfit(on_failure, "FailedDelivery"):
-        name = getattr(on_failure, "__qualname__", type(on_failure).__qualname__)
-        raise RegistrationError(f"the failure sink is {name}{fault}; give one that does")
+def check_sink(sink: object, what: str = "the failure sink", wanted: str = "FailedDelivery") -> None:
+    """Raise :class:`RegistrationError` unless it is a plain function of one failed delivery, or whatever is wanted."""
+    if not callable(sink):
+        raise RegistrationError(f"{what} is no function, but {type(sink).__name__}; give a callable")
+    if _is_generator(sink) or any(map(inspect.iscoroutinefunction, (sink, type(sink).__call__))):
+        raise RegistrationError(f"{what} is async or a generator, and would never run; make it a function")
+    if fault := _misfit(sink, wanted):
+        name = getattr(sink, "__qualname__", type(sink).__qualname__)
+        raise RegistrationError(f"{what} is {name}{fault}; give one that does")
 
 
 def check_range(name: str, value: Any, kinds: tuple[type, ...], least: Any, most: Any = None) -> None:
