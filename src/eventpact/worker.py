@@ -6,19 +6,16 @@ The one module-level Celery application. Handlers are built when this is importe
 import logging
 import os
 import socket
-from typing import Any, Final
+from typing import Any
 
 from celery import signals
 
 from eventpact.bootstrap import build_worker, existing, with_broker
 from eventpact.environment import CannotStartError
-from eventpact.infrastructure.celery.consumer import refusal
+from eventpact.infrastructure.celery.brokers import bounded_connection, refusal
 from eventpact.infrastructure.celery.messages import PREFIX
 from eventpact.infrastructure.monitoring.logs import about, formatter
 from eventpact.settings import load_settings
-
-_CONNECT_SECONDS: Final = 5
-
 
 # Whatever the settings name, a worker is for Celery.
 app, dispatcher, parts = build_worker(with_broker(existing(load_settings(dispatcher="celery"))))
@@ -48,11 +45,11 @@ def run(*, concurrency: int) -> int:
         CannotStartError: the broker refuses this worker. An unreachable one is waited for.
     """
     try:
-        with app.connection_for_read(connect_timeout=_CONNECT_SECONDS) as connection:
+        with bounded_connection(app) as connection:
             connection.ensure_connection(max_retries=0)
     except Exception as error:
         if reason := refusal(error):
-            raise CannotStartError(f"{reason}; check EVENTPACT_BROKER") from error
+            raise CannotStartError(f"the broker refuses this worker: {reason}; check EVENTPACT_BROKER") from error
     worker: Any = app.Worker(
         # Two workers of one name cannot live on one RabbitMQ; by default all of a machine have the same.
         hostname=f"eventpact-{os.getpid()}@{socket.gethostname()}",

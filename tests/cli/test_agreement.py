@@ -217,6 +217,8 @@ def test_a_worker_that_the_broker_refuses_ends_with_one_line(
         refused(tmp_path, common | {"EVENTPACT_BROKER": own_valkey.url})
         refused(tmp_path, common | {"EVENTPACT_BROKER": own_valkey.url.replace("//", "//:wrong-password@")})
         client.config_set("requirepass", "")
+    database = urlsplit(own_valkey.url)._replace(path="/99").geturl()
+    refused(tmp_path, common | {"EVENTPACT_BROKER": database})
 
 
 @pytest.mark.services

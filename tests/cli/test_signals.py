@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -86,3 +87,15 @@ def test_a_worker_that_is_told_to_end_once_ends_with_0(tmp_path: Path, number: i
     ):
         assert ends(worker, number) == 0
     assert "Warm shutdown" in (tmp_path / "worker.log").read_text()
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "amqp"])
+def test_a_worker_tells_of_a_broker_that_never_answers_tries_again_and_ends_when_it_is_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    with running(tmp_path, SERVE, IS_UP[SERVE]) as server:  # makes the secret and the database
+        ends(server, signal.SIGTERM)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("EVENTPACT_BROKER", f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/")
+        with running(tmp_path, "worker --concurrency 1", "Trying again in 4") as worker:
+            assert ends(worker, signal.SIGTERM) == 0

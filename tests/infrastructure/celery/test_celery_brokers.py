@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -72,6 +73,14 @@ def test_several_brokers_that_are_all_down_refuse() -> None:
     app = Celery("down", broker=[REFUSED, "redis://127.0.0.1:2/0"], set_as_current=False)  # type: ignore[arg-type]
     dispatcher = CeleryEventDispatcher(app, {Counted: Recorder()})
     with pytest.raises(DispatchError, match="cannot be reached"):
+        dispatcher.dispatch(Counted())
+    closed(dispatcher)
+
+
+def test_a_broker_that_refuses_the_connection_is_not_said_to_be_down(valkey: str) -> None:
+    app = Celery("refused", broker=urlsplit(valkey)._replace(path="/99").geturl(), set_as_current=False)
+    dispatcher = CeleryEventDispatcher(app, {Counted: Recorder()}, consume=False)
+    with pytest.raises(DispatchError, match=r"was refused by the broker: .*out of range; check its URL"):
         dispatcher.dispatch(Counted())
     closed(dispatcher)
 

@@ -17,6 +17,13 @@ _SUPPORTED: Final = {"amqp", "memory", "redis"}
 SERIALIZER: Final = "json"
 """Events are JSON, whatever the app's other tasks are: unpickling a message would run code that its sender chose."""
 
+_CONNECT_SECONDS: Final = 5
+
+_REFUSALS: Final = {
+    *("AccessRefused", "NotAllowed"),  # RabbitMQ
+    *("AuthenticationError", "NoPermissionError", "ResponseError"),  # Redis; one that is only busy has others
+}
+
 
 def broker_urls(app: Celery) -> tuple[str, ...]:
     """The brokers that the app publishes to: one, or several that stand in for one another."""
@@ -50,6 +57,26 @@ def _driver_type(url: str) -> str:
         return str(Connection(url.partition("?")[0]).transport.driver_type)
     except Exception:  # noqa: BLE001 - a transport without its library raises what it likes, a NameError for one
         return url.partition(":")[0]
+
+
+def bounded_connection(app: Celery) -> Connection:
+    """Return a connection of a worker, to be opened, that does not wait without end for a broker that does not answer.
+
+    kombu's own time-out of connecting is for RabbitMQ alone.
+    """
+    limits = {} if is_amqp(app) else dict.fromkeys(("socket_timeout", "socket_connect_timeout"), _CONNECT_SECONDS)
+    connection: Connection = app.connection_for_read(connect_timeout=_CONNECT_SECONDS, transport_options=limits)
+    return connection
+
+
+def refusal(error: BaseException) -> str | None:
+    """Return the broker's words if it refuses a connection: its user, password, virtual host or database."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if type(cause).__name__ in _REFUSALS:
+            return " ".join(str(cause).split())
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def check_app(app: Celery, policy: RetryPolicy) -> None:

@@ -12,6 +12,7 @@ from celery.exceptions import WorkerShutdown
 from celery.worker.consumer import Consumer
 from kombu.exceptions import ContentDisallowed
 
+from eventpact.infrastructure.celery.brokers import bounded_connection, refusal
 from eventpact.infrastructure.celery.messages import (
     HEADER,
     arguments,
@@ -59,16 +60,6 @@ def tell_unreadable(app: Celery, message: UnreadableMessage, stated: object) -> 
     _log.error(text, name, message_id, message.reason, extra={"event_id": message_id})
 
 
-def refusal(error: BaseException) -> str | None:
-    """Return the broker's words if it refuses the user, the password, or the virtual host."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if type(cause).__name__ in {"AccessRefused", "NotAllowed", "AuthenticationError", "NoPermissionError"}:
-            return f"the broker refuses this worker: {' '.join(str(cause).split())}"
-        cause = cause.__cause__ or cause.__context__
-    return None
-
-
 class KeepingConsumer(Consumer):
     """Celery's consumer, which tells the app's sink of a message before it is rejected.
 
@@ -92,7 +83,7 @@ class KeepingConsumer(Consumer):
             connection = super().connect()
         except Exception as error:
             if reason := refusal(error):
-                _log.critical("%s; this worker stops", reason)
+                _log.critical("the broker refuses this worker: %s; it stops", reason)
                 raise WorkerShutdown(1) from error
             raise
         receive_anything(connection.default_channel)
@@ -102,6 +93,16 @@ class KeepingConsumer(Consumer):
         with self.app.connection_for_write() as own:
             declare_queues(self.app, queues, own.channel(), retries)
         return connection
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Wait for the broker, and tell of each try that failed, as Celery does; and of one that is not answered.
+
+        A limit of the connection itself would apply to all that it does: Redis would have an acknowledgement that the
+        worker takes for lost.
+        """
+        with bounded_connection(self.app) as probe:
+            super().ensure_connected(probe)
+        return super().ensure_connected(conn)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Close the connection that broke, whatever that raises, and go on, so that the worker connects again.

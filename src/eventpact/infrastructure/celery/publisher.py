@@ -16,7 +16,7 @@ from celery import Celery
 from kombu import Connection, Queue
 
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError
-from eventpact.infrastructure.celery.brokers import SERIALIZER, broker_urls, is_amqp
+from eventpact.infrastructure.celery.brokers import SERIALIZER, broker_urls, is_amqp, refusal
 from eventpact.infrastructure.celery.messages import declare_queues
 from eventpact.infrastructure.dispatching.threads import in_thread, reset_in_children
 
@@ -121,6 +121,8 @@ class Connector:
                 f"{what} was refused: the broker did not answer within {self._step} s; is it running?"
             ) from error
         except Exception as error:
+            if reason := refusal(error):
+                raise DispatchError(f"{what} was refused by the broker: {reason}; check its URL") from error
             raise DispatchError(
                 f"{what} was refused: the broker cannot be reached ({type(error).__name__}); is it running?"
             ) from error
