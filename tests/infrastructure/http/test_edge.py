@@ -114,6 +114,21 @@ def test_what_is_no_http_gets_a_problem(served: Served) -> None:
     assert b"application/problem+json" in answer
 
 
+@pytest.mark.parametrize("length", [len(BODY), 5])
+def test_a_body_whose_length_is_stated_in_two_ways_is_refused_and_its_connection_closed(
+    served: Served, length: int
+) -> None:
+    with served.connect() as connection:
+        connection.sendall(
+            b"POST /accounts HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+            b"Content-Length: %d\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (length, len(BODY), BODY)
+        )
+        answer = rest_of(connection)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"but not both" in answer
+    assert not served.mails()
+
+
 def test_an_unfinished_request_does_not_keep_the_server_from_ending(tmp_path: Path) -> None:
     with serving(tmp_path, drain_timeout=3) as served, served.connect() as half, served.connect() as silent:
         half.sendall(HEAD + b"{")
@@ -440,4 +455,6 @@ def test_production_serves_no_docs_and_shows_metrics_to_nobody_without_the_token
             assert served.http.get(path).status_code == 404
         assert_problem(served.http.get("/metrics"), 401)
         assert_problem(served.http.get("/metrics", headers={"Authorization": "Bearer 0123456789abcdeX"}), 401)
-        assert served.http.get("/metrics", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+        assert_problem(served.http.get("/metrics", headers={"Authorization": f"Basic {token}"}), 401)
+        for scheme in ("Bearer", "bearer", "BEARER "):
+            assert served.http.get("/metrics", headers={"Authorization": f"{scheme} {token}"}).status_code == 200

@@ -35,6 +35,15 @@ async def test_only_json_is_taken(client: Client, media_type: str) -> None:
     assert not client.mails()
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
+async def test_a_body_that_is_not_utf_8_is_not_guessed(client: Client, encoding: str) -> None:
+    content = '{"email": "ada@example.com", "display_name": "Ada"}'.encode(encoding)
+    answer = await client.http.post("/accounts", content=content, headers={"Content-Type": "application/json"})
+    assert_problem(answer, 400)
+    assert "UTF-8" in answer.json()["detail"]
+    assert not client.mails()
+
+
 @pytest.mark.parametrize(
     "address", ["=?utf-8?q?eve=40evil.example=2C?=@example.com", "a=?us-ascii?b?ZXZl?=@example.com"]
 )

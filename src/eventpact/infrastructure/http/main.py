@@ -1,5 +1,6 @@
 """The HTTP API: requests, and the routes that take them."""
 
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -91,7 +92,7 @@ class CodeRequest(_Request):
 
 
 class JsonRoute(APIRoute):
-    """Answers 415 to a body that is not declared to be JSON in UTF-8. Without that FastAPI would answer 422."""
+    """Answers 415 to a body that is not declared to be JSON in UTF-8, and 400 to one that is not UTF-8."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -100,6 +101,8 @@ class JsonRoute(APIRoute):
             fault = _fault(request.headers)
             if fault is not None:
                 return problem(415, fault, headers={"Accept-Post": "application/json"})
+            if not json.detect_encoding(await request.body()).startswith("utf-8"):  # which would be guessed, and read
+                return problem(400, "the body is not JSON in UTF-8")
             return await handle(request)
 
         return handle_json
@@ -285,8 +288,9 @@ def _add_metrics_route(app: FastAPI, settings: Settings) -> None:
     def metrics(request: Request) -> Response:
         """For Prometheus. While the database is unreachable, the counters of this process are answered alone."""
         if settings.metrics_token is not None:
-            wanted = f"Bearer {settings.metrics_token.get_secret_value()}"
-            if not compare_digest(request.headers.get("authorization", "").encode(), wanted.encode()):
+            scheme, _, token = request.headers.get("authorization", "").partition(" ")
+            right = compare_digest(token.strip().encode(), settings.metrics_token.get_secret_value().encode())
+            if scheme.lower() != "bearer" or not right:
                 return problem(401, "send the metrics token", headers={"WWW-Authenticate": "Bearer"})
         application = _application(request)
         assert application.metrics is not None

@@ -99,7 +99,10 @@ def _unexpected(scope: Scope, error: Exception) -> ProblemResponse:
 
 
 class BodyLimit:
-    """Reads a body whole before the application sees it, and answers 413 to one that is too large."""
+    """Reads a body whole before the application sees it, and answers 413 to one that is too large.
+
+    One whose length is stated in two ways is refused: what stands in front may have believed the other (RFC 9112, 6.3).
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
@@ -108,6 +111,10 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if {b"transfer-encoding", b"content-length"} <= {name for name, _ in scope["headers"]}:
+            fault = "send Content-Length or Transfer-Encoding, but not both"
+            await problem(400, fault, headers={"Connection": "close"})(scope, receive, send)
             return
         body = b""
         more = True
