@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from support.waiting import until
 
+from eventpact_contracts.demo.mail_server import MailServer
 from eventpact_contracts.demo.processes import Process
 
 pytestmark = pytest.mark.slow
@@ -86,6 +89,13 @@ def test_a_process_that_is_there_when_a_signal_comes_is_ended(tmp_path: Path, mo
     with pytest.raises(KeyboardInterrupt), Process(tmp_path, {}, "serve", "--port", "0"):
         pass
     assert [process.poll() for process in started] == [-signal.SIGKILL]
+
+
+def test_its_mail_server_ends_without_an_error_in_the_midst_of_a_mail(caplog: pytest.LogCaptureFixture) -> None:
+    with MailServer(0) as mail, socket.create_connection(("127.0.0.1", urlsplit(mail.url).port or 0)) as client:
+        client.sendall(b"RCPT TO:<held@example.com>\r\n")
+        assert mail.wait_for(mail.holding, 30)
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(
