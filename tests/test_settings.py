@@ -122,6 +122,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("TRUSTED_PROXIES", ",".join(f"{first}.0.0.0/8" for first in range(256)), "not of everybody"),
         ("TRUSTED_PROXIES", "::/0", "not of everybody"),
         ("TRUSTED_PROXIES", "::ffff:0.0.0.0/96", "not of everybody"),
+        ("DATA_DIR", "~nobody-of-this-name/ev", "begins with ~"),
         ("RETRIES", "-1", "from 0 to 20"),
         ("RETRIES", "1.5", "integer"),
     ],
@@ -318,6 +319,12 @@ def test_settings_are_read_from_a_dotenv_file_and_the_environment_wins(
     monkeypatch.setenv("EVENTPACT_PORT", "4321")
     assert load_settings().port == 4321
     assert load_settings(port=99).port == 99
+
+
+def test_a_tilde_in_the_data_folder_is_the_home_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("EVENTPACT_DATA_DIR", "~/ev")
+    assert load_settings().data_dir == tmp_path / "ev"
 
 
 def test_a_secret_is_made_up_for_trying_out_and_kept_where_nobody_else_may_read(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class Settings(BaseSettings):
         "development", description="production refuses to start while a setting that it needs is left to its default"
     )
     dispatcher: Literal["sync", "asyncio", "celery"] = Field("asyncio", description="the engine that carries events")
-    data_dir: Path = Field(Path(".eventpact"), description="the folder of the embedded defaults' files")
+    data_dir: values.Folder = Field(Path(".eventpact"), description="the folder of the embedded defaults' files")
     database: values.DatabaseUrl | None = Field(
         None, repr=False, description="postgresql://… or sqlite:///…; by default a SQLite file in data_dir"
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from email.message import EmailMessage
 from ipaddress import collapse_addresses, ip_network
+from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
@@ -159,6 +160,13 @@ def _database(url: str) -> str:
     return url
 
 
+def _folder(folder: Path) -> Path:
+    try:
+        return folder.expanduser()  # no shell has seen what stands in .env
+    except RuntimeError:
+        raise ValueError("begins with ~ and a name, which is none of a user with a home") from None
+
+
 def _base_url(url: str) -> str:
     parts = _url(url, "http", "https")
     if not parts.hostname or not url.isprintable() or set(" ?#@") & set(url):
@@ -233,6 +241,7 @@ def _rate_limit(rate: str) -> str:
     return rate
 
 
+Folder = Annotated[Path, AfterValidator(_folder)]
 DatabaseUrl = Annotated[str, AfterValidator(_database)]
 BrokerUrl = Annotated[str, _server("redis://127.0.0.1:6379/0", *_BROKERS, connect=_connect_broker, several=True)]
 SmtpUrl = Annotated[str, _server("smtp://mail.example:587", "smtp", "smtps")]
