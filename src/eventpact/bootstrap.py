@@ -166,6 +166,8 @@ def existing(settings: Settings) -> Settings:
             " database with --database"
         )
     if settings.secret is None and not secret.exists():
+        # A database that cannot be opened is told first: where that is wrong, the folder may well be right.
+        open_database(settings.database_url, migrate=False).close()
         raise CannotStartError(
             f"there is no eventpact here: {secret} does not exist; give the server's folder with --data-dir, or its"
             " secret with EVENTPACT_SECRET"

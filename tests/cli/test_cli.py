@@ -40,6 +40,7 @@ def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ["serve", "extra"],
         ["migrate", "--nope"],
         ["worker", "--concurrency", "0"],
+        ["failed"],
     ],
 )
 def test_bad_usage_exits_64_with_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,6 +53,24 @@ def test_bad_usage_exits_64_with_one_line(arguments: list[str], capsys: pytest.C
     assert output.out == ""
     assert output.err.count("\n") == 1
     assert output.err.startswith("eventpact")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("--nope", "eventpact: unrecognized arguments: --nope"),
+        ("failed --nope", "eventpact: unrecognized arguments: --nope"),
+        ("sevre", "there is no 'sevre'; did you mean serve?"),
+        ("failed lst", "there is no 'lst'; did you mean list?"),
+        ("serve --dispatcher asincio", "there is no 'asincio'; did you mean asyncio?"),
+    ],
+)
+def test_a_misspelt_word_of_the_command_line_is_named(
+    arguments: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments.split())
+    assert says in capsys.readouterr().err
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

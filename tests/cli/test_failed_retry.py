@@ -109,7 +109,7 @@ def test_it_arrives_once_with_a_code_that_works(world: World) -> None:
     assert world.mail.mails == []
 
     (number,) = re.findall(r"^ *(\d+)  ", world.failed("list").stdout, flags=re.M)
-    again = world.failed("retry", number)
+    again = world.failed("retry", number, number)  # named twice, it is still one
     assert (again.returncode, again.stderr) == (0, "")
     until(lambda: world.mail.mails and not any(world.counts().values()), 20)
     assert world.failed("list").stdout == "nothing has failed\n"

@@ -61,9 +61,18 @@ def test_where_there_is_no_eventpact_a_command_says_so_and_makes_nothing(
         ("postgresql://shop:hunter2@nowhere.invalid/shop", "failed to resolve host", "EVENTPACT_DATABASE right?"),
     ],
 )
+@pytest.mark.parametrize("secret", [SECRET, None])
 def test_an_unreachable_database_is_named_in_the_driver_s_words(
-    command: str, url: str, reason: str, step: str, capsys: pytest.CaptureFixture[str]
+    command: str,
+    url: str,
+    reason: str,
+    step: str,
+    secret: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    if secret is None and command == "failed list":
+        monkeypatch.delenv("EVENTPACT_SECRET")
     line = refused(f"{command} --database {url}", capsys)
     assert reason in line
     assert step in line
@@ -254,3 +263,12 @@ def test_a_new_secret_is_accepted_when_somebody_says_so(capsys: pytest.CaptureFi
     refused("failed list", capsys)
     assert main(["migrate", "--new-secret"]) == 0
     assert main(["failed", "list"]) == 0
+
+
+def test_a_server_that_cannot_listen_makes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("EVENTPACT_SECRET")
+    assert main(["serve", "--host", "no.such.invalid"]) == 64
+    assert "cannot listen on no.such.invalid" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

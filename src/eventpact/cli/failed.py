@@ -52,7 +52,7 @@ def _wanted(options: argparse.Namespace, parts: Parts) -> list[Failure] | None:
                 _say_no(each, "its sender has other settings; if it belongs here, retry it by its number")
         return [each for each in named if each.error_type != DISAGREEMENT]
     found = []
-    for number in options.ids if options.action == "retry" else [options.id]:
+    for number in dict.fromkeys(options.ids) if options.action == "retry" else [options.id]:
         failure = parts.failures.get(number)
         if failure is None:
             print(f"eventpact: there is no failure {number}; see eventpact failed list", file=sys.stderr)

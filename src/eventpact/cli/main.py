@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,12 @@ _METAVARS: Final = {"data_dir": "DIR", "host": "ADDRESS", "port": "NUMBER"}
 
 
 class _Parser(argparse.ArgumentParser):
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        close = difflib.get_close_matches(str(value), action.choices or ())
+        if close and value not in (action.choices or ()):
+            raise argparse.ArgumentError(action, f"there is no {value!a}; did you mean {close[0]}?")
+        super()._check_value(action, value)
+
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
         raise SystemExit(EX_USAGE)
@@ -75,7 +82,11 @@ def _command(arguments: list[str]) -> int:
 
             end_in_good_order_when_told_to()
             return verify(arguments[1:])
-        options = build_parser().parse_args(arguments)
+        parser = build_parser()
+        options = parser.parse_args(arguments)
+        for name in ("command", "action"):  # not required of argparse, which would not name an unknown option then
+            if getattr(options, name, "") is None:
+                parser.error(f"the following arguments are required: {name.upper()}")
         return _run(options)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("eventpact"):
@@ -133,7 +144,7 @@ def build_parser() -> argparse.ArgumentParser:
         "Exit codes: 0 done, 1 failed, 64 bad usage.",
     )
     parser.add_argument("--version", action="version", version=f"eventpact {version('eventpact')}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command")
 
     serve = _add(commands, "serve", "serve the HTTP API")
     _add_settings(serve, "dispatcher", "broker", "database", "smtp", "data_dir", "outbox", "host", "port")
@@ -195,7 +206,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_failed(commands: argparse._SubParsersAction[_Parser]) -> None:
     failed = _add(commands, "failed", "list failed deliveries, and deliver them again")
-    actions = failed.add_subparsers(metavar="ACTION", required=True, dest="action")
+    actions = failed.add_subparsers(metavar="ACTION", dest="action")
     listing = actions.add_parser("list", help="list them, addresses masked")
     show = actions.add_parser("show", help="show one in full, addresses included")
     show.add_argument("id", type=int, metavar="ID")

@@ -28,16 +28,16 @@ from eventpact.settings import Settings
 
 def run(_: object, settings: Settings) -> int:
     """Serve until a signal says stop; running requests and handlers get their time."""
-    # An error here is reported in one line; while the server comes up it would be a traceback.
-    build_parts(settings).database.close()
-    # uvicorn stops in good order, and then raises the signal again; the broker must be stopped after that.
-    lost = threading.Event()
-    signal.signal(signal.SIGTERM, partial(_exit, lost))
-    hang_up_as_told_to_end()
-    configure(settings.log_format)
-    logging.getLogger("eventpact").info("serving with %s", in_force(settings))
     with contextlib.ExitStack() as stack:
         sockets, listener = None, stack.enter_context(_listener(settings.host))
+        # An error here is reported in one line; while the server comes up it would be a traceback.
+        build_parts(settings).database.close()
+        # uvicorn stops in good order, and then raises the signal again; the broker must be stopped after that.
+        lost = threading.Event()
+        signal.signal(signal.SIGTERM, partial(_exit, lost))
+        hang_up_as_told_to_end()
+        configure(settings.log_format)
+        shown = in_force(settings)
         if settings.port:
             listener.close()
         else:
@@ -54,7 +54,7 @@ def run(_: object, settings: Settings) -> int:
             broker.watch(partial(_give_up, lost))
             settings = settings.model_copy(update={"broker": broker.url})
             print("an embedded broker is running; start a worker beside this server: eventpact worker", flush=True)
-        server = _Server(settings, abandon=stack.close)
+        server = _Server(settings, shown, abandon=stack.close)
         logging.getLogger("uvicorn.access").addFilter(_without_what_clients_write)
         try:
             server.run(sockets)
@@ -91,10 +91,12 @@ class _Server(uvicorn.Server):
     """uvicorn, configured on purpose.
 
     Args:
+        shown: what the log tells of the settings once it serves.
         abandon: stops the embedded broker, when a second signal says that the server must end at once.
     """
 
-    def __init__(self, settings: Settings, abandon: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings, shown: str, abandon: Callable[[], None]) -> None:
+        self._shown = shown
         self._app = create_app(settings)
         self._drain_seconds = settings.drain_timeout
         self._abandon = abandon
@@ -122,6 +124,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self.started:
+            logging.getLogger("eventpact").info("serving with %s", self._shown)
         if sockets:  # of sockets that it is given uvicorn says nothing
             host, port = sockets[0].getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
