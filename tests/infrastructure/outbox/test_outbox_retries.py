@@ -195,8 +195,8 @@ NAN, ENDLESS = float("nan"), float("inf")
     ("name", "values"),
     [
         ("retries", [-1, 1.0, NAN, True, "3", None]),
-        ("backoff", [-0.1, NAN, ENDLESS, 1e9, True, "2", None]),
-        ("max_backoff", [-1, NAN, ENDLESS, 1e9, False, "2", None]),
+        ("backoff", [-0.1, NAN, True, "2", None]),
+        ("max_backoff", [-1, NAN, False, "2", None]),
         ("poll", [0, -1, NAN, ENDLESS, True, "1", None]),
         ("lease", [timedelta(0), timedelta(-1), timedelta.max, 10, None]),
         ("resend", [timedelta(0), timedelta(-1), timedelta.max, 60]),

@@ -120,8 +120,6 @@ def log_given_up(event: DomainEvent, key: str) -> None:
     log_about(event, logging.WARNING, "{event} was given up while it was handled", handler=key)
 
 
-
-
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
     """Policy of retries: how often, and when.
