@@ -19,10 +19,9 @@ from typing import Any, Final, NoReturn
 
 from eventpact.domain.dispatcher import Guarantees
 from eventpact_contracts.checking.check import CouldNotRunError, play, results_of
-from eventpact_contracts.checking.evidence import Evidence
 from eventpact_contracts.checking.jobs import play_in_jobs
 from eventpact_contracts.checking.known import Known, KnownError, read_known, unknown_law
-from eventpact_contracts.checking.outcomes import CONTRACT_VERSION, LawResult, Outcome, Verdict, with_known
+from eventpact_contracts.checking.outcomes import CONTRACT_VERSION, Evidence, LawResult, Outcome, Verdict, with_known
 from eventpact_contracts.driver.recorder import logging_to
 from eventpact_contracts.handlers.check import check_handler
 from eventpact_contracts.handlers.contract import HandlerContract

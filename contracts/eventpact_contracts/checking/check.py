@@ -6,8 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from eventpact_contracts.checking.evidence import Evidence, LawCheck
-from eventpact_contracts.checking.outcomes import LawResult, Outcome
+from eventpact_contracts.checking.outcomes import Evidence, LawCheck, LawResult, Outcome
 from eventpact_contracts.checking.play import Progress, play
 from eventpact_contracts.laws import Law
 from eventpact_contracts.subjects.subject import CouldNotRunError, Subject

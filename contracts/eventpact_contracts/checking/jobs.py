@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any, Final
 
-from eventpact_contracts.checking.evidence import Evidence
+from eventpact_contracts.checking.outcomes import Evidence
 from eventpact_contracts.checking.play import CRASHES, FIXED, families_of, play
 from eventpact_contracts.laws import LAWS, Law
 from eventpact_contracts.scenarios.families import FAMILIES

@@ -8,8 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from eventpact_contracts.checking.evidence import Evidence, LawCheck
-from eventpact_contracts.checking.outcomes import Violation
+from eventpact_contracts.checking.outcomes import Evidence, LawCheck, Violation
 from eventpact_contracts.checking.shrink import replayed, shrunk
 from eventpact_contracts.driver.session import Run, run_scenario
 from eventpact_contracts.driver.trace import Kind, Trace
@@ -93,13 +92,13 @@ class Judging:
             self.found[law_id] = scenario, violation
 
     def _short_patience(self) -> float:
-        return min(self._subject.settle_timeout, max(_MIN_PATIENCE_SECONDS, 5 * self._subject.longest))
+        return min(self._subject.settle_timeout, max(_MIN_PATIENCE_SECONDS, 3 * self._subject.longest))
 
     def _confirming_patience(self) -> float:
         """The full patience once; afterwards it is known that this dispatcher loses things."""
         if not self._confirmed_loss:
             return self._subject.settle_timeout
-        return min(self._subject.settle_timeout, max(_MIN_CONFIRMING_SECONDS, 10 * self._subject.longest))
+        return min(self._subject.settle_timeout, max(_MIN_CONFIRMING_SECONDS, 4 * self._subject.longest))
 
     def _note_facts(self, scenario: Scenario, run: Run) -> None:
         """Note the facts that a run showed besides violations."""

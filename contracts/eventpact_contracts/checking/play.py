@@ -14,9 +14,8 @@ from hypothesis import given
 from hypothesis.errors import HypothesisException
 
 from eventpact_contracts.checking.beside import Beside, unique
-from eventpact_contracts.checking.evidence import Evidence, LawCheck
 from eventpact_contracts.checking.judging import Judging
-from eventpact_contracts.checking.outcomes import Violation
+from eventpact_contracts.checking.outcomes import Evidence, LawCheck, Violation
 from eventpact_contracts.driver.session import run_scenario
 from eventpact_contracts.laws import Law
 from eventpact_contracts.scenarios.drawing import EnoughDrawn, quiet_settings
@@ -107,7 +106,7 @@ class _Player:
         self._subject = subject
         self._examples, self._seed = examples, seed
         self._started = time.monotonic()
-        self._deadline = self._started + 0.85 * seconds
+        self._deadline = self._started + 0.75 * seconds
         self._evidence = Evidence({law.id: LawCheck() for law in laws})
         self._judging = Judging(self._laws, subject, self._evidence)
         self._leisure = 1.0

@@ -29,7 +29,7 @@ from typing import Final
 from uuid import uuid4
 
 from eventpact.domain.dispatcher import Delivery
-from eventpact_contracts.checking.evidence import LawCheck
+from eventpact_contracts.checking.outcomes import LawCheck
 from eventpact_contracts.crash.child import KINDS, imported
 from eventpact_contracts.crash.processes import ProcessGroup
 from eventpact_contracts.driver.probes import subscriptions_of
@@ -109,6 +109,13 @@ def _kill_in(plan: _Plan, group: ProcessGroup, engine: _Engine) -> None:
         group.open_all()
     else:
         group.kill(plan.victim)
+        works = plan.victim == ("work" if engine.apart else "dispatch")
+        if plan.step == "handling" and engine.survives and works:
+            # And again, when it has taken up what was left: that it has read is not that it is done.
+            before = len(_started(group, first))
+            group.restart(plan.victim)
+            group.until(lambda: len(_started(group, first)) > before)
+            group.kill(plan.victim)
         group.open_all()
         group.restart(plan.victim)
     _settle(group, engine.survives)

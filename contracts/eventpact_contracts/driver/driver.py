@@ -41,10 +41,14 @@ _MAX_REFUSALS: Final = 15
 _LATE_SECONDS: Final = 0.5
 """Seconds in which handlers that were let go after closing may come to their end."""
 
+_HURRIED_SECONDS: Final = 1.0
+"""Seconds that one wait lasts at least where another has been in vain."""
+
 _REPORT_SECONDS: Final = 0.02
+"""Seconds in which one that failed then may be reported."""
+
 _NEXT_SECONDS: Final = 0.02
 """Whoever has called a handler calls the next one sooner."""
-"""Seconds in which one that failed then may be reported."""
 
 _GATHERING_SECONDS: Final = 0.02
 """Seconds in which other handlers may come to be held too, before the first is let go on. Nothing is judged by it."""
@@ -56,7 +60,7 @@ class Driver:
     """Takes the steps of one scenario.
 
     Attributes:
-        took: how many seconds it took until everything was settled.
+        took: how many seconds it took until everything was settled, but for the time that handlers take.
         patience: how many seconds to wait for something that has to happen.
     """
 
@@ -133,6 +137,11 @@ class Driver:
     def _until(self, condition: Callable[[], bool], seconds: float | None = None) -> Until:
         return Until(self._conditions, condition, self.patience if seconds is None else seconds)
 
+    def _wait(self, condition: Callable[[], bool]) -> _Steps:
+        """Wait for something. Waits in vain add up: after one of them, others are shorter."""
+        if not (yield self._until(condition)):
+            self.patience = min(self.patience, max(_HURRIED_SECONDS, self.patience / 5))
+
     def _steps(self, caller: Caller, name: str) -> _Steps:
         conditions, program = self._conditions, self._program
         for step in caller.steps:
@@ -143,7 +152,7 @@ class Driver:
                     made = program.make(self._scenario.events[event], partial(self._ids.setdefault, event))
                     self._pausing.call(partial(program.dispatch_event, made, name), place)
                 case steps.AwaitPaused(event):
-                    yield self._until(partial(self._is_paused, event))
+                    yield from self._wait(partial(self._is_paused, event))
                 case steps.Resume():
                     self._pausing.resume()
                 case steps.DispatchNonEvent(number):
@@ -151,15 +160,17 @@ class Driver:
                 case steps.Flood(event, limit):
                     self._flood(event, limit, name)
                 case steps.AwaitStarted(event):
-                    yield self._until(partial(self._is_held, event))
+                    yield from self._wait(partial(self._is_held, event))
                 case steps.AwaitEnded(event, seconds):
                     yield self._until(partial(self._has_ended, event), seconds)
                 case steps.AwaitReturned(event, seconds):
                     yield self._until(partial(self._has_returned, event), seconds)
                 case steps.AwaitBegun():
-                    yield self._until(conditions.has_begun)
+                    yield from self._wait(conditions.has_begun)
                 case steps.AwaitClosed():
                     yield self._until(conditions.has_closed, 2 * self.patience + self._scenario.seconds)
+                case steps.Rest(seconds):
+                    yield Delay(seconds)
                 case steps.CollectGarbage():
                     gc.collect(1)  # the younger generations, where everything of this scenario is
                 case steps.Release(event):
@@ -203,7 +214,7 @@ class Driver:
         left = list(self._scenario.releases)
         gone = []
         while left:
-            yield self._until(lambda: any(map(self._is_held, left)))
+            yield from self._wait(lambda: any(map(self._is_held, left)))
             yield self._until(lambda: all(map(self._is_held, left)), _GATHERING_SECONDS)
             event = next((each for each in left if self._is_held(each)), left[0])
             left.remove(event)
@@ -227,6 +238,9 @@ class Driver:
         """Return whether nothing is pending, and no thread that a handler has begun is still to dispatch."""
         return self._conditions.settled() and self._program.are_threads_done()
 
+    def _is_settled_or_endless(self) -> bool:
+        return self._is_settled() or self._program.tries_without_end()
+
     def _settling(self) -> _Steps:
         program, recorder, conditions = self._program, self._recorder, self._conditions
         for event, caller in program.doubtful:  # as a careful caller does, once the engine answers again
@@ -235,13 +249,13 @@ class Driver:
         started = recorder.clock()
         # A marker fails like the others, so it comes through no sooner than they; it need not wait for them first.
         passed = program.mark() if program.failed_once and not conditions.has_begun() else None
-        seen = marked = len(recorder.entries)
+        marked = len(recorder.entries)
         while True:
-            while not (yield self._until(self._is_settled, self.patience + self._slowest)):
-                if len(recorder.entries) == seen or recorder.clock() - started > _MAX_ROUNDS * self.patience:
-                    recorder.write(Kind.OVERDUE, timeout=self.patience)
+            while not ((yield self._until(self._is_settled_or_endless, self._left(started))) and self._is_settled()):
+                is_late = recorder.clock() - started > _MAX_ROUNDS * self.patience
+                if is_late or self._left(started) <= 0 or program.tries_without_end():
+                    recorder.write(Kind.OVERDUE, timeout=recorder.clock() - started)
                     return
-                seen = len(recorder.entries)  # something still happens, so it is only slow
             if passed is None and not conditions.has_begun():
                 marked = len(recorder.entries)
                 passed = program.mark()
@@ -253,14 +267,19 @@ class Driver:
                 break
             # A handler that nobody waited for, because its event was left in doubt, has dispatched more meanwhile.
             passed = None
+        self.took = recorder.clock() - started - sum(plan.seconds for plan in self._scenario.handler_plans)
         if conditions.has_closed():  # what was given up may still end, and be reported, though it must not be
             yield self._until(conditions.idle, _LATE_SECONDS)
             yield self._until(conditions.told, _REPORT_SECONDS)
             if conditions.ended_late():  # and whatever called it may go on to the next
                 yield Delay(_NEXT_SECONDS)
                 yield self._until(conditions.idle, _LATE_SECONDS)
-        self.took = recorder.clock() - started
         recorder.write(Kind.IDLE)
+
+    def _left(self, started: float) -> float:
+        """Return for how long to wait yet: as long as something happens, it is only slow."""
+        last = max((started, *(entry.time for entry in self._recorder.entries[-1:])))
+        return last + self.patience + self._slowest - self._recorder.clock()
 
 
 class _Closing:

@@ -14,7 +14,7 @@ from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError, E
 from eventpact.domain.events import DomainEvent
 from eventpact_contracts.driver.conditions import Until
 from eventpact_contracts.driver.gates import Delay, Gate, Obstacle, Pause
-from eventpact_contracts.driver.recorder import Recorder, fingerprint, id_of, raised
+from eventpact_contracts.driver.recorder import Recorder, as_raised, fingerprint, id_of, raised
 from eventpact_contracts.driver.threads import Pausing, in_thread
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.scenarios.events import ROLES, Marker, label_of
@@ -30,6 +30,9 @@ _AFTERWARDS_SECONDS: Final = 1.0
 """A thread that a handler has begun waits so long at most for its event to be settled."""
 
 _NOTHING: Final = HandlerPlan()
+_MANY_ATTEMPTS: Final = 20
+_MAX_REFUSALS: Final = 3  # so often a handler dispatches in vain
+
 _MEANINGLESS: Final[tuple[object, ...]] = (
     False,
     True,
@@ -75,6 +78,7 @@ class Program:
         self._plans: dict[str, EventPlan] = {}
         self._gates: dict[str, Gate] = {}
         self._attempts: dict[tuple[str, str], int] = {}
+        self._refusals: dict[str, int] = {}
         self._fingerprints: dict[str, str] = {}
         self._markers: dict[str, set[str]] = {}
         self.failed_once = False
@@ -128,6 +132,7 @@ class Program:
             returned: object = self.dispatcher.dispatch(event)  # law R7 looks at it
         except DispatchError as error:
             in_doubt = isinstance(error, DispatchUncertainError)
+            self._refusals[cause] = self._refusals.get(cause, 0) + 1
             ended: dict[str, Any] = {"kind": Kind.REFUSED, **raised(error), "bound": self._bound}
         except Exception as error:  # noqa: BLE001 - recorded, for the laws to judge
             ended = {"kind": Kind.RAISED, **raised(error)}
@@ -205,7 +210,8 @@ class Program:
             for _ in range(todo.pauses):
                 yield Pause()
             for child in _children(plan, todo, handler):
-                self.dispatch(child, handler, cause=known)
+                if self._refusals.get(known, 0) < _MAX_REFUSALS:  # each may take its time
+                    self.dispatch(child, handler, cause=known)
             if todo.afterwards:
                 self._begin_afterwards(known, handler, todo.afterwards)
             if todo.seconds:
@@ -246,6 +252,10 @@ class Program:
         self._afterwards.append(in_thread(partial(context.run, dispatch)))
         self._afterwards[-1].add_done_callback(lambda _: self._conditions.recheck())
 
+    def tries_without_end(self) -> bool:
+        """Return whether a delivery has had far more attempts than any dispatcher would make."""
+        return max(self._attempts.values(), default=0) > self._retries + _MANY_ATTEMPTS
+
     def are_threads_done(self) -> bool:
         """Return whether the threads that handlers have begun have dispatched."""
         return all(each.done() for each in self._afterwards)
@@ -266,7 +276,7 @@ class Program:
 
     def reported(self, failed: FailedDelivery, name_of: Callable[[object, object], str]) -> None:
         """Record a call of the failure sink; ``name_of`` tells the handler's name, if it is one of the suite's."""
-        event, exception = getattr(failed, "event", None), getattr(failed, "exception", None)
+        event, exception = getattr(failed, "event", None), as_raised(getattr(failed, "exception", None))
         known, handler = id_of(event), name_of(getattr(failed, "handler", None), event)
         if known in self._markers:
             self._passed(known, handler)

@@ -20,7 +20,7 @@ from eventpact_contracts.driver.conditions import Conditions
 from eventpact_contracts.driver.trace import Entry, Kind, Trace
 from eventpact_contracts.scenarios.failures import text_of
 
-__all__ = ["Recorder", "fingerprint", "id_of", "logging_to", "names_of", "raised"]
+__all__ = ["Recorder", "as_raised", "fingerprint", "id_of", "logging_to", "names_of", "raised"]
 
 _MAX_FINGERPRINT_LENGTH: Final = 200
 
@@ -87,6 +87,16 @@ def raised(error: BaseException) -> dict[str, Any]:
         "note": text_of(error),
         "interruption": not isinstance(error, Exception),
     }
+
+
+def as_raised(exception: object) -> object:
+    """The exception itself, or that which Python turns into another one where a coroutine raises it (PEP 479)."""
+    cause = getattr(exception, "__cause__", None)
+    return (
+        cause
+        if type(exception) is RuntimeError and isinstance(cause, StopIteration | StopAsyncIteration)
+        else exception
+    )
 
 
 def names_of(exception: BaseException) -> tuple[str, ...]:

@@ -27,11 +27,14 @@ from eventpact_contracts.subjects.subject import CouldNotRunError, Subject
 
 __all__ = ["Run", "Unfinished", "run_scenario"]
 
+_GUARD_SECONDS: Final = 3.0
+"""For this much longer than the waits that a scenario consists of nothing may happen in it, before it is given up."""
+
 _MAX_GUARDS: Final = 3
 """So many times as long a scenario may take as long as something still happens in it."""
 
-_GUARD_SECONDS: Final = 3.0
-"""A scenario may take this much longer than the waits that it consists of, before it is given up."""
+_EVENT_SECONDS: Final = 0.03
+"""An event of a flood or a chain takes no longer than this, on a machine that is busy with other things."""
 
 
 class Unfinished(Exception):  # noqa: N818 - a state of a scenario, not a fault of the suite
@@ -96,36 +99,39 @@ def run_scenario(subject: Subject, scenario: Scenario, patience: float) -> Run:
         watcher = _LogWatcher(recorder if scenario.sink_raises else None)
         with logging_to(watcher), Leaks(scenario) as leaks:
             try:
-                _guarded(session.run, 3 * patience + scenario.seconds + _GUARD_SECONDS, recorder, patience)
+                quiet = 2 * patience + scenario.seconds + _GUARD_SECONDS
+                _guarded(
+                    session.run, quiet, _MAX_GUARDS * (quiet + patience) + scenario.pieces * _EVENT_SECONDS, recorder
+                )
             except Unfinished as error:
                 unfinished, excused = str(error), isinstance(error, Interrupted | _NeedsThreadsError | _TooSlowError)
             leaks.look(recorder)
     finally:
         PROBES.end(program)
-    subject.longest = max(subject.longest, session.driver.took)
+    if scenario.schedule is None:  # whose clock is another
+        subject.longest = max(subject.longest, session.driver.took)
     return Run(recorder.trace(), unfinished, excused)
 
 
-def _guarded(run: Callable[[], None], seconds: float, recorder: Recorder, patience: float) -> None:
-    """Call ``run`` in another thread, and leave it alone if it does not come back.
+def _guarded(run: Callable[[], None], seconds: float, most: float, recorder: Recorder) -> None:
+    """Call ``run`` in another thread, and leave it alone if nothing happens in it for so long, or for ``most`` in all.
 
     Raises:
         Unfinished: it did not come back in time, or it was interrupted.
         Exception: as it raised.
     """
     running = in_thread(run)
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + most
     while True:
         seen = len(recorder.entries)
         try:
-            error = running.exception(min(seconds, 2 * patience + _GUARD_SECONDS))
+            error = running.exception(seconds)
             break
         except FutureTimeoutError:
-            now = time.monotonic()
-            if now > deadline + _MAX_GUARDS * seconds:
-                raise _TooSlowError(f"it was still at work after {_MAX_GUARDS * seconds:g} s") from None
-            if now > deadline and len(recorder.entries) == seen:
-                raise Unfinished(f"nothing came back within {seconds:g} s") from None
+            if len(recorder.entries) == seen:
+                raise Unfinished(f"nothing happened for {seconds:g} s") from None
+            if time.monotonic() > deadline:
+                raise _TooSlowError(f"it was still at work after {most:g} s") from None
     if isinstance(error, StuckError):
         raise Unfinished(str(error)) from error
     if error is not None and not isinstance(error, Exception):

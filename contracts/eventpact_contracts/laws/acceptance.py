@@ -6,7 +6,8 @@ from itertools import chain
 
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.laws.law import Fault, law
-from eventpact_contracts.laws.view import Call, TraceView
+from eventpact_contracts.laws.spans import Call
+from eventpact_contracts.laws.view import TraceView
 from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import ROLES
 from eventpact_contracts.scenarios.scenario import Caller, EventPlan, HandlerPlan, Scenario, Traits
@@ -14,6 +15,9 @@ from eventpact_contracts.scenarios.strategies.parts import FLOOD, in_turn
 from eventpact_contracts.scenarios.strategies.routing import every_content, every_invalid, every_non_event
 
 __all__: list[str] = []
+
+_BLOCKED_SECONDS = 0.2
+"""By then a caller waits for room, if he is ever going to."""
 
 _PARTS = 9
 """So many times other handlers get their turn in a flood that some do not take part in."""
@@ -69,7 +73,7 @@ def _cannot_accept(traits: Traits) -> tuple[Scenario, ...]:
         # Should it block its caller all the same, the caller gets free, and the flood ends: law G1 has its say.
         rescuer = Caller((steps.AwaitStarted(0), steps.AwaitReturned(0, 1.0), steps.Release(0)), thread=True)
         found.append(Scenario((held_up,), (Caller((steps.Flood(0, FLOOD),)), rescuer), inside_loop=True, close=True))
-        found.append(_full_for_some(rescuer))
+        found += [_full_for_some(rescuer), _full_when_closing()]
     if traits.needs_loop:
         gone = tuple(EventPlan(kind) for kind in (events.Priced, events.Placed, events.Paid, *events.ODD)) * 3
         found.append(Scenario(gone, (in_turn(len(gone)),), loop_gone=True, close=True))
@@ -87,6 +91,17 @@ def _full_for_some(rescuer: Caller) -> Scenario:
         for number in range(1, 1 + _PARTS)
     )
     return Scenario(plans, (Caller(tuple(chain(*parts))), rescuer), inside_loop=True, close=True)
+
+
+def _full_when_closing() -> Scenario:
+    """A flood in which a caller waits for room, if the dispatcher is one that lets him, when closing begins and makes
+    some.
+    """
+    held = EventPlan(events.Placed, handlers={"plain": HandlerPlan(held=True)})
+    flooding = Caller((steps.Dispatch(0), steps.Flood(1, FLOOD)), thread=True)
+    closing = Caller((steps.AwaitStarted(0), steps.Rest(_BLOCKED_SECONDS), steps.Close(5.0)))
+    releasing = Caller((steps.AwaitBegun(), steps.Release(0)), thread=True)
+    return Scenario((held, EventPlan(events.Placed)), (flooding, closing, releasing), close=True)
 
 
 @law(

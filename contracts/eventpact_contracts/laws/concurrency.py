@@ -13,10 +13,13 @@ from eventpact_contracts.laws.view import TraceView
 from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.schedule import Schedule
-from eventpact_contracts.scenarios.strategies.concurrent import FIRST_LINES, paused_at
+from eventpact_contracts.scenarios.strategies.concurrent import FIRST_LINES, paused_at, woken_after
 from eventpact_contracts.scenarios.strategies.parts import in_turn
 
 __all__: list[str] = []
+
+_MANY_NESTED = 300
+"""So many events one handler dispatches: more than usual bounds and batches."""
 
 _FEW_PENDING = 2
 """A dispatcher that has no more than this to do is not full, whatever its size."""
@@ -31,10 +34,13 @@ def _from_many(view: TraceView) -> int:
 
 
 def _fixed(traits: Traits) -> tuple[Scenario, ...]:
-    """The first events together; and a second caller between any two lines of those in which an event is taken."""
+    """The first events together; a second caller between any two lines of those in which an event is taken, or in which
+    a thread finds that there is nothing left to do.
+    """
     kinds = events.Placed, events.Paid, events.Paid  # the second is the first of its type
     between = (paused_at(place, closes=False, kinds=kinds) for place in range(FIRST_LINES if traits.quick else 0))
-    return (*_first_together(traits), *between)
+    idle = () if traits.guarantees.blocks_caller or not traits.quick else range(FIRST_LINES)
+    return (*_first_together(traits), *between, *map(woken_after, idle))
 
 
 def _first_together(traits: Traits) -> tuple[Scenario, ...]:
@@ -94,6 +100,7 @@ def _deep(traits: Traits) -> tuple[Scenario, ...]:
     kinds = (events.Placed, events.Priced)
     chains = (Scenario((EventPlan(kind, chain=traits.depth),), (in_turn(1),)) for kind in kinds)
     wide = (EventPlan(events.Paid), EventPlan(events.Noted)) * 12
+    many = (EventPlan(events.Priced),) * (_MANY_NESTED if traits.quick else 0)
     # Handlers that dispatch, and then take their time or fail.
     plans = [
         EventPlan(events.Paid, handlers={role: replace(plan, spawns=(EventPlan(kind),))})
@@ -103,7 +110,10 @@ def _deep(traits: Traits) -> tuple[Scenario, ...]:
     ]
     return (
         *chains,
-        Scenario((EventPlan(events.Paid, handlers={"plain": HandlerPlan(spawns=wide)}),), (in_turn(1),)),
+        *(
+            Scenario((EventPlan(kind, handlers={"plain": HandlerPlan(spawns=spawns)}),), (in_turn(1),))
+            for kind, spawns in ((events.Paid, wide), (events.Placed, many))
+        ),
         Scenario(tuple(plans), (in_turn(len(plans)),)),
     )
 

@@ -10,11 +10,12 @@ from typing import Final
 from eventpact.domain.dispatcher import Delivery, Ordering
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.laws.law import Fault, law
-from eventpact_contracts.laws.view import Attempt, Call, TraceView
-from eventpact_contracts.scenarios import events
+from eventpact_contracts.laws.spans import Attempt, Call
+from eventpact_contracts.laws.view import TraceView
+from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import ROLES, is_shared
 from eventpact_contracts.scenarios.failures import PERMANENT
-from eventpact_contracts.scenarios.scenario import ALWAYS, EventPlan, HandlerPlan, Scenario, Traits
+from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.parts import in_turn
 
 __all__: list[str] = []
@@ -92,7 +93,15 @@ def _permanent(traits: Traits) -> tuple[Scenario, ...]:
     # It was a permanent failure, with which the handler has dealt.
     changing += (EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=1, how="with a permanent cause")}),)
     alone = (EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS)}),)
-    return tuple(Scenario(plans, (in_turn(len(plans)),)) for plans in (for_good, changing, each, alone))
+    usual = tuple(Scenario(plans, (in_turn(len(plans)),)) for plans in (for_good, changing, each, alone))
+    return (*usual, _beside_successes()) if traits.guarantees.retries > 1 else usual
+
+
+def _beside_successes() -> Scenario:
+    """A delivery that is tried again and again, while the same handler succeeds with other events."""
+    plans = (EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS)}), EventPlan(events.Placed))
+    others = (steps.Dispatch(1), steps.Rest(0.01)) * 30
+    return Scenario(plans, (Caller((steps.Dispatch(0), steps.AwaitEnded(0), *others), thread=True),))
 
 
 @law(

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from eventpact_contracts.driver.trace import Entry, Kind
 from eventpact_contracts.laws.law import Fault, law
-from eventpact_contracts.laws.view import Attempt, TraceView
+from eventpact_contracts.laws.spans import Attempt
+from eventpact_contracts.laws.view import TraceView
 from eventpact_contracts.scenarios.strategies.failing import (
     beside_an_interruption,
     beside_one_that_fails,

@@ -7,7 +7,8 @@ from typing import Final
 
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.laws.law import Fault, law
-from eventpact_contracts.laws.view import Attempt, Closing, TraceView
+from eventpact_contracts.laws.spans import Attempt, Closing
+from eventpact_contracts.laws.view import TraceView
 from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.closing import closing_in_each_state

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.laws.law import Fault, law
-from eventpact_contracts.laws.view import Attempt, TraceView
+from eventpact_contracts.laws.spans import Attempt
+from eventpact_contracts.laws.view import TraceView
 from eventpact_contracts.scenarios import events, steps
-from eventpact_contracts.scenarios.events import FAMILY, UNSUBSCRIBED, is_async, is_awaitable, label_of
+from eventpact_contracts.scenarios.events import FAMILY, ROLES, UNSUBSCRIBED, is_async, is_awaitable, label_of
 from eventpact_contracts.scenarios.scenario import Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.parts import FLOOD, SUBSCRIBED, each_apart, in_turn
 from eventpact_contracts.scenarios.strategies.routing import every_content
@@ -19,6 +20,7 @@ __all__ = ["delivered", "nowhere_else", "once"]
 
 _RELATED = frozenset(map(label_of, FAMILY))
 _ONE_MOMENT = {"number": 1, "occurred_at": datetime(2024, 5, 1, tzinfo=UTC)}
+_IDLE_SECONDS = 1.3
 _LONG_SECONDS = 3.2
 """Longer than usual leases and time-outs."""
 
@@ -45,7 +47,15 @@ def _every_type(traits: Traits) -> tuple[Scenario, ...]:
         Scenario(same, (in_turn(len(same)),), inside_loop=True),
         Scenario(at_once, (in_turn(len(at_once)),)),
         _by_a_thread_of_a_handler(),
+        _after_a_rest(),
     )
+
+
+def _after_a_rest() -> Scenario:
+    """Events after a while in which there is nothing to do, by whose end idle threads and connections may be gone."""
+    plans = tuple(EventPlan(kind) for kind in (events.Paid, events.Placed, events.Paid, events.Priced))
+    resting = (steps.Dispatch(0), steps.Dispatch(1), steps.Rest(_IDLE_SECONDS), steps.Dispatch(2), steps.Dispatch(3))
+    return Scenario(plans, (Caller(resting),))
 
 
 def _by_a_thread_of_a_handler() -> Scenario:
@@ -120,10 +130,17 @@ def _slow(traits: Traits) -> tuple[Scenario, ...]:
     return (usual, Scenario(long, each_apart(len(long)))) if traits.quick else (usual,)
 
 
+def _slow_or_with_a_result(traits: Traits) -> tuple[Scenario, ...]:
+    """Slow handlers, and handlers that return something: each meaningless thing, in all likelihood."""
+    returning = {role: HandlerPlan(returns=True) for role in ROLES[events.Paid]}
+    plans = (EventPlan(events.Paid, handlers=returning),) * 20
+    return (*_slow(traits), Scenario(plans, (in_turn(len(plans)),)))
+
+
 @law(
     "R3",
     families=("quiet", "kinds of handlers"),
-    fixed=_slow,
+    fixed=_slow_or_with_a_result,
     observations=_undisturbed,
     usual_order=True,
     causes=(
@@ -251,9 +268,10 @@ def all_kinds(view: TraceView) -> Fault | None:
     if not view.is_unbroken:
         return None
     succeeded = any(attempt.succeeded for attempt in _attempts(view))
+    at_work = {entry.delivery for entry in view.trace.of(Kind.HELD)}
     for event, handler in view.deliveries if succeeded else ():
         attempts = view.attempts.get((event, handler))
-        if attempts and attempts[-1].end is None:
+        if attempts and attempts[-1].end is None and (event, handler) not in at_work:
             return Fault(
                 f"{_kind_of(handler)}, {handler}, began with {view.name(event)}, and was not awaited to its end"
             )

@@ -243,6 +243,7 @@ class Described(DomainEvent):
     points: tuple[Point, ...] = ()
     maybe: int | None = None
     maybe_point: Point | None = None
+    usually: str | None = "a default that is not None"
 
 
 ROLES: Final[dict[type[DomainEvent], tuple[str, ...]]] = {

@@ -148,6 +148,7 @@ INTERRUPTIONS: Final[dict[str, Failure]] = {
     "SystemExit of success": Failure(lambda _: SystemExit(0), everywhere=False),
     "falsy interruption": Failure(FalsyAbort),
     "Halt": Failure(Halt, everywhere=False),
+    "GeneratorExit": Failure(GeneratorExit, everywhere=False),
     "CancelledError": Failure(asyncio.CancelledError),
     "Abort": Failure(Abort),
     "group of interruptions": Failure(lambda message: BaseExceptionGroup(message, [Abort("one"), ValueError("two")])),

@@ -87,6 +87,22 @@ def _holding(name: str, annotation: Any) -> type[DomainEvent]:
     return made
 
 
+class _Order:
+    """Has an event type of its own."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Created(DomainEvent):
+        """Told from the other one by the class around it, which a wire does not name."""
+
+
+class _Invoice:
+    """Has one of the same name."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Created(DomainEvent):
+        """Told from the other one likewise."""
+
+
 _UNSAFE: Final = {
     "HoldsList": list[int],
     "HoldsAnything": object,
@@ -188,6 +204,11 @@ INVALID_REGISTRATIONS: Final = (
         "two types of one wire name, served by one handler",
         ("Placed",),
         lambda: dict.fromkeys((events.Noted, events.AnotherPlaced, events.Placed), _Fine()),
+    ),
+    InvalidRegistration(
+        "two types of one wire name, in different classes",
+        ("Created",),
+        lambda: {_Order.Created: _Fine(), events.Placed: _Fine(), _Invoice.Created: _Fine()},
     ),
     InvalidRegistration("a mutable event type", ("Mutable",), lambda: {Mutable: _Fine()}),
     *(_unsafe(name, annotation) for name, annotation in _UNSAFE.items()),

@@ -31,9 +31,6 @@ S = TypeVar("S", bound=steps.Step)
 _FLOOD: Final = 500
 """So many events may be too many for a dispatcher."""
 
-_EVENT_SECONDS: Final = 0.01
-"""An event takes no longer than this, on a machine that is busy with other things."""
-
 _RECOVERY_SECONDS: Final = 40.0
 """An engine that was unavailable may take so long until it works again."""
 
@@ -185,12 +182,18 @@ class Scenario:
 
     @property
     def seconds(self) -> float:
-        """Return how long it may take even where nothing is slow: closings, slow handlers, floods and chains."""
+        """Return for how long nothing may happen in it, even where nothing is slow."""
         closing = sum(step.timeout + 1.0 for step in self.steps_of(steps.Close))
-        many = sum(flood.limit for flood in self.steps_of(steps.Flood)) + sum(event.chain for event in self.events)
-        slow = sum(plan.seconds for plan in self.handler_plans)
+        slow = sum(plan.seconds for plan in self.handler_plans) + sum(
+            rest.seconds for rest in self.steps_of(steps.Rest)
+        )
         away = _RECOVERY_SECONDS if self.unavailable else 0.0
-        return closing + slow + many * _EVENT_SECONDS + away
+        return closing + slow + away
+
+    @property
+    def pieces(self) -> int:
+        """Return how many events floods and chains consist of, beside those that are listed."""
+        return sum(flood.limit for flood in self.steps_of(steps.Flood)) + sum(event.chain for event in self.events)
 
     @property
     def pauses_a_call(self) -> bool:
@@ -205,7 +208,8 @@ class Scenario:
             return False  # it is a matter of milliseconds who comes first
         is_held = any(plan.held or plan.report_held for plan in plans)
         gives_up = is_held and any(step.timeout < _SLOW_SECONDS for step in self.steps_of(steps.Close))
-        return gives_up or any(plan.seconds >= _SLOW_SECONDS for plan in plans)
+        rests = bool(self.steps_of(steps.Rest))
+        return gives_up or rests or any(plan.seconds >= _SLOW_SECONDS for plan in plans)
 
     @property
     def bears_others(self) -> bool:

@@ -18,6 +18,7 @@ __all__ = [
     "DispatchPaused",
     "Flood",
     "Release",
+    "Rest",
     "Resume",
     "Step",
 ]
@@ -110,6 +111,13 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Rest:
+    """Do nothing for so many seconds, and leave the dispatcher idle."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
 class CollectGarbage:
     """Let the interpreter free whatever nothing refers to."""
 
@@ -135,6 +143,7 @@ Step = (
     | AwaitClosed
     | CollectGarbage
     | Release
+    | Rest
     | Resume
     | Close
 )

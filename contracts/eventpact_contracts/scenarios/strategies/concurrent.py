@@ -25,7 +25,18 @@ from eventpact_contracts.scenarios.strategies.parts import (
     planning,
 )
 
-__all__ = ["FIRST_LINES", "cascades", "held", "ordered", "paused", "paused_after", "paused_at", "schedules", "threads"]
+__all__ = [
+    "FIRST_LINES",
+    "cascades",
+    "held",
+    "ordered",
+    "paused",
+    "paused_after",
+    "paused_at",
+    "schedules",
+    "threads",
+    "woken_after",
+]
 
 FIRST_LINES: Final = 24
 """So far goes, at the most, whoever decides whether to take an event."""
@@ -81,6 +92,13 @@ def paused_after(
         inside_loop=inside,
         close=True,
     )
+
+
+def woken_after(place: int, *, kind: type[DomainEvent] = events.Placed) -> Scenario:
+    """A thread of the dispatcher pauses so many lines after a handler has ended; a caller dispatches meanwhile."""
+    first = EventPlan(kind, handlers={ROLES[kind][-1]: HandlerPlan(pauses_after=place)})
+    meanwhile = Caller((steps.AwaitPaused(0), steps.Dispatch(1), steps.Resume()), thread=True)
+    return Scenario((first, EventPlan(kind)), (Caller((steps.Dispatch(0),), thread=True), meanwhile))
 
 
 def paused(traits: Traits) -> st.SearchStrategy[Scenario]:

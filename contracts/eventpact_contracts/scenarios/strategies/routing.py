@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from typing import Final
 
 from hypothesis import strategies as st
 
@@ -24,6 +25,9 @@ __all__ = [
     "relatives",
     "rich",
 ]
+
+
+_NOT_THE_DEFAULTS: Final = EventPlan(events.Described, values={"usually": None, "maybe": 0, "flag": True})
 
 
 def quiet(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001 - strategies share one signature
@@ -72,6 +76,7 @@ def _described(traits: Traits) -> st.SearchStrategy[EventPlan]:
         "points": st.lists(points, max_size=2).map(tuple),
         "maybe": st.none() | integers,
         "maybe_point": st.none() | points,
+        "usually": st.none() | text,
         "occurred_at": moments,
     }
     fails = st.sampled_from([{}, {}, {"plain": HandlerPlan(fails=min(1, traits.guarantees.retries))}])
@@ -105,7 +110,7 @@ def invalid(traits: Traits) -> st.SearchStrategy[Scenario]:
 def every_content(traits: Traits) -> tuple[Scenario, ...]:
     """Every content that breaks serializers, once."""
     every = CONTENTS if traits.quick else CONTENTS[::3]
-    plans = tuple(EventPlan(events.Paid, values=content) for content in every)
+    plans = (*(EventPlan(events.Paid, values=content) for content in every), _NOT_THE_DEFAULTS)
     return (Scenario(plans, (in_turn(len(plans)),)),)
 
 
@@ -121,4 +126,5 @@ def every_non_event(traits: Traits) -> tuple[Scenario, ...]:  # noqa: ARG001
     return (
         Scenario((EventPlan(events.Placed),), (Caller((*map(steps.DispatchNonEvent, numbers), *in_turn(1).steps)),)),
         Scenario((), (Caller(tuple(map(steps.DispatchNonEvent, numbers))),), inside_loop=True),
+        Scenario((), (Caller(tuple(map(steps.DispatchNonEvent, numbers[:3])), thread=True),)),
     )
