@@ -19,7 +19,8 @@ from eventpact_contracts.checking.outcomes import Outcome
 from eventpact_contracts.laws import LAWS
 from eventpact_contracts.rogues import ROGUES, Rogue
 from eventpact_contracts.rogues.__main__ import Trial, main, rendered, tried, without_rogue
-from eventpact_contracts.rogues.pass_through import Journaling, LoopPassThrough, PassThrough, Retrying
+from eventpact_contracts.rogues.sound.in_a_thread import InAThread
+from eventpact_contracts.rogues.sound.pass_through import Journaling, LoopPassThrough, PassThrough, Retrying
 
 pytestmark = pytest.mark.slow
 
@@ -70,8 +71,8 @@ def test_is_convicted_by_its_law_and_by_no_unrelated_one(rogue: Rogue, trials: l
     assert trial.unrelated == []
 
 
-@pytest.mark.parametrize("good", [PassThrough, LoopPassThrough, Retrying, Journaling])
-def test_what_the_rogues_are_made_of_is_convicted_by_no_law(good: type[PassThrough]) -> None:
+@pytest.mark.parametrize("good", [PassThrough, LoopPassThrough, Retrying, Journaling, InAThread])
+def test_what_the_rogues_are_made_of_is_convicted_by_no_law(good: type[PassThrough | InAThread]) -> None:
     control = Rogue("control", good, good.guarantees, "", "", needs_loop=issubclass(good, LoopPassThrough))
     results = [check(law, control, examples=5, seed=SEED) for law in LAWS if not law.processes]
     assert [result.detail for result in results if result.outcome in (Outcome.VIOLATED, Outcome.COULD_NOT_RUN)] == []

@@ -16,6 +16,7 @@ from eventpact_contracts.rogues import (  # noqa: F401
     lifecycle,
     reporting,
     routing,
+    threads,
 )
 from eventpact_contracts.rogues.rogue import Rogue, registered
 

@@ -22,8 +22,8 @@ from eventpact.domain.dispatcher import (
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
-from eventpact_contracts.rogues.pass_through import LoopPassThrough, PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
+from eventpact_contracts.rogues.sound.pass_through import LoopPassThrough, PassThrough, Route
 
 __all__: list[str] = []
 
@@ -238,6 +238,19 @@ class Lenient(PassThrough):
         several = {key: given if isinstance(given, list | tuple) else [given] for key, given in handlers.items()}
         kept = {key: [each for each in given if not _is_generator(each)] for key, given in several.items()}
         super().__init__(kept, on_failure)
+
+
+@rogue("A4", "a dispatcher was built with two types of one wire name, in different classes")
+class ByQualifiedName(PassThrough):
+    """It looks for types of one name among their qualified names, which no wire has."""
+
+    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
+        try:
+            super().__init__(handlers, on_failure)
+        except RegistrationError as error:
+            if "one wire name" not in str(error) or len({key.__qualname__ for key in handlers}) < len(handlers):
+                raise
+            super().__init__(dict(list(handlers.items())[:-1]), on_failure)
 
 
 def _is_generator(handler: Any) -> bool:

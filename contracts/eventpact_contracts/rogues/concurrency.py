@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import queue
 import threading
 import time
-from collections.abc import Awaitable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
 from eventpact.domain.dispatcher import (
-    DispatcherClosedError,
     DispatchError,
-    EventDispatcher,
     FailedDelivery,
-    FailureSink,
-    Handlers,
-    Ordering,
 )
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
-from eventpact.infrastructure.dispatching.failures import FailureReporter, undelivered
-from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, must_await
+from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact_contracts.rogues.handlers import NEVER_HANDLED
-from eventpact_contracts.rogues.pass_through import AsyncPassedHandler, LoopPassThrough, PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
+from eventpact_contracts.rogues.sound.pass_through import AsyncPassedHandler, LoopPassThrough, PassThrough, Route
 
 __all__: list[str] = []
 
@@ -239,78 +231,44 @@ class TrustingOneTurn(LoopPassThrough):
     within = _StartingLater
 
 
+@rogue("R1", "never received it", also=NEVER_HANDLED, settle_timeout=0.2)
+class ClosingWhenIdle(PassThrough):
+    """A connection that nobody has used for a second is closed, and the next event goes into the closed one."""
+
+    def prepare(self) -> None:
+        self.used = time.monotonic()
+
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        before, self.used = self.used, time.monotonic()
+        if self.used - before < 1.0:
+            super().accept(event, route)
+
+
+_LEFT: ContextVar[int] = ContextVar("left", default=1 << 30)
+"""How many events more the handler that runs here may dispatch."""
+
+
 @rogue(
-    "L1",
-    "as undelivered, and then",
-    also={"L3": "what raced closing is returned and handled just so", "L2": "the same, where closing was called twice"},
+    "C2",
+    r"received Priced \w+, 1 deep",
+    also={"R1": "what is dropped is never received", "G1": "what is dropped has not settled"},
+    settle_timeout=0.2,
 )
-class GivingUpWhatIsInHand(EventDispatcher):
-    """Its thread looks whether an event is still to be handled, and begins, in two steps without a lock."""
+class Rationing(PassThrough):
+    """A handler that dispatches more than a hundred events must be one that does not end: the rest is dropped."""
 
-    guarantees = dataclasses.replace(PassThrough.guarantees, blocks_caller=False, ordering=Ordering.FIFO)
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        _LEFT.set(_LEFT.get() - 1)
+        if _LEFT.get() >= 0:
+            super().accept(event, route)
 
-    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
-        self._table = SubscriptionTable(handlers)
-        self._failures = FailureReporter(on_failure)
-        self._jobs: queue.SimpleQueue[tuple[object, Subscription, DomainEvent] | None] = queue.SimpleQueue()
-        self._pending: dict[object, DomainEvent] = {}
-        self._running: object = None
-        self._closed = False
-        self._lock = threading.Lock()
-        threading.Thread(target=self._work, daemon=True).start()
-
-    def dispatch(self, event: DomainEvent) -> None:
-        route = self._table.route(event)
-        with self._lock:
-            if self._closed:
-                raise DispatcherClosedError("it is closed")
-            for subscription in route:
-                job = object()
-                self._pending[job] = event
-                self._jobs.put((job, subscription, event))
-
-    def _work(self) -> None:
-        while (taken := self._jobs.get()) is not None:
-            job, subscription, event = taken
-            if job not in self._pending:
-                continue
-            self._running = job
-            error: BaseException | None = None
-            try:
-                if must_await(result := subscription.handle(event)):
-                    asyncio.run(_awaited(result))
-            except BaseException as raised:  # noqa: BLE001 - reported, if anybody still waits for it
-                error = raised
-            with self._lock:
-                is_wanted = self._pending.pop(job, None) is not None
-                self._running = None
-                if error is not None and is_wanted:
-                    self._failures.report(FailedDelivery(event, subscription.handler, error, attempts=1))
-
-    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
-        with self._lock:
-            if self._closed:
-                return ()
-            self._closed = True
-        deadline = time.monotonic() + timeout
-        await self._idle(deadline)
-        with self._lock:
-            left = [event for job, event in self._pending.items() if job is not self._running]
-            self._pending = {job: event for job, event in self._pending.items() if job is self._running}
-        await self._idle(deadline + 0.5)
-        with self._lock:
-            left += self._pending.values()
-            self._pending.clear()
-        self._jobs.put(None)
-        return undelivered(left)
-
-    async def _idle(self, deadline: float) -> None:
-        while self._pending and time.monotonic() < deadline:  # noqa: ASYNC110 - the thread has no loop to tell
-            await asyncio.sleep(0.005)  # between two looks; the deadline is above
-
-
-async def _awaited(result: Awaitable[None]) -> None:
-    await result
+    @contextmanager
+    def around(self, subscription: Subscription, event: DomainEvent) -> Generator[None]:
+        token = _LEFT.set(100)
+        try:
+            yield
+        finally:
+            _LEFT.reset(token)
 
 
 _BEHIND: ContextVar[list[DomainEvent] | None] = ContextVar("behind", default=None)

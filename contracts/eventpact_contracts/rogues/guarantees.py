@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections import deque
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
@@ -17,8 +17,8 @@ from eventpact.infrastructure.dispatching.cascades import Cascade
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 from eventpact_contracts.checking.outcomes import Outcome
-from eventpact_contracts.rogues.pass_through import Journaling, LoopPassThrough, PassThrough, Retrying, Route
 from eventpact_contracts.rogues.rogue import rogue
+from eventpact_contracts.rogues.sound.pass_through import Journaling, LoopPassThrough, PassThrough, Retrying, Route
 
 __all__: list[str] = []
 
@@ -240,6 +240,25 @@ class TakingUpTheRecent(Journaling):
 
     def left(self) -> list[DomainEvent]:
         return [event for event in super().left() if datetime.now(UTC) - event.occurred_at < timedelta(days=7)]
+
+
+@rogue("G3", "was accepted, and lost", target=f"{__name__}:ForgettingWhatItRead")
+class ForgettingWhatItRead(Journaling):
+    """What it has read when it starts, it has, and needs no file for any more."""
+
+    read: Sequence[DomainEvent] = ()
+
+    def left(self) -> list[DomainEvent]:
+        self.read = found = super().left()
+        return found
+
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        super().accept(event, route)
+        for each in route if event in self.read else ():
+            self.settle(each, event)
+
+    def received(self, subscription: Subscription, event: DomainEvent) -> Sequence[DomainEvent]:
+        return (event,) if event in self.read else super().received(subscription, event)
 
 
 @rogue("G3", "before the crash, and again after it", target=f"{__name__}:Remembering")

@@ -11,8 +11,8 @@ from typing import Any
 from eventpact.domain.dispatcher import FailureSink, Handlers
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
-from eventpact_contracts.rogues.pass_through import PassedHandler, PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
+from eventpact_contracts.rogues.sound.pass_through import PassedHandler, PassThrough, Route
 
 __all__ = ["NEVER_HANDLED"]
 

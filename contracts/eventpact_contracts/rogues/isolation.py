@@ -12,8 +12,8 @@ from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.cascades import Cascade
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
-from eventpact_contracts.rogues.pass_through import PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
+from eventpact_contracts.rogues.sound.pass_through import PassThrough, Route
 
 __all__ = ["RaisingLater"]
 
@@ -136,6 +136,18 @@ class Successful(PassThrough):
         except SystemExit as end:
             if end.code:
                 raise
+
+
+@rogue(
+    "I5",
+    "neither reported, nor tried again, nor returned",
+    also={"I3": "an interruption is a failure that is reported", "L1": "it counts as done", **_C3},
+)
+class EndingEarly(PassThrough):
+    """A handler that was a generator's, and is closed, has done its work."""
+
+    def around(self, subscription: Subscription, event: DomainEvent) -> AbstractContextManager[object]:
+        return suppress(GeneratorExit)
 
 
 @rogue("I5", "who waits, never saw it")

@@ -19,8 +19,8 @@ from eventpact.domain.dispatcher import (
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.failures import FailureReporter, undelivered
 from eventpact.infrastructure.dispatching.subscriptions import Subscription, must_await
-from eventpact_contracts.rogues.pass_through import LoopPassThrough, PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
+from eventpact_contracts.rogues.sound.pass_through import LoopPassThrough, PassThrough, Route
 
 __all__: list[str] = []
 

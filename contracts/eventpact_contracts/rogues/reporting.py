@@ -11,8 +11,8 @@ from eventpact.domain.dispatcher import FailedDelivery
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact_contracts.rogues.isolation import RaisingLater
-from eventpact_contracts.rogues.pass_through import PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
+from eventpact_contracts.rogues.sound.pass_through import PassThrough, Route
 
 __all__: list[str] = []
 

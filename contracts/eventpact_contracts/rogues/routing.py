@@ -18,8 +18,8 @@ from eventpact.domain.dispatcher import DispatchError
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import Subscription, close_unawaited
 from eventpact_contracts.rogues.handlers import NEVER_HANDLED
-from eventpact_contracts.rogues.pass_through import PassThrough, Route
 from eventpact_contracts.rogues.rogue import rogue
+from eventpact_contracts.rogues.sound.pass_through import PassThrough, Route
 
 __all__: list[str] = []
 
@@ -94,6 +94,16 @@ class Enveloping(PassThrough):
         envelope = {"type": type(event).__name__, **event.to_dict()}
         if envelope["type"] == type(event).__name__:
             super().accept(event, route)
+
+
+@rogue("R6", "received another")
+class OmittingNone(PassThrough):
+    """A field without a value is left out of the message, and the reader puts the default there."""
+
+    def received(self, subscription: Subscription, event: DomainEvent) -> Sequence[DomainEvent]:
+        absent = [field for field in dataclasses.fields(event) if getattr(event, field.name) is None]
+        defaults = {field.name: field.default for field in absent if field.default is not dataclasses.MISSING}
+        return (dataclasses.replace(event, **defaults),)
 
 
 @rogue("R2", "which is not subscribed to it", also={"L1": "a handler that is not subscribed may fail with it"})

@@ -1,0 +1,1 @@
+"""Good dispatchers, which the rogues are made of."""

@@ -1,0 +1,50 @@
+"""Rogues with a thread of their own, which do in two steps what has to be one."""
+
+from __future__ import annotations
+
+import threading
+
+from eventpact.domain.events import DomainEvent
+from eventpact_contracts.rogues.handlers import NEVER_HANDLED
+from eventpact_contracts.rogues.rogue import rogue
+from eventpact_contracts.rogues.sound.in_a_thread import InAThread
+
+__all__: list[str] = []
+
+
+@rogue(
+    "L1",
+    "as undelivered, and then",
+    also={"L3": "what raced closing is returned and handled just so", "L2": "the same, where closing was called twice"},
+)
+class GivingUpWhatIsInHand(InAThread):
+    """Its thread looks whether an event is still to be handled, and begins, in two steps without a lock."""
+
+    def takes(self, job: object) -> bool:
+        if job not in self._pending:
+            return False
+        self._running = job
+        return True
+
+
+@rogue("C1", "never received it", also={**NEVER_HANDLED, "R1": "what is lost is never received"}, settle_timeout=0.5)
+class RunningDry(InAThread):
+    """Its thread ends when it finds nothing to do, and says so a moment later; what comes in between, it overlooks."""
+
+    is_at_work = False
+
+    def start(self) -> None:
+        """Wait for something to do."""
+
+    def dispatch(self, event: DomainEvent) -> None:
+        super().dispatch(event)
+        with self._lock:
+            begins, self.is_at_work = not self.is_at_work, True
+        if begins:
+            threading.Thread(target=self.work, daemon=True).start()
+
+    def work(self) -> None:
+        while not self._jobs.empty():
+            if (taken := self._jobs.get()) is not None:
+                self.handle(*taken)
+        self.is_at_work = False
