@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import unittest
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -24,12 +26,13 @@ from eventpact.domain.dispatcher import (
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
+from eventpact_contracts import EventDispatcherContract
 from eventpact_contracts.checking.check import check, check_laws
 from eventpact_contracts.checking.model import Model, check_against_model
 from eventpact_contracts.checking.outcomes import Outcome
 from eventpact_contracts.crash import crashes as crash
 from eventpact_contracts.driver.trace import Entry, Kind, Trace
-from eventpact_contracts.rogues.pass_through import Journaling
+from eventpact_contracts.rogues.sound.pass_through import Journaling
 from eventpact_contracts.scenarios.events import Placed
 from eventpact_contracts.scenarios.scenario import EventPlan
 
@@ -221,6 +224,38 @@ def test_at_least_once_that_loses_is_convicted_by_killing_it() -> None:
     assert result.violation is not None
     assert "was accepted, and lost" in result.violation.message
     assert "crashed" in str(result.violation.trace)
+
+
+@pytest.mark.parametrize(
+    ("hook", "value", "says"),
+    [
+        *(("settle_timeout", value, "give it seconds") for value in ("5", -1, 0, math.inf, math.nan, None, True)),
+        ("dispatch_bound", "2 s", "give it seconds"),
+        ("max_open", 0, "give it a number, from 1"),
+        ("max_open", 2.5, "give it a number, from 1"),
+        ("target", SyncEventDispatcher, '"module:factory", importable'),
+        ("target", "module", '"module:factory", importable'),
+    ],
+)
+def test_a_hook_that_makes_no_sense_is_named(hook: str, value: object, says: str) -> None:
+    result = check(law("R1"), Subject(**{hook: value}))
+    assert result.outcome is Outcome.COULD_NOT_RUN
+    assert hook in result.detail
+    assert says in result.detail
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("need_loop", "needs_loop"), ("settle_time", "settle_timeout"), ("known_violation", "known_violations")],
+)
+def test_a_hook_that_is_misspelt_is_refused(wrong: str, right: str) -> None:
+    with pytest.raises(TypeError, match=f"no hook {wrong}; did you mean {right}"):
+        type("TestShop", (EventDispatcherContract,), {wrong: True})
+
+
+def test_a_class_whose_tests_pytest_cannot_parametrise_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"unittest\.TestCase"):
+        type("TestShop", (EventDispatcherContract, unittest.TestCase), {})
 
 
 class Slow(Subject):

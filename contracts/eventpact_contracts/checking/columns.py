@@ -6,10 +6,13 @@ them through a file, so that the tests of a class may be distributed in any way,
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import json
 import os
 import shlex
 import sqlite3
+import unittest
 import zlib
 from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +37,9 @@ Check = Callable[[Any, list[str], int, int], Sequence[LawResult]]
 """Takes a contract class's instance, the IDs of laws, a number of examples and a seed."""
 
 _RESULTS: Final[pytest.StashKey[dict[str, Mapping[str, LawResult]]]] = pytest.StashKey()
+_LIKENESS: Final = 0.85
+"""Names that are as like one another as this are one name, misspelt."""
+
 _PATIENCE_SECONDS: Final = 3600.0
 """The time for which a process waits for another that computes the results of a column."""
 
@@ -60,11 +66,32 @@ class ContractTests(ABC):
         super().__init_subclass__(**given)
         if ContractTests in cls.__bases__:
             cls._law_test = cls.__dict__["test_law"]
+        _check_hooks(cls)
         for law_id in cls.known_violations:
             if wrong := unknown_law(law_id):
                 raise TypeError(f"{cls.__qualname__}.known_violations: {wrong}")
         if getattr(cls, "test_law", None) is not cls._law_test:
             setattr(cls, "test_law", _overridden(cls.laws))  # noqa: B010 - an assignment would declare it untyped
+
+
+def _check_hooks(cls: type[ContractTests]) -> None:
+    """Refuse what would be overlooked: a hook that is misspelt, and tests that pytest does not parametrise.
+
+    Raises:
+        TypeError: says which.
+    """
+    if issubclass(cls, unittest.TestCase):
+        raise TypeError(
+            f"{cls.__qualname__} is a unittest.TestCase, whose tests have no parameters; leave that base out"
+        )
+    ours = [base for base in cls.__mro__ if base.__module__.startswith("eventpact_contracts")]
+    hooks = {
+        "unavailable",
+        *(name for base in ours for name in (*vars(base), *inspect.get_annotations(base))),
+    }
+    for name in vars(cls).keys() - hooks:
+        if close := difflib.get_close_matches(name, hooks, 1, _LIKENESS):
+            raise TypeError(f"there is no hook {name}; did you mean {close[0]}? ({cls.__qualname__})")
 
 
 def _overridden(laws: Sequence[Any]) -> Any:

@@ -9,7 +9,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -109,7 +109,8 @@ def _close(dispatcher: Any) -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        asyncio.run(dispatcher.aclose(1.0))
+        with suppress(Exception):  # how it closes is for scenarios to see
+            asyncio.run(dispatcher.aclose(1.0))
 
 
 def find(

@@ -21,6 +21,7 @@ _CASCADE_SECONDS: Final = 1.0
 
 _SETTLE_SECONDS: Final = 5.0
 _BOUND_SECONDS: Final = 2.0
+_MAX_SECONDS: Final = 3600.0
 
 
 class CouldNotRunError(Exception):
@@ -82,16 +83,20 @@ class Subject:
         if not callable(getattr(hooks, "subject", None)):
             raise CouldNotRunError(f"{name_of(hooks)} has no subject(handlers, on_failure), which opens a dispatcher")
         target = getattr(hooks, "target", None)
+        if target is not None and not (isinstance(target, str) and all(target.partition(":"))):
+            raise CouldNotRunError(
+                f'target is {target!r}; write target = "module:factory", importable in a fresh process'
+            )
         return cls(
             hooks,
             guarantees,
             bool(getattr(hooks, "needs_loop", False)),
-            float(getattr(hooks, "settle_timeout", _SETTLE_SECONDS)),
-            float(getattr(hooks, "dispatch_bound", _BOUND_SECONDS)),
+            _seconds(hooks, "settle_timeout", _SETTLE_SECONDS),
+            _seconds(hooks, "dispatch_bound", _BOUND_SECONDS),
             bool(getattr(hooks, "async_handlers", True)),
             bool(getattr(hooks, "engine_outlives_dispatcher", False)),
-            int(getattr(hooks, "max_open", 1)),
-            str(target) if target else None,
+            _count(hooks, "max_open"),
+            target,
         )
 
     @property
@@ -116,6 +121,20 @@ class Subject:
                 " @contextlib.contextmanager and yield the dispatcher"
             )
         return made
+
+
+def _seconds(hooks: Any, name: str, usual: float) -> float:
+    given = getattr(hooks, name, usual)
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < _MAX_SECONDS:
+        raise CouldNotRunError(f"{name} is {given!r}; give it seconds, more than 0 and fewer than {_MAX_SECONDS:,.0f}")
+    return float(given)
+
+
+def _count(hooks: Any, name: str) -> int:
+    given = getattr(hooks, name, 1)
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise CouldNotRunError(f"{name} is {given!r}; give it a number, from 1")
+    return given
 
 
 def name_of(hooks: Any) -> str:
