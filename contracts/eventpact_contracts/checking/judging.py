@@ -80,6 +80,8 @@ class Judging:
             self._note_unfinished(scenario, run)
         if not faults:
             return
+        if not hurried and (run.unfinished or any(run.trace.of(Kind.OVERDUE))):
+            self._confirmed_loss = True
         if hurried and any(run.trace.of(Kind.OVERDUE)):
             # It may only have been slower than it was waited for.
             confirming = self.run(scenario, self._confirming_patience())

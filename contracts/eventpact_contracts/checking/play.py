@@ -287,7 +287,8 @@ class _Player:
             run_scenario(subject, idle, subject.settle_timeout)
         except CouldNotRunError as error:
             self._open_with_usual_handlers(idle, error)
-        subject.slow = not subject.needs_loop and time.monotonic() - started > _SLOW_SECONDS
+        takes_long = subject.max_open > 1 or time.monotonic() - started > _SLOW_SECONDS
+        subject.slow = not subject.needs_loop and takes_long
         paces = []
         for _ in range(3):
             subject.longest = 0.0

@@ -33,6 +33,9 @@ _GUARD_SECONDS: Final = 3.0
 _MAX_GUARDS: Final = 3
 """So many times as long a scenario may take as long as something still happens in it."""
 
+_LOOK_SECONDS: Final = 0.5
+"""Between two looks at whether something still happens."""
+
 _EVENT_SECONDS: Final = 0.03
 """An event of a flood or a chain takes no longer than this, on a machine that is busy with other things."""
 
@@ -121,16 +124,18 @@ def _guarded(run: Callable[[], None], seconds: float, most: float, recorder: Rec
         Exception: as it raised.
     """
     running = in_thread(run)
-    deadline = time.monotonic() + most
+    deadline, seen, since = time.monotonic() + most, 0, time.monotonic()
     while True:
-        seen = len(recorder.entries)
         try:
-            error = running.exception(seconds)
+            error = running.exception(min(seconds, _LOOK_SECONDS))
             break
         except FutureTimeoutError:
-            if len(recorder.entries) == seen:
+            now = time.monotonic()
+            if len(recorder.entries) > seen:
+                seen, since = len(recorder.entries), now
+            if now > since + seconds:
                 raise Unfinished(f"nothing happened for {seconds:g} s") from None
-            if time.monotonic() > deadline:
+            if now > deadline:
                 raise _TooSlowError(f"it was still at work after {most:g} s") from None
     if isinstance(error, StuckError):
         raise Unfinished(str(error)) from error
