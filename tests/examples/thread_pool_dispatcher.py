@@ -40,7 +40,7 @@ class ThreadPoolDispatcher(domain.EventDispatcher):
         await self._idle(timeout)
         self._pool.shutdown(wait=False, cancel_futures=True)
         await self._idle(0.5)  # a handler that is running may still end, and one just taken may begin
-        left = [event for delivery in list(self._pending) if (event := self._pending.pop(delivery, None))]
+        left = [event for delivery in list(self._pending) if (event := self._pending.pop(delivery, None)) is not None]
         self._pool.shutdown(wait=not left)
         return undelivered(left)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 
 from eventpact.domain.events import DomainEvent
-from eventpact_contracts.rogues.handlers import NEVER_HANDLED
 from eventpact_contracts.rogues.rogue import rogue
 from eventpact_contracts.rogues.sound.in_a_thread import InAThread
 
@@ -27,7 +26,12 @@ class GivingUpWhatIsInHand(InAThread):
         return True
 
 
-@rogue("C1", "never received it", also={**NEVER_HANDLED, "R1": "what is lost is never received"}, settle_timeout=0.5)
+@rogue(
+    "C1",
+    "never received it",
+    also={"R1": "what is lost is never received", "R5": "a lost event may have the only handler of its kind"},
+    settle_timeout=0.5,
+)
 class RunningDry(InAThread):
     """Its thread ends when it finds nothing to do, and says so a moment later; what comes in between, it overlooks."""
 
