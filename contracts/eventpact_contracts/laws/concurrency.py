@@ -40,7 +40,8 @@ def _fixed(traits: Traits) -> tuple[Scenario, ...]:
     kinds = events.Placed, events.Paid, events.Paid  # the second is the first of its type
     between = (paused_at(place, closes=False, kinds=kinds) for place in range(FIRST_LINES if traits.quick else 0))
     idle = () if traits.guarantees.blocks_caller or not traits.quick else range(FIRST_LINES)
-    return (*_first_together(traits), *between, *map(woken_after, idle))
+    woken = (woken_after(place, kind=kind) for place in idle for kind in (events.Placed, events.Priced))
+    return (*_first_together(traits), *between, *woken)
 
 
 def _first_together(traits: Traits) -> tuple[Scenario, ...]:

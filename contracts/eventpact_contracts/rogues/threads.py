@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 from eventpact.domain.events import DomainEvent
@@ -9,6 +10,8 @@ from eventpact_contracts.rogues.rogue import rogue
 from eventpact_contracts.rogues.sound.in_a_thread import InAThread
 
 __all__: list[str] = []
+
+_log = logging.getLogger(__name__)
 
 
 @rogue(
@@ -51,4 +54,6 @@ class RunningDry(InAThread):
         while not self._jobs.empty():
             if (taken := self._jobs.get()) is not None:
                 self.handle(*taken)
+        name = threading.current_thread().name
+        _log.debug("%s has nothing left to do", name)
         self.is_at_work = False
