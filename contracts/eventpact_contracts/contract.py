@@ -44,7 +44,7 @@ class EventDispatcherContract(ContractTests):
         dispatch_bound: within how many seconds ``dispatch`` refuses, where it cannot accept (law A5).
         async_handlers: whether an ``async def handle`` may be registered. If not, it must be refused (law A4).
         engine_outlives_dispatcher: whether a broker or a database settles events that it has taken over later (law L1).
-        max_open: how many dispatchers may be open at the same time, where opening one is slow. Of more than one,
+        max_open: how many dispatchers may be open at once in a process, where opening one is slow. Of more than one,
             scenarios are played side by side, and ``subject`` is called from several threads.
         known_violations: the IDs of laws that are violated for now, each with the reason. Their tests are expected to
             fail, and fail if they do not.

@@ -1,4 +1,4 @@
-"""Results: the outcome of each law over one subject, with the numbers behind it."""
+"""Results: the outcome of each law over one subject; and the findings of a run that it comes of, as plain data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 from eventpact.domain.dispatcher import Guarantees
 from eventpact_contracts.driver.trace import Trace
 
-__all__ = ["CONTRACT_VERSION", "LawResult", "Outcome", "Verdict", "Violation", "with_known"]
+__all__ = ["CONTRACT_VERSION", "Evidence", "LawCheck", "LawResult", "Outcome", "Verdict", "Violation", "with_known"]
 
 CONTRACT_VERSION: Final = "1.1"
 

@@ -132,7 +132,7 @@ def retries(view: TraceView) -> Fault | None:
                 return Fault(f"{what} was tried again, though attempt {number} had succeeded")
             if before.final:
                 return Fault(f"{what} was tried again, though attempt {number} had failed for good")
-            if (before.ended is None or before.ended > after.started) and not view.trace.outlives:
+            if (before.ended is None or before.ended > after.began) and not view.trace.outlives:
                 return Fault(f"{what} was tried again while attempt {number} was still running")
         counted = sum(not view.was_cut_off(attempt) for attempt in attempts)
         if counted > view.allowed and not (view.trace.outlives and view.interruptions):
@@ -216,8 +216,8 @@ def delivery(view: TraceView) -> Fault | None:
 def _attempted_after_crash(view: TraceView) -> Fault | None:
     crash = view.first(Kind.CRASHED)
     for (event, handler), attempts in view.attempts.items():
-        before = [attempt for attempt in attempts if crash is not None and attempt.started < crash]
-        if before and any(attempt.started > crash for attempt in attempts if crash is not None):
+        before = [attempt for attempt in attempts if crash is not None and attempt.began < crash]
+        if before and any(attempt.began > crash for attempt in attempts if crash is not None):
             return Fault(f"{handler} received {view.name(event)} before the crash, and again after it")
     return None
 

@@ -176,7 +176,7 @@ def reported(view: TraceView) -> Fault | None:
         attempts = view.attempts.get((event, handler), [])
         if any(attempt.succeeded for attempt in attempts) and view.due(event) <= 1:
             return Fault(f"{handler}'s delivery of {view.name(event)} succeeded, and was reported as failed")
-        running = any(a.started < reports[0][0] and (a.ended is None or a.ended > reports[0][0]) for a in attempts)
+        running = any(a.began < reports[0][0] and (a.ended is None or a.ended > reports[0][0]) for a in attempts)
         if running and view.closing is None and view.due(event) <= 1:
             return Fault(f"{handler}'s delivery of {view.name(event)} was reported as failed while it was running")
     for delivery, attempts in _failed_deliveries(view):
@@ -193,7 +193,7 @@ def reported(view: TraceView) -> Fault | None:
         if len(reports) > 1:
             return Fault(f"{what} failed once, and was reported {len(reports)} times")
         place, report = reports[0]
-        before = [attempt for attempt in attempts if attempt.started < place]
+        before = [attempt for attempt in attempts if attempt.began < place]
         counted = sum(not view.was_cut_off(attempt) for attempt in before)
         if not before:
             continue

@@ -87,7 +87,7 @@ def _wrong_to_return(view: TraceView, event: str, closed: int) -> Fault | None:
     if handlers and all(_settled_before(view, (event, handler), closed, margin) for handler in handlers):
         return Fault(f"{what}, though all its deliveries were settled")
     for handler in handlers:
-        if any(attempt.started > closed for attempt in view.attempts.get((event, handler), [])):
+        if any(attempt.began > closed for attempt in view.attempts.get((event, handler), [])):
             return Fault(f"{what}, and then {handler} received it")
         if any(place > closed for place, _ in view.reports.get((event, handler), [])):
             return Fault(f"{what}, and then it was reported as failed")
@@ -145,7 +145,7 @@ def _settled_later(view: TraceView) -> Fault | None:
         if event in view.returned or event not in accepted:
             continue
         attempts = view.attempts.get(delivery, [])
-        late = next((a for a in attempts if a.started > closed or a.ended is None or a.ended > closed), None)
+        late = next((a for a in attempts if a.began > closed or a.ended is None or a.ended > closed), None)
         if late is not None:
             return Fault(
                 f"aclose returned, and {view.name(event)} was neither among the undelivered nor settled: {handler}"
@@ -155,7 +155,7 @@ def _settled_later(view: TraceView) -> Fault | None:
 
 
 def _went_on(attempt: Attempt, closed: int) -> str:
-    return "received it afterwards" if attempt.started > closed else "was still running"
+    return "received it afterwards" if attempt.began > closed else "was still running"
 
 
 def _late(view: TraceView) -> Fault | None:

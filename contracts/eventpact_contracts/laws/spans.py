@@ -10,13 +10,17 @@ __all__ = ["Attempt", "Call", "Closing", "Span"]
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """One call of a handler: where in the trace it started, and where it ended, if it did."""
+class Span:
+    """One call in the trace: where it began, and where and how it ended, if it did."""
 
-    started: int
+    began: int
     start: Entry
     ended: int | None = None
     end: Entry | None = None
+
+
+class Attempt(Span):
+    """One call of a handler."""
 
     @property
     def succeeded(self) -> bool:
@@ -36,16 +40,6 @@ class Attempt:
     def final(self) -> bool:
         """Return whether it ended with a failure after which there must be no other attempt."""
         return self.failed and self.end is not None and "PermanentFailureError" in self.end.exception
-
-
-@dataclass(frozen=True)
-class Span:
-    """One call in the trace: where it began, and where and how it ended, if it did."""
-
-    began: int
-    start: Entry
-    ended: int | None = None
-    end: Entry | None = None
 
 
 class Closing(Span):

@@ -137,7 +137,7 @@ class TraceView:
                 several = found.get(entry.delivery, [])
                 for place, attempt in enumerate(several):
                     if attempt.start.attempt == entry.attempt and attempt.end is None:
-                        several[place] = Attempt(attempt.started, attempt.start, index, entry)
+                        several[place] = Attempt(attempt.began, attempt.start, index, entry)
                         break
         return found
 
@@ -179,7 +179,7 @@ class TraceView:
 
         The closed dispatcher learns nothing of its end any more, so it counts as undelivered then, not as failed.
         """
-        if not self.trace.outlives or self.closed is None or attempt.started > self.closed:
+        if not self.trace.outlives or self.closed is None or attempt.began > self.closed:
             return False
         return attempt.ended is None or attempt.ended > self.closed
 

@@ -245,7 +245,7 @@ class ClosingWhenIdle(PassThrough):
 
 
 _LEFT: ContextVar[int] = ContextVar("left", default=1 << 30)
-"""How many events more the handler that runs here may dispatch."""
+"""The number of events that the handler which runs here may still dispatch."""
 
 
 @rogue(

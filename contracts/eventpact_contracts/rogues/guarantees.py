@@ -244,7 +244,7 @@ class TakingUpTheRecent(Journaling):
 
 @rogue("G3", "was accepted, and lost", target=f"{__name__}:ForgettingWhatItRead")
 class ForgettingWhatItRead(Journaling):
-    """What it has read when it starts, it has, and needs no file for any more."""
+    """It has read what was left when it starts, and needs no file for that any more."""
 
     read: Sequence[DomainEvent] = ()
 

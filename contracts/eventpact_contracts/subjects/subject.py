@@ -40,7 +40,7 @@ class Subject:
         dispatch_bound: within how many seconds ``dispatch`` must refuse.
         async_handlers: whether it has a notion of async handlers.
         outlives: whether its engine outlives the dispatcher.
-        max_open: how many may be open at the same time, where opening one is slow.
+        max_open: how many may be open at the same time in one process, where opening one is slow.
         target: where a fresh process finds it, for the law that kills processes.
         usual_handlers: whether it cannot be built with unusual handlers, so that it is judged with the others.
         schedulable: whether it runs on an event loop whose schedule can be chosen.

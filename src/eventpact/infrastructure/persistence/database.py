@@ -52,7 +52,7 @@ PATIENT: Final = 5.0
 
 
 IDLE_TRANSACTION_SECONDS: Final = 10.0
-"""How long PostgreSQL waits for the next statement of a transaction, whose locks others may want."""
+"""The time for which PostgreSQL waits for the next statement of a transaction, whose locks others may want."""
 
 _KEEPALIVES: Final = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 """In seconds and milliseconds, for both ends: one that was cut off is found out while nobody waits for it."""
