@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import socket
 from collections.abc import Callable
 from contextlib import closing
@@ -203,6 +204,7 @@ def raising(*_: object, **__: object) -> None:
         ({"task_routes": {"handle_*": {"queue": "events", "priority": 3}}}, "by priority; give it a route that names"),
         ({"task_routes": {"handle_*": {"queue": Broadcast("all")}}}, "an exchange for all queues"),
         ({"task_routes": {"handle_*": "gone"}, "task_create_missing_queues": False}, "no queue for handle_Counted"),
+        ({"task_routes": [(re.compile("handle_.*"), {"queue": "events"})]}, "no queue for handle_Counted .TypeError"),
         ({"task_routes": raising}, "no queue for handle_Counted .LookupError: no such task."),
         ({"task_queues": [Queue("theirs")]}, "the queue of handle_Counted is celery, which is not in the task_queues"),
         ({"task_queues": {"theirs": {}}, "task_create_missing_queues": False}, "no queue for handle_Counted"),

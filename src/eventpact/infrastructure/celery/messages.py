@@ -34,8 +34,8 @@ def queue_of(app: Celery, task: str = "") -> Queue:
     Raises:
         RegistrationError: the settings name none, or none that workers consume.
     """
-    router: Any = Router(prepare(app.conf.task_routes), app.amqp.queues, app=app)
     try:
+        router: Any = Router(prepare(app.conf.task_routes), app.amqp.queues, app=app)
         route = router.route({}, task)
     except Exception as error:
         raise RegistrationError(
