@@ -325,9 +325,15 @@ class Broken(SyncEventDispatcher):
         assert main(quick(f"{name}:Broken", "--quiet", laws="R3")) in (1, 2)
         assert "AttributeError: 'Broken' object has no attribute 'queue'" in capsys.readouterr().out
 
+    @pytest.mark.parametrize("seconds_to_shrink", [0.0, 7.0])
     def test_a_violation_that_shows_now_and_then_says_how_often_and_repeats_until_it_is_seen(
-        self, shop: Shop, capsys: pytest.CaptureFixture[str]
+        self,
+        shop: Shop,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        seconds_to_shrink: float,
     ) -> None:
+        monkeypatch.setattr("eventpact_contracts.checking.judging._SHRINK_ALL_SECONDS", seconds_to_shrink)
         name = shop("""
 import itertools
 calls = itertools.count(1)

@@ -22,7 +22,10 @@ __all__ = ["Judging"]
 _SHRINK_SECONDS: Final = 6.0
 """Spent on making one counterexample smaller."""
 
-_SHRINK_ALL_SECONDS: Final = 8.0
+_SHRINK_ALL_SECONDS: Final = 7.0
+_REPLAY_ALL_SECONDS: Final = 2.0
+"""Spent on running counterexamples again. Shrinking leaves none over where a scenario takes long."""
+
 _MIN_PATIENCE_SECONDS: Final = 0.15
 _MIN_CONFIRMING_SECONDS: Final = 1.0
 _REPEATS: Final = 2
@@ -159,8 +162,8 @@ class Judging:
         together = tuple(entry for trace in traces for entry in trace)
         return law.judge(replace(violation.trace, entries=together)) is not None
 
-    def shrink(self) -> float:
-        """Make counterexamples smaller; return until when they may be run again."""
+    def shrink(self) -> None:
+        """Make counterexamples smaller."""
         deadline = time.monotonic() + _SHRINK_ALL_SECONDS
         for law in self._laws:
             if law.id not in self.found or time.monotonic() > deadline:
@@ -175,14 +178,14 @@ class Judging:
             again = law.judge(self.run(smaller, self._confirming_patience()).trace)
             if again is not None:
                 self.found[law.id] = smaller, again
-        return deadline
 
     def _breaks(self, law: Law, scenario: Scenario) -> bool:
         violation = law.judge(self.run(scenario, self._short_patience()).trace)
         return violation is not None and not violation.timed
 
-    def note_counterexamples(self, until: float) -> None:
-        """Put the counterexamples into the evidence, run again as long as there is time."""
+    def note_counterexamples(self) -> None:
+        """Put the counterexamples into the evidence, run again as long as there is time: the first one at least."""
+        until = time.monotonic() + _REPLAY_ALL_SECONDS
         for law in self._laws:
             if law.id in self.found:
                 check, (scenario, violation) = self.check_of(law), self.found[law.id]

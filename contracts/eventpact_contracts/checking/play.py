@@ -140,11 +140,11 @@ class _Player:
                 self._end_waiting()
             self._play_family(FAMILIES[name], sum(each in FAMILIES for each in names[number:]))
         self._end_waiting()
-        until = self._judging.shrink()
+        self._judging.shrink()
         if CRASHES in names:
             self._subject.keeper.close()
             self._play_crashes()
-        self._judging.note_counterexamples(until)
+        self._judging.note_counterexamples()
         self._evidence.seconds = time.monotonic() - self._started
         return self._evidence
 
