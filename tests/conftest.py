@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -59,6 +60,18 @@ def postgres_service() -> str:
     return _service("EVENTPACT_TEST_POSTGRES", 5432)
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty SQLite database with today's tables, to be copied: to migrate one takes as long as many a test."""
+    from eventpact.infrastructure.persistence.database import Database
+
+    file = tmp_path_factory.mktemp("migrated") / "empty.db"
+    database = Database(f"sqlite:///{file}")
+    database.migrate()
+    database.close()
+    return file
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty database: a file, or a schema of its own in a real PostgreSQL."""
@@ -66,12 +79,12 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
     with ExitStack() as stack:
         if request.param == "sqlite":
-            url = f"sqlite:///{tmp_path / 'test.db'}"
+            file = shutil.copyfile(request.getfixturevalue("migrated_file"), tmp_path / "test.db")
+            database = Database(f"sqlite:///{file}")
         else:
-            url = stack.enter_context(_schema(request.getfixturevalue("postgres_service")))
-        database = Database(url)
+            database = Database(stack.enter_context(_schema(request.getfixturevalue("postgres_service"))))
+            database.migrate()
         stack.callback(database.close)
-        database.migrate()
         yield database
 
 

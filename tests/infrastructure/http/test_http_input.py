@@ -5,26 +5,32 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from support.application import Client, assert_problem, running, settings_for
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-@pytest.fixture
-async def client(tmp_path: Path) -> AsyncIterator[Client]:
-    async with running(settings_for(tmp_path, dispatcher="sync")) as client:
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
+    """One application for all tests: what is refused leaves nothing behind, and each test sees that of the others."""
+    settings = settings_for(tmp_path_factory.mktemp("input"), dispatcher="sync", rate_limit="100000/minute")
+    async with running(settings) as client:
         yield client
 
 
-async def test_a_body_that_is_too_large_is_told_so_whether_or_not_its_length_was_announced(client: Client) -> None:
+async def test_a_body_that_is_too_large_is_told_so_whether_or_not_its_length_was_announced(tmp_path: Path) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(17):
             yield b" " * 1024
 
-    for content in (b" " * 16 * 1024 + b"{", chunks()):
-        answer = await client.http.post("/accounts", content=content, headers={"Content-Type": "application/json"})
-        assert_problem(answer, 413)
-    fits = b'{"email": "ada@example.com", "display_name": "Ada"}'.ljust(16 * 1024)
-    answer = await client.http.post("/accounts", content=fits, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 202
+    async with running(settings_for(tmp_path, dispatcher="sync")) as client:
+        for content in (b" " * 16 * 1024 + b"{", chunks()):
+            answer = await client.http.post("/accounts", content=content, headers={"Content-Type": "application/json"})
+            assert_problem(answer, 413)
+        fits = b'{"email": "ada@example.com", "display_name": "Ada"}'.ljust(16 * 1024)
+        answer = await client.http.post("/accounts", content=fits, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 202
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
