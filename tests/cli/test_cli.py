@@ -62,6 +62,9 @@ def test_bad_usage_exits_64_with_one_line(arguments: list[str], capsys: pytest.C
         ("failed --nope", "eventpact: unrecognized arguments: --nope"),
         ("sevre", "there is no 'sevre'; did you mean serve?"),
         ("failed lst", "there is no 'lst'; did you mean list?"),
+        ("serve --dispacher sync", "there is no --dispacher; did you mean --dispatcher?"),
+        ("failed list --databse=x", "there is no --databse; did you mean --database?"),
+        ("--dispacher sync", "--dispacher stands before the command; options follow it"),
         ("serve --dispatcher asincio", "there is no 'asincio'; did you mean asyncio?"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,14 @@ class _Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, f"there is no {value!a}; did you mean {close[0]}?")
         super()._check_value(action, value)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Name the option that a misspelt one is closest to; argparse would quote its value for a command, too."""
+        namespace, unknown = super().parse_known_args(args, namespace)
+        for option in (each.partition("=")[0] for each in unknown if each.startswith("--")):
+            if close := difflib.get_close_matches(option, self._option_string_actions):
+                self.error(f"there is no {option}; did you mean {close[0]}?")
+        return namespace, unknown
+
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
         raise SystemExit(EX_USAGE)
@@ -83,6 +92,8 @@ def _command(arguments: list[str]) -> int:
             end_in_good_order_when_told_to()
             return verify(arguments[1:])
         parser = build_parser()
+        if len(arguments) > 1 and re.match(r"--(?!help$|version$)", arguments[0]):
+            parser.error(f"{arguments[0]} stands before the command; options follow it")
         options = parser.parse_args(arguments)
         for name in ("command", "action"):  # not required of argparse, which would not name an unknown option then
             if getattr(options, name, "") is None:
