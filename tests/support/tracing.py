@@ -28,15 +28,9 @@ def law(law_id: str) -> Law:
 
 def trace(*entries: Entry | tuple[Entry, ...], guarantees: Guarantees | None = MODEST, **given: Any) -> Trace:
     """Entries one millisecond apart, where they do not say when they happened."""
-    flat = [each for group in entries for each in (group if isinstance(group, tuple) else (group,))]
-    timed = tuple(
-        each if each.time else Entry(**{**fields(each), "time": number / 1000}) for number, each in enumerate(flat, 1)
-    )
+    flat = [each for group in entries for each in ((group,) if isinstance(group, Entry) else group)]
+    timed = tuple(each if each.time else each._replace(time=number / 1000) for number, each in enumerate(flat, 1))
     return Trace(timed, SUBSCRIPTIONS, guarantees, **given)
-
-
-def fields(entry: Entry) -> dict[str, Any]:
-    return {name: getattr(entry, name) for name in Entry.__slots__}
 
 
 def dispatched(event: str, kind: str = "Paid", **given: Any) -> Entry:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from functools import partial
-from itertools import zip_longest
 from typing import Final
 
 from eventpact_contracts.checking.judging import Judging
@@ -21,6 +20,8 @@ __all__ = ["Beside", "unique"]
 
 _MAX_UNCLEAN: Final = 8
 """After so many that were not clean the dispatcher is taken for a broken one, which is better looked at alone."""
+
+_PAUSED_AT_A_TIME: Final = 4
 
 
 class Beside:
@@ -53,16 +54,16 @@ class Beside:
         wait([running for _, running in waiting])
         return [scenario for scenario, running in waiting if not self._is_clean(scenario, running)]
 
-    def in_pairs(self, scenarios: Iterable[Scenario], is_over: Callable[[], bool]) -> list[Scenario]:
-        """Play those two at a time in which a call pauses half-way; return those that were clean."""
+    def in_groups(self, scenarios: Iterable[Scenario], is_over: Callable[[], bool]) -> list[Scenario]:
+        """Play those some at a time in which a call pauses half-way; return those that were clean."""
         paused = unique(each for each in scenarios if each.pauses_a_call)
         if self._subject.slow or not self._subject.traits.quick:
             return []
         clean: list[Scenario] = []
-        for pair in zip_longest(paused[::2], paused[1::2]):
+        for first in range(0, len(paused), _PAUSED_AT_A_TIME):
             if is_over():
                 break
-            running = [(scenario, self._run(scenario)) for scenario in pair if scenario is not None]
+            running = [(scenario, self._run(scenario)) for scenario in paused[first : first + _PAUSED_AT_A_TIME]]
             clean += [scenario for scenario, each in running if self._is_clean(scenario, each)]
         return clean
 

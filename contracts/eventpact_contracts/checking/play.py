@@ -192,7 +192,7 @@ class _Player:
         in_turn = self._fixed_in_turn()
         every = [scenario for _, scenario in in_turn]
         done = self._done + self._beside.begin(every)
-        done += self._beside.in_pairs(every, lambda: time.monotonic() > deadline or self._judging.knows_all())
+        done += self._beside.in_groups(every, lambda: time.monotonic() > deadline or self._judging.knows_all())
         for law, scenario in in_turn:
             started = time.monotonic()
             if started > deadline:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from eventpact.domain.dispatcher import Guarantees
 
@@ -56,8 +56,7 @@ class Kind(Enum):
     """Something of the dispatcher's outlived it; ``note`` names it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """One thing that happened.
 
     Attributes:
@@ -99,8 +98,8 @@ class Entry:
 
     def to_json(self) -> str:
         """One line, without the fields that have their defaults."""
-        given = {each.name: getattr(self, each.name) for each in fields(self)}
-        said = {each.name: given[each.name] for each in fields(self) if given[each.name] != each.default}
+        usual = self._field_defaults
+        said = {name: value for name, value in self._asdict().items() if value != usual.get(name)}
         return json.dumps({**said, "kind": self.kind.name}, separators=(",", ":"))
 
     @classmethod
