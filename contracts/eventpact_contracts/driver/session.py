@@ -309,11 +309,15 @@ def _forget(handlers: Mapping[Any, Any]) -> None:
     kept it, and the handlers with it.
     """
     assert isinstance(handlers, dict)
-    if all(_is_frame(each) for each in gc.get_referrers(handlers)):
-        lists = [several for several in handlers.values() if type(several) is list]
+    lists = [several for several in handlers.values() if type(several) is list]
+    # Each call looks at every object of the process, so that one has to do for all of them.
+    own = {id(handlers), id(lists)}  # named in a comprehension, they would be kept by a cell
+    holders = [each for each in gc.get_referrers(handlers, *lists) if id(each) not in own and not _is_frame(each)]
+    kept = set(map(id, gc.get_referents(*holders)))
+    if id(handlers) not in kept:
         handlers.clear()
         for several in lists:
-            if all(each is lists or _is_frame(each) for each in gc.get_referrers(several)):
+            if id(several) not in kept:
                 several.clear()
     gc.collect(1)
 
