@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from support.outbox_kit import Background
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from eventpact.infrastructure.persistence.database import Database
 
 _HERE = Path(__file__).resolve().parent
+
+# On a busy machine an example that takes 200 ms says nothing about the code.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

@@ -138,14 +138,14 @@ def check(dispatcher: str, history: History, broker: str) -> None:
     assert got == expected
 
 
-@settings(max_examples=25, deadline=None, database=None)
+@settings(max_examples=25, database=None)
 @seed(1)
 @given(histories)
 def test_x1_asyncio_leaves_the_state_that_sync_does(history: History) -> None:
     check("asyncio", history, "redis://127.0.0.1:1")
 
 
-@settings(max_examples=6, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @seed(1)
 @given(history=histories)
 def test_x1_celery_leaves_the_state_that_sync_does(valkey: str, history: History) -> None:

@@ -17,7 +17,7 @@ from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact_contracts.driver.scheduled_loop import Schedule, ScheduledLoop, StuckError, run, schedules
 
-SEARCH = settings(max_examples=500, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+SEARCH = settings(max_examples=500, database=None, suppress_health_check=list(HealthCheck))
 
 
 async def lost_update() -> int:
