@@ -112,6 +112,10 @@ def serving(folder: Path, *, files: int | None = None, **settings: object) -> It
         yield served
         served.http.close()
     finally:
+        if "COVERAGE_RUN" in os.environ:  # a process that is killed does not write down what it ran
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(5)
         with suppress(ProcessLookupError):
             process.kill()
         process.wait()
