@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ def test_an_event_that_is_dispatched_again_while_it_is_in_the_outbox_is_delivere
     assert handler.numbers == [1]
 
 
-def test_an_event_under_the_id_of_another_type_is_refused_not_lost(database: Database, background: Background) -> None:
+def test_an_event_under_the_id_of_another_is_refused_and_not_lost(database: Database, background: Background) -> None:
     handler, other = Recorder(), Recorder()
     handler.gate.clear()
     outbox = background.outbox({Counted: handler, Other: other}, database)
@@ -128,6 +128,8 @@ def test_an_event_under_the_id_of_another_type_is_refused_not_lost(database: Dat
     outbox.dispatch(first)
     with pytest.raises(DispatchError, match=f"Other was refused: its event_id, {first.event_id}, is taken by Counted"):
         outbox.dispatch(Other(event_id=first.event_id, number=2))
+    with pytest.raises(DispatchError, match="is taken by Counted with other content in the outbox"):
+        outbox.dispatch(replace(first, number=2))
     handler.gate.set()
     until(lambda: entries(database) == 0)
     assert (handler.numbers, other.numbers) == ([1], [])

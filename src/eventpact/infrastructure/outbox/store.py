@@ -43,21 +43,23 @@ class OutboxStore:
         """Append ``event`` for these handlers; None if it is here already, which changes nothing.
 
         Raises:
-            DispatchError: an event of another type is here under its id.
+            DispatchError: another event is here under its id: of another type, or with other content.
         """
         payload = json.dumps(to_wire(event))
         entry = Entry(event.event_id, event.event_id, type(event).__name__, payload, tuple(keys), context or {})
-        same = sa.select(outbox.c.name).where(outbox.c.entry_id == entry.entry_id)
+        same = sa.select(outbox.c.name, outbox.c.payload).where(outbox.c.entry_id == entry.entry_id)
         with self.database.transaction() as connection:
             while not self._insert(entry, relay_id):
-                there = connection.execute(same).scalar_one_or_none()  # None if it was settled since
-                if there == entry.name:
+                there = connection.execute(same).one_or_none()  # None if it was settled since
+                if there is None:
+                    continue
+                if (there.name, there.payload) == (entry.name, payload):
                     return None
-                if there is not None:
-                    raise DispatchError(
-                        f"{entry.name} was refused: its event_id, {entry.event_id}, is taken by {there} in the"
-                        " outbox; give each event an id of its own"
-                    )
+                other = "with other content " if there.name == entry.name else ""
+                raise DispatchError(
+                    f"{entry.name} was refused: its event_id, {entry.event_id}, is taken by {there.name} {other}in the"
+                    " outbox; give each event an id of its own"
+                )
         return entry
 
     def append_replay(
