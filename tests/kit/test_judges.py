@@ -834,6 +834,12 @@ VIOLATED: list[tuple[str, str, Trace]] = [
     ("L1", "past its deadline", trace(GOOD, closing(1.0, time=1.0), closed(time=4.5, bound=1.0))),
     ("L1", "before its deadline", trace(EVENT, closing(5.0, time=1.0), closed("a", time=1.1))),
     ("L1", "aclose raised RuntimeError", trace(GOOD, closing(), raised("", "RuntimeError", "", caller="closer"))),
+    (
+        "L1",
+        "aclose raised OSError: gone, though everything was settled",
+        trace(GOOD, Entry(Kind.PUT_AWAY, note="aclose raised OSError: gone")),
+    ),
+    ("L1", "as undelivered, though it was settled", trace(GOOD, Entry(Kind.PUT_AWAY, events=("a",)))),
     ("L2", "closing again returned Paid e1", trace(EVENT, closing(0), closed("a"), closing(0), closed("a"))),
     (
         "L2",

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from eventpact_contracts.driver.driver import Driver
 from eventpact_contracts.driver.leaks import Leaks, TaskLeaks
 from eventpact_contracts.driver.probes import PROBES, SUBSCRIPTIONS, USUAL_SUBSCRIPTIONS
 from eventpact_contracts.driver.program import Program
-from eventpact_contracts.driver.recorder import Recorder, logging_to, raised
+from eventpact_contracts.driver.recorder import Recorder, id_of, logging_to, raised
 from eventpact_contracts.driver.scheduled_loop import ScheduledLoop, StuckError
 from eventpact_contracts.driver.threads import in_thread
 from eventpact_contracts.driver.trace import Kind, Trace
@@ -290,15 +290,22 @@ class _Session:
                 raise CouldNotRunError(f"leaving subject() raised {type(error).__name__}: {text_of(error)}") from error
 
     async def _put_away(self, dispatcher: EventDispatcher) -> None:
-        """Close a dispatcher that a scenario left open; how it closes is for other scenarios to see."""
-        await _closed(dispatcher, 1.0 if self._recorder.conditions.settled() else 0.0)
+        """Close a dispatcher that a scenario left open. Where nothing is pending, it has nothing to return."""
+        settled = self._recorder.conditions.settled()
+        undelivered, failure = await _closed(dispatcher, 1.0 if settled else 0.0)
+        if settled and (undelivered or failure):
+            self._recorder.write(Kind.PUT_AWAY, events=tuple(map(id_of, undelivered)), note=failure)
 
 
-async def _closed(dispatcher: EventDispatcher, timeout: float) -> None:
+async def _closed(dispatcher: EventDispatcher, timeout: float) -> tuple[Sequence[object], str]:
+    """Close it; return the undelivered, and how closing failed, if it did."""
     try:
-        await asyncio.wait_for(dispatcher.aclose(timeout), timeout + 2.0)
-    except Exception:
-        logging.getLogger("eventpact").debug("closing after a scenario raised", exc_info=True)
+        undelivered = await asyncio.wait_for(dispatcher.aclose(timeout), timeout + 2.0)
+    except TimeoutError:
+        return (), f"aclose({timeout:g}) did not return in {timeout + 2.0:g} s"
+    except Exception as error:  # noqa: BLE001 - recorded, for law L1 to judge
+        return (), f"aclose raised {type(error).__name__}: {text_of(error)}"
+    return undelivered if isinstance(undelivered, tuple | list) else (), ""
 
 
 def _forget(handlers: Mapping[Any, Any]) -> None:

@@ -52,6 +52,10 @@ class Kind(Enum):
     """Everything that was accepted is settled, and a marker that was dispatched last has come through."""
     OVERDUE = "waited in vain"
     """The suite waited as long as it was told to, in vain."""
+    PUT_AWAY = "put away"
+    """The suite closed the dispatcher when everything was settled, and that went wrong: ``events`` were returned all
+    the same, or ``note`` tells how it ended.
+    """
     LEFT = "left behind"
     """Something of the dispatcher's outlived it; ``note`` names it."""
 
@@ -74,7 +78,7 @@ class Entry(NamedTuple):
         interruption: FAILED, RAISED: whether the exception is no ``Exception``.
         imposed: FAILED: whether the attempt was ended from outside, and not by the handler itself.
         note: the exception's message; a value that should not have been returned; a thing that was left behind.
-        events: CLOSED: the undelivered, as they were returned.
+        events: CLOSED, PUT_AWAY: the undelivered, as they were returned.
         timeout: CLOSING: the argument of ``aclose``. OVERDUE: how long the suite waited.
         bound: REFUSED: the seconds that ``dispatch`` had. CLOSED: how late the machine itself was.
     """
@@ -235,7 +239,7 @@ def _describe(entry: Entry, labels: dict[str, str], types: dict[str, str]) -> st
         parts.append(f"after {entry.attempt} attempt(s)")
     if entry.timeout is not None:
         parts.append(f"({entry.timeout:g} s)")
-    if entry.kind is Kind.CLOSED:
+    if entry.kind in (Kind.CLOSED, Kind.PUT_AWAY):
         parts.append(f"returned {_names(entry.events, labels)}")
     if entry.exception:
         parts.append(f": {entry.exception[0]}({_shown(entry.note)})")

@@ -51,6 +51,7 @@ def conserved(view: TraceView) -> Fault | None:
         or _lost(view)
         or _settled_later(view)
         or _late(view)
+        or _badly_put_away(view)
     )
 
 
@@ -58,6 +59,17 @@ def _raised(view: TraceView, *, first: bool) -> Fault | None:
     for closing in view.closings[:1] if first else view.closings[1:]:
         if closing.end is not None and closing.end.kind is Kind.RAISED:
             return Fault(f"aclose raised {closing.end.exception[0]}: {closing.end.note}")
+    return None
+
+
+def _badly_put_away(view: TraceView) -> Fault | None:
+    """Find an event that closing returned long after its last delivery had settled, or closing that failed then."""
+    for entry in view.trace.of(Kind.PUT_AWAY):
+        if entry.note:
+            return Fault(f"{entry.note}, though everything was settled", timed=True)
+        for event in entry.events:
+            if not any(call.in_doubt for call in view.calls_of.get(event, ())):
+                return Fault(f"aclose returned {view.name(event)} as undelivered, though it was settled", timed=True)
     return None
 
 

@@ -79,6 +79,9 @@ class _Teller:
             case Kind.CRASHED | Kind.OVERDUE | Kind.LEFT:
                 what = f"waited {entry.timeout:g} s in vain" if entry.timeout is not None else entry.kind.value
                 return Band(f"{what}{noted}{f' ({event})' if event else ''}", "alarm")
+            case Kind.PUT_AWAY:
+                names = ", ".join(self._labels[event] for event in entry.events) or "nothing"
+                return Band(f"put away{noted}, undelivered: {names}", "alarm")
             case Kind.RESTARTED | Kind.IDLE:
                 return Band(f"{entry.kind.value}{noted}")
             case Kind.RELEASED:
