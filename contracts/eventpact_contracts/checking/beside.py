@@ -39,6 +39,11 @@ class Beside:
     def waiting(self) -> bool:
         return bool(self._waiting)
 
+    @property
+    def has_ended(self) -> bool:
+        """Return whether all of them are over, so that nobody has to wait for them."""
+        return all(running.done() for _, running in self._waiting)
+
     def begin(self, scenarios: Iterable[Scenario]) -> list[Scenario]:
         """Begin those that mostly wait, each with a dispatcher of its own, and return them."""
         waiting = unique(each for each in scenarios if each.mostly_waits and not each.leaks)

@@ -136,7 +136,7 @@ class _Player:
             if name == FIXED:
                 self._play_fixed()
                 continue
-            if name == _LEAKS:
+            if name == _LEAKS or self._beside.has_ended:  # the fixed ones come first, lest time is up before
                 self._end_waiting()
             self._play_family(FAMILIES[name], sum(each in FAMILIES for each in names[number:]))
         self._end_waiting()

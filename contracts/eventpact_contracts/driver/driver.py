@@ -7,7 +7,8 @@ import gc
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import nullcontext
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any, Final, Self
 
@@ -49,6 +50,9 @@ _REPORT_SECONDS: Final = 0.02
 
 _NEXT_SECONDS: Final = 0.02
 """Whoever has called a handler calls the next one sooner."""
+
+_BUSY_SECONDS: Final = 2.5
+"""Seconds that a loop is kept busy at most: a dispatcher that needs it in order to accept has refused by then."""
 
 _GATHERING_SECONDS: Final = 0.02
 """Seconds in which other handlers may come to be held too, before the first is let go on. Nothing is judged by it."""
@@ -176,8 +180,10 @@ class Driver:
                 case steps.Release(event):
                     if event in self._ids:
                         program.release(self._ids[event])
-                case steps.Close(timeout, event):
+                case steps.Close(timeout, event, by_thread):
                     before = None if event is None else partial(self._dispatch, event, name)
+                    if before is not None and by_thread:
+                        before = partial(_by_thread, before)
                     yield _Closing(program, name, timeout, before)
 
     def _is_paused(self, event: int | None) -> bool:
@@ -280,6 +286,12 @@ class Driver:
         """Return for how long to wait yet: as long as something happens, it is only slow."""
         last = max((started, *(entry.time for entry in self._recorder.entries[-1:])))
         return last + self.patience + self._slowest - self._recorder.clock()
+
+
+def _by_thread(act: Callable[[], object]) -> None:
+    """Act in a thread, and wait for it without letting the loop run: as long as ``dispatch`` may take, and longer."""
+    with suppress(FutureTimeoutError):
+        in_thread(act).exception(_BUSY_SECONDS)
 
 
 class _Closing:

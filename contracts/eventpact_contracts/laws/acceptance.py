@@ -73,7 +73,7 @@ def _cannot_accept(traits: Traits) -> tuple[Scenario, ...]:
         # Should it block its caller all the same, the caller gets free, and the flood ends: law G1 has its say.
         rescuer = Caller((steps.AwaitStarted(0), steps.AwaitReturned(0, 1.0), steps.Release(0)), thread=True)
         found.append(Scenario((held_up,), (Caller((steps.Flood(0, FLOOD),)), rescuer), inside_loop=True, close=True))
-        found += [_full_for_some(rescuer), _full_when_closing()]
+        found += [_full_for_some(rescuer), _full_when_closing(5.0), _full_when_closing(0.02)]
     if traits.needs_loop:
         gone = tuple(EventPlan(kind) for kind in (events.Priced, events.Placed, events.Paid, *events.ODD)) * 3
         found.append(Scenario(gone, (in_turn(len(gone)),), loop_gone=True, close=True))
@@ -93,14 +93,15 @@ def _full_for_some(rescuer: Caller) -> Scenario:
     return Scenario(plans, (Caller(tuple(chain(*parts))), rescuer), inside_loop=True, close=True)
 
 
-def _full_when_closing() -> Scenario:
-    """A flood in which a caller waits for room, if the dispatcher is one that lets him, when closing begins and makes
-    some.
+def _full_when_closing(timeout: float) -> Scenario:
+    """A flood in which a caller waits for room, if the dispatcher is one that lets him, when closing makes some: by
+    settling what is pending, or by giving it up.
     """
     held = EventPlan(events.Placed, handlers={"plain": HandlerPlan(held=True)})
     flooding = Caller((steps.Dispatch(0), steps.Flood(1, FLOOD)), thread=True)
-    closing = Caller((steps.AwaitStarted(0), steps.Rest(_BLOCKED_SECONDS), steps.Close(5.0)))
-    releasing = Caller((steps.AwaitBegun(), steps.Release(0)), thread=True)
+    closing = Caller((steps.AwaitStarted(0), steps.Rest(_BLOCKED_SECONDS), steps.Close(timeout)))
+    made = steps.AwaitBegun() if timeout > 1.0 else steps.AwaitClosed()
+    releasing = Caller((made, steps.Release(0)), thread=True)
     return Scenario((held, EventPlan(events.Placed)), (flooding, closing, releasing), close=True)
 
 

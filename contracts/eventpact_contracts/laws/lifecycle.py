@@ -263,15 +263,24 @@ def _raced(view: TraceView) -> Iterator[str]:
             yield call.event
 
 
-def _at_each_line(traits: Traits) -> tuple[Scenario, ...]:
-    """Closing comes between any two lines of those in which an event is taken or refused."""
-    return tuple(paused_at(place, closes=True) for place in range(FIRST_LINES if traits.quick else 0))
+def _between_any_steps(traits: Traits) -> tuple[Scenario, ...]:
+    """Closing comes between any two lines of those in which an event is taken or refused, or before the event loop has
+    had a turn since a thread has dispatched.
+    """
+    if not traits.quick:
+        return ()
+    kinds = (events.Priced, events.Placed)
+    closing = [(kind, Caller((steps.Close(timeout, 0, by_thread=True),))) for kind in kinds for timeout in (5.0, 0.0)]
+    return (
+        *(Scenario((EventPlan(kind),), (caller,), inside_loop=True, close=True) for kind, caller in closing),
+        *(paused_at(place, closes=True) for place in range(FIRST_LINES)),
+    )
 
 
 @law(
     "L3",
     families=("racing", "paused", "closed"),
-    fixed=_at_each_line,
+    fixed=_between_any_steps,
     observations=lambda view: sum(1 for _ in _raced(view)),
     usual_order=True,
     causes=(

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from eventpact.domain.dispatcher import (
     DispatcherClosedError,
+    DispatchError,
     FailedDelivery,
     Ordering,
 )
@@ -36,6 +37,56 @@ class Lossy(PassThrough):
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
         await super().aclose(timeout)
         return ()
+
+
+@rogue(
+    "L3",
+    "was dispatched while the dispatcher closed|never received it",
+    also={"L1": "what is accepted is conserved, raced or not"},
+)
+class Posting(LoopPassThrough):
+    """It leaves what a thread dispatches to its loop, which may come to it after closing has begun."""
+
+    def prepare(self) -> None:
+        self.loop, self.closing = asyncio.get_running_loop(), False
+
+    def dispatch(self, event: DomainEvent) -> None:
+        if asyncio._get_running_loop() is self.loop:
+            super().dispatch(event)
+            return
+        self.table.route(event)
+        if self.closing:
+            raise DispatcherClosedError("the dispatcher is closed")
+        try:
+            self.loop.call_soon_threadsafe(self.enter, event)
+        except RuntimeError as error:
+            raise DispatchError("the event loop is closed") from error
+
+    def enter(self, event: DomainEvent) -> None:
+        """Hand on an event that a thread has left here."""
+        with suppress(DispatcherClosedError):
+            super().dispatch(event)
+
+    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
+        self.closing = True
+        return await super().aclose(timeout)
+
+
+@rogue("L1", "as undelivered, though it was settled")
+class KeepingInTheBooks(PassThrough):
+    """A failed delivery leaves its books behind the call of the failure sink, and not in a ``finally``."""
+
+    def prepare(self) -> None:
+        self.books: list[DomainEvent] = []
+
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        self.books.append(failed.event)
+        super().report(subscription, failed)
+        self.books.remove(failed.event)
+
+    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
+        left = await super().aclose(timeout)
+        return undelivered((*self.books, *left))
 
 
 @rogue("L1", "though all its deliveries were settled|before its deadline", also={"C3": "it says L1 of every schedule"})

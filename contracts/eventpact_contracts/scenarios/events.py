@@ -37,6 +37,7 @@ __all__ = [
     "Placed",
     "Point",
     "Priced",
+    "Prolonged",
     "Recorded",
     "Returned",
     "Shipped",
@@ -191,6 +192,11 @@ class Signed(_Content):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Prolonged(_Content):
+    """One handler, that does all of its work in a plain ``handle`` and then returns a coroutine."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Crowded(_Content):
     """Seven handlers: where there is room for so many deliveries, the room rarely ends with an event."""
 
@@ -276,6 +282,7 @@ ROLES: Final[dict[type[DomainEvent], tuple[str, ...]]] = {
     ),
     Counted: ("plain_falsy",),
     Signed: ("awaitable",),
+    Prolonged: ("awaitable_late",),
     Emptied: ("plain", "coroutine"),
     Crowded: tuple(f"{('plain', 'coroutine')[number % 2]}_{number}" for number in range(7)),
     Recorded: ("plain_shared", "coroutine_shared"),

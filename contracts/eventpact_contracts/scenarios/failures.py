@@ -90,11 +90,17 @@ class Failure:
 
     Attributes:
         make: makes one with this message.
-        everywhere: whether an ``async def`` may raise it, too, and a future carry it.
+        awaited: whether an ``async def`` may raise it, too, and a future carry it.
+        on_loop: whether that may happen on the suite's own loop, which asyncio would let it end.
     """
 
     make: Callable[[str], BaseException]
-    everywhere: bool = True
+    awaited: bool = True
+    on_loop: bool = True
+
+    def may_be_awaited(self, *, on_loop: bool) -> bool:
+        """Return whether an awaited handler may raise it, on the suite's own loop or on another."""
+        return self.awaited and (self.on_loop or not on_loop)
 
 
 FAILURES: Final[dict[str, Failure]] = {
@@ -112,7 +118,8 @@ FAILURES: Final[dict[str, Failure]] = {
     "CancelledError of futures": Failure(concurrent.futures.CancelledError),
     "Awkward": Failure(lambda message: AwkwardError(7, message)),
     "unpicklable": Failure(UnpicklableError),
-    "falsy": Failure(FalsyError),
+    # ``concurrent.futures`` asks whether an exception is true, up to Python 3.13, and loses this one.
+    "falsy": Failure(FalsyError, awaited=False),
     "equal": Failure(EqualError),
     "without a text": Failure(lambda _: ValueError()),
     "whose text raises": Failure(UnspeakableError),
@@ -123,8 +130,8 @@ FAILURES: Final[dict[str, Failure]] = {
     "with a cause": Failure(lambda message: _caused(ValueError(message), KeyError("the cause"))),
     "with a permanent cause": Failure(lambda message: _caused(ValueError(message), PermanentFailureError("the cause"))),
     "after a cancellation": Failure(lambda message: _caused(TimeoutError(message), asyncio.CancelledError())),
-    "StopIteration": Failure(StopIteration, everywhere=False),
-    "StopAsyncIteration": Failure(StopAsyncIteration, everywhere=False),
+    "StopIteration": Failure(StopIteration, awaited=False),
+    "StopAsyncIteration": Failure(StopAsyncIteration, awaited=False),
 }
 """Exceptions that mean that an attempt failed."""
 
@@ -143,12 +150,12 @@ PERMANENT: Final[dict[str, Failure]] = {
 """Exceptions after which a delivery is not tried again."""
 
 INTERRUPTIONS: Final[dict[str, Failure]] = {
-    "KeyboardInterrupt": Failure(KeyboardInterrupt, everywhere=False),
-    "SystemExit": Failure(SystemExit, everywhere=False),
-    "SystemExit of success": Failure(lambda _: SystemExit(0), everywhere=False),
-    "falsy interruption": Failure(FalsyAbort),
-    "Halt": Failure(Halt, everywhere=False),
-    "GeneratorExit": Failure(GeneratorExit, everywhere=False),
+    "KeyboardInterrupt": Failure(KeyboardInterrupt, on_loop=False),
+    "SystemExit": Failure(SystemExit, on_loop=False),
+    "SystemExit of success": Failure(lambda _: SystemExit(0), on_loop=False),
+    "falsy interruption": Failure(FalsyAbort, awaited=False),
+    "Halt": Failure(Halt, awaited=False),
+    "GeneratorExit": Failure(GeneratorExit, on_loop=False),
     "CancelledError": Failure(asyncio.CancelledError),
     "Abort": Failure(Abort),
     "group of interruptions": Failure(lambda message: BaseExceptionGroup(message, [Abort("one"), ValueError("two")])),

@@ -124,10 +124,15 @@ class CollectGarbage:
 
 @dataclass(frozen=True)
 class Close:
-    """``aclose(timeout)``; where ``event`` is given, it is dispatched before, and nothing comes between."""
+    """``aclose(timeout)``; where ``event`` is given, it is dispatched before, and nothing comes between.
+
+    Attributes:
+        by_thread: whether a thread dispatches it, while the caller's event loop is kept busy.
+    """
 
     timeout: float
     event: int | None = None
+    by_thread: bool = False
 
 
 Step = (

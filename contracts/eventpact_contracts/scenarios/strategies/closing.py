@@ -46,6 +46,9 @@ _DEEP: Final = 1_000
 _BACKLOG: Final = 120
 """Events that are pending when the dispatcher closes."""
 
+_FIRST_WAIT_SECONDS: Final = 0.7
+"""Longer than most dispatchers wait before a second attempt."""
+
 
 def closed(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
     """Events that are dispatched while closing lasts, and afterwards."""
@@ -147,10 +150,15 @@ def _closing(
     )
 
 
-def between_attempts(kind: type[DomainEvent], fails: int, timeout: float, inside: bool = False) -> Scenario:
-    """An attempt has failed when closing begins, and the next may not have come."""
+def between_attempts(
+    kind: type[DomainEvent], fails: int, timeout: float, inside: bool = False, *, rest: float = 0.0
+) -> Scenario:
+    """An attempt has failed when closing begins, and the next may not have come, nor come in ``rest`` seconds."""
     plan = EventPlan(kind, handlers={ROLES[kind][0]: HandlerPlan(fails=fails)})
-    callers = (Caller((steps.Dispatch(0),), thread=True), Caller((steps.AwaitEnded(0), steps.Close(timeout))))
+    closing: tuple[steps.Step, ...] = (steps.AwaitEnded(0), steps.Close(timeout))
+    if rest:
+        closing += (steps.Rest(rest),)
+    callers = (Caller((steps.Dispatch(0),), thread=True), Caller(closing))
     return Scenario((plan,), callers, inside_loop=inside, close=True)
 
 
@@ -222,9 +230,10 @@ def closing_in_each_state(traits: Traits) -> tuple[Scenario, ...]:
         # It takes longer than closing needs to look at it once.
         *(_slow(kind, role) for kind, role in ((events.Placed, "plain"), (events.Priced, "coroutine"))),
         *(
-            between_attempts(kind, ALWAYS, timeout)
+            between_attempts(kind, ALWAYS, timeout, rest=rest)
             for kind in SINGLE
-            for timeout in (0.0, 5.0)
+            # A timer that nobody has cancelled would start the next attempt by then.
+            for timeout, rest in ((0.0, _FIRST_WAIT_SECONDS), (5.0, 0.0))
             if traits.guarantees.retries
         ),
     ]

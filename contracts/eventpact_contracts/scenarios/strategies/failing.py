@@ -120,7 +120,7 @@ def beside_one_that_fails(traits: Traits) -> tuple[Scenario, ...]:
     # Exceptions that a future cannot carry, a generator takes for its end, or a dispatcher takes for its own.
     plans: list[EventPlan] = []
     for name, failure in {**FAILURES, **LOOK_ALIKES}.items():
-        kind, role = (events.Priced, "coroutine") if failure.everywhere and len(plans) % 2 else (events.Placed, "plain")
+        kind, role = (events.Priced, "coroutine") if failure.awaited and len(plans) % 2 else (events.Placed, "plain")
         plans.append(EventPlan(kind, handlers={role: HandlerPlan(fails=ALWAYS, how=name)}))
     if traits.guarantees.retries:
         plans = plans[:: max(1, traits.guarantees.retries)]  # an engine may let each wait for the one before
@@ -177,9 +177,8 @@ def beside_an_interruption(traits: Traits) -> tuple[Scenario, ...]:
     for role in ROLES[events.Paid][:2]:
         for name, failure in INTERRUPTIONS.items():
             awaited = is_async(role) or is_awaitable(role)
-            if awaited and not failure.everywhere and (traits.needs_loop or name == "Halt"):
-                continue
-            plans.append(EventPlan(events.Paid, handlers={role: HandlerPlan(fails=ALWAYS, how=name)}))
+            if not awaited or failure.may_be_awaited(on_loop=traits.needs_loop):
+                plans.append(EventPlan(events.Paid, handlers={role: HandlerPlan(fails=ALWAYS, how=name)}))
     # What a handler dispatches is somebody's to wait for, too.
     within = EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS, how="KeyboardInterrupt")})
     plans.append(EventPlan(events.Placed, handlers={"plain": HandlerPlan(spawns=(within,))}))

@@ -48,13 +48,13 @@ _MAX_PLANNED_ROLES: Final = 4
 
 def exceptions(role: str) -> st.SearchStrategy[str]:
     """Exceptions that a handler raises. A future cannot carry some of them, and an ``async def`` cannot raise them."""
-    return _exceptions(anything=_is_plain(role))
+    return _exceptions(awaited=_is_awaited(role))
 
 
 @cache
-def _exceptions(*, anything: bool) -> st.SearchStrategy[str]:
-    named = [*FAILURES.items(), *LOOK_ALIKES.items(), *PERMANENT.items()]
-    return st.sampled_from([name for name, failure in named if failure.everywhere or anything])
+def _exceptions(*, awaited: bool) -> st.SearchStrategy[str]:
+    failures = FAILURES | LOOK_ALIKES | PERMANENT
+    return st.sampled_from([name for name, each in failures.items() if each.awaited or not awaited])
 
 
 def interruptions(role: str, *, needs_loop: bool) -> st.SearchStrategy[str]:
@@ -63,16 +63,17 @@ def interruptions(role: str, *, needs_loop: bool) -> st.SearchStrategy[str]:
     Where handlers share the suite's own loop, an awaited handler that raised ``KeyboardInterrupt`` would end that loop,
     as asyncio has it; there, only the others are drawn for it.
     """
-    return _interruptions(anything=_is_plain(role) or not needs_loop)
+    return _interruptions(awaited=_is_awaited(role), on_loop=needs_loop)
 
 
 @cache
-def _interruptions(*, anything: bool) -> st.SearchStrategy[str]:
-    return st.sampled_from([name for name, failure in INTERRUPTIONS.items() if failure.everywhere or anything])
+def _interruptions(*, awaited: bool, on_loop: bool) -> st.SearchStrategy[str]:
+    names = [name for name, each in INTERRUPTIONS.items() if not awaited or each.may_be_awaited(on_loop=on_loop)]
+    return st.sampled_from(names)
 
 
-def _is_plain(role: str) -> bool:
-    return not is_async(role) and not is_awaitable(role)
+def _is_awaited(role: str) -> bool:
+    return is_async(role) or is_awaitable(role)
 
 
 def one_caller(
