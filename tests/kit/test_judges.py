@@ -37,9 +37,12 @@ from support.tracing import (
 )
 
 from eventpact.domain.dispatcher import Guarantees
+from eventpact_contracts.driver import probes
+from eventpact_contracts.driver.gates import run_awaiting
 from eventpact_contracts.driver.trace import Entry, Kind, Trace
 from eventpact_contracts.laws import LAWS, Law
 from eventpact_contracts.laws.view import TraceView
+from eventpact_contracts.scenarios.events import RETURNED_COROUTINES
 
 NESTED = dispatched("b", cause="a")
 OVERDUE = Entry(kind=Kind.OVERDUE, time=9.0, caller="closer")
@@ -268,6 +271,9 @@ UPHELD: list[tuple[str, Trace]] = [
     ),
     ("C3", trace(GOOD, schedule="held back")),
     ("L1", trace(GOOD, closing(), closed())),
+    # A plain handler ends in its thread when its waiter on the loop was given up.
+    ("L1", trace(taken("b", "Placed"), closing(0), handled("b", "Placed.plain"), closed("b"), on_loop=True)),
+    ("I3", trace(taken("b", "Placed"), broken("b", "Placed.plain"), closing(0), closed("b"), on_loop=True)),
     ("L1", trace(EVENT, started("a", "Paid.plain"), closing(0), closed("a"), succeeded("a", "Paid.plain"))),
     ("L1", trace(EVENT, handled("a", "Paid.plain"), broken("a", "Paid.coroutine"), closing(), closed())),
     # What a broker has taken over is settled after closing.
@@ -460,6 +466,17 @@ SILENT: list[tuple[str, str, Trace]] = [
         trace(taken("a", caller="one"), taken("b", caller="two"), handled("b", *BOTH), handled("a", *BOTH)),
     ),
     ("C3", "the usual order is no other order", trace(GOOD)),
+    (
+        "L4",
+        "a coroutine that a plain handler returned to a loop when it was given up",
+        trace(
+            *taken("a"),
+            closing(),
+            closed("a"),
+            Entry(Kind.LEFT, note=f"coroutine {RETURNED_COROUTINES[0]} was never awaited"),
+            on_loop=True,
+        ),
+    ),
     ("L2", "closed once is not closed again", trace(GOOD, closing(), closed())),
     (
         "L3",
@@ -1014,6 +1031,11 @@ def test_a_judge_convicts_what_its_law_forbids_and_says_why(law_id: str, message
     assert violation.law_id == law_id
     assert message in violation.message
     assert violation.trace is forbidden
+
+
+def test_coroutines_that_handlers_return_have_the_names_that_laws_know_them_by() -> None:
+    names = {run_awaiting.__qualname__, probes._AsyncCall.__call__.__qualname__}
+    assert {name.strip("'") for name in RETURNED_COROUTINES} == names
 
 
 def test_a_registration_that_was_taken_counts_like_one_that_was_refused() -> None:

@@ -190,7 +190,7 @@ def check_against_model(subject: Any, *, examples: int = 30, seed: int = 0) -> t
             if time.monotonic() > deadline:
                 raise EnoughDrawn
             self.patience = _HURRIED_SECONDS if found else known.settle_timeout
-            self.recorder = Recorder(SUBSCRIPTIONS, known.guarantees, outlives=known.outlives)
+            self.recorder = Recorder(SUBSCRIPTIONS, known.guarantees, outlives=known.outlives, on_loop=known.needs_loop)
             self.conditions = self.recorder.conditions
             self.program = Program(
                 self.recorder,

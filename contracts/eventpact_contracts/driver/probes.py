@@ -6,7 +6,6 @@ Probes are as various as the handlers of real programs; a role's name says which
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, Final
@@ -94,14 +93,6 @@ class _AtTimesProbe(AwaitableProbe):
 
     def handle(self, event: DomainEvent) -> Any:
         return Probe.handle(self, event) if getattr(event, "number", 0) == 1 else super().handle(event)  # type: ignore[arg-type]
-
-
-class _LateProbe(AwaitableProbe):
-    """A plain ``handle`` that does its work before it returns a coroutine, which has to be awaited all the same."""
-
-    def handle(self, event: DomainEvent) -> Awaitable[Any]:
-        Probe.handle(self, event)  # type: ignore[arg-type]  # it has everything that this needs
-        return asyncio.sleep(0)
 
 
 class _AsyncCall:
@@ -212,7 +203,6 @@ _SPECIAL: Final[dict[str, type[_Base]]] = {
     "awaitable_object": _AwaitableObjectProbe,
     "awaitable_call": _AwaitableCallProbe,
     "awaitable_at_times": _AtTimesProbe,
-    "awaitable_late": _LateProbe,
 }
 _SPECIAL["plain_equal_too"] = _SPECIAL["plain_equal"]
 _SPECIAL["coroutine_equal_too"] = _SPECIAL["coroutine_equal"]

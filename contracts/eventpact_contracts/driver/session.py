@@ -83,6 +83,7 @@ def run_scenario(subject: Subject, scenario: Scenario, patience: float) -> Run:
         subject.guarantees,
         virtual=scenario.schedule is not None,
         outlives=subject.outlives,
+        on_loop=subject.needs_loop,
         hindrance=scenario.hindrance,
         sink_raises=bool(scenario.sink_raises),
     )

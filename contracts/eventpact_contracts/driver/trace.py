@@ -129,6 +129,7 @@ class Trace:
         virtual: whether times are of a virtual clock, which stands still while code runs.
         schedule: the order in which ready tasks ran, to be read, where the suite chose it.
         outlives: whether the engine outlives the dispatcher, and may settle events that it has taken over later.
+        on_loop: whether the dispatcher needs a running event loop.
         hindrance: the reason for which it may have had to refuse, other than closing.
         sink_raises: whether the failure sink raised.
     """
@@ -139,6 +140,7 @@ class Trace:
     virtual: bool = False
     schedule: str = ""
     outlives: bool = False
+    on_loop: bool = False
     hindrance: str = ""
     sink_raises: bool = False
 
@@ -173,6 +175,7 @@ class Trace:
             "virtual": self.virtual,
             "schedule": self.schedule,
             "outlives": self.outlives,
+            "on_loop": self.on_loop,
             "hindrance": self.hindrance,
             "sink_raises": self.sink_raises,
             "entries": [json.loads(entry.to_json()) for entry in self.entries],
@@ -188,6 +191,7 @@ class Trace:
             virtual=data["virtual"],
             schedule=data["schedule"],
             outlives=data.get("outlives", False),
+            on_loop=data.get("on_loop", False),
             hindrance=data.get("hindrance", ""),
             sink_raises=data.get("sink_raises", False),
         )

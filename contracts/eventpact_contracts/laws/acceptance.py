@@ -244,8 +244,8 @@ def bounded(view: TraceView) -> Fault | None:
         took = call.end.time - call.start.time
         if call.refused and call.end.bound is not None and took > call.end.bound and not view.trace.virtual:
             return Fault(f"{what} was refused after {took:.2f} s, and {call.end.bound:g} s are allowed", timed=True)
-    refused = any(call.refused or call.raised for call in view.calls)
-    for entry in view.trace.of(Kind.LEFT) if refused else ():
-        if "never awaited" in entry.note:
-            return Fault(f"an event was refused, and left behind: {entry.note}")
+    if any(call.refused or call.raised for call in view.calls):
+        for note in view.left:
+            if "never awaited" in note:
+                return Fault(f"an event was refused, and left behind: {note}")
     return None

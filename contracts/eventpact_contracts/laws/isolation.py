@@ -211,9 +211,10 @@ def _must_be_reported(view: TraceView, delivery: tuple[str, str], attempts: list
         return False  # that is law I5's
     if not view.has_failed(delivery):
         return False  # another attempt is owed, which is law G2's, or its event is undelivered, which is law L1's
-    last = attempts[-1].ended
     # A delivery that fails while the dispatcher closes may be given up instead.
-    return delivery[0] not in view.returned or (last is not None and view.closing is not None and last < view.closing)
+    return delivery[0] not in view.returned or (
+        view.closing is not None and view.must_have_noticed(attempts[-1], delivery[1], view.closing)
+    )
 
 
 def _misattributed(view: TraceView, event: str) -> str | None:

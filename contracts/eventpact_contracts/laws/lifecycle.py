@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from eventpact_contracts.driver.trace import Kind
+from eventpact_contracts.driver.trace import Entry, Kind
 from eventpact_contracts.laws.law import Fault, law
 from eventpact_contracts.laws.spans import Attempt, Closing
 from eventpact_contracts.laws.view import TraceView
 from eventpact_contracts.scenarios import events, steps
+from eventpact_contracts.scenarios.events import is_plain
 from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.closing import closing_in_each_state
 from eventpact_contracts.scenarios.strategies.concurrent import FIRST_LINES, paused_at
@@ -116,7 +117,17 @@ def _settled_before(view: TraceView, delivery: tuple[str, str], closed: int, mar
     last = attempts[-1]
     if last.ended is None or last.end is None or last.ended > closed or last.end.time > latest:
         return False
-    return view.is_settled(delivery)
+    return view.is_settled(delivery) and not _is_beyond_reach(view, delivery[1], last.end)
+
+
+def _is_beyond_reach(view: TraceView, handler: str, end: Entry) -> bool:
+    """Return whether a plain handler has ended in its thread when closing had given up whoever waits for it there.
+
+    A loop can cancel the one who waits and not the thread, so that nobody is told how the handler ended.
+    """
+    start = view.closings[0].start
+    given_up = end.time >= start.time + (start.timeout or 0.0)
+    return view.trace.on_loop and given_up and is_plain(handler)
 
 
 def _never_returned(view: TraceView) -> Fault | None:
@@ -321,6 +332,4 @@ def nothing_left(view: TraceView) -> Fault | None:
     """Find something that a closed dispatcher left behind."""
     if view.closed is None:
         return None
-    for entry in view.trace.of(Kind.LEFT):
-        return Fault(f"a closed dispatcher left behind: {entry.note}")
-    return None
+    return Fault(f"a closed dispatcher left behind: {view.left[0]}") if view.left else None

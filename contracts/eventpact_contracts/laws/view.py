@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from eventpact_contracts.driver.trace import Entry, Kind, Trace
 from eventpact_contracts.laws.spans import Attempt, Call, Closing, Span
+from eventpact_contracts.scenarios.events import RETURNED_COROUTINES, is_plain
 
 __all__ = ["TraceView"]
 
@@ -16,6 +17,9 @@ S = TypeVar("S", bound=Span)
 
 Delivery = tuple[str, str]
 """An event, and a handler that is subscribed to its type."""
+
+_SIMULTANEOUS_SECONDS: Final = 0.05
+"""Seconds in which a dispatcher need not have noticed that a handler ended."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,17 @@ class TraceView:
             return False
         return attempt.ended is None or attempt.ended > self.closed
 
+    def must_have_noticed(self, attempt: Attempt, handler: str, place: int) -> bool:
+        """Return whether an attempt ended so long before that place of the trace that the dispatcher knew of it there.
+
+        A loop learns of the end of a plain handler, which runs in a thread, in one of its next steps.
+        """
+        if attempt.end is None or attempt.ended is None or attempt.ended > place:
+            return False
+        if self.trace.virtual:
+            return not (self.trace.on_loop and is_plain(handler))
+        return attempt.end.time <= self.trace.entries[place].time - _SIMULTANEOUS_SECONDS
+
     def has_failed(self, delivery: Delivery) -> bool:
         """Return whether no other attempt may follow those that failed."""
         attempts = self.attempts.get(delivery, [])
@@ -236,6 +251,17 @@ class TraceView:
             return None
         ends = [each.ended for each in self.closings if each.began < first and each.ended is not None]
         return max((end for end in ends if self.trace.entries[end].kind is Kind.CLOSED), default=first)
+
+    @cached_property
+    def left(self) -> list[str]:
+        """The things that were left behind by the dispatcher itself.
+
+        A plain handler in a thread may return a coroutine to a loop where closing has given up whoever waits for it.
+        """
+        found = [entry.note for entry in self.trace.of(Kind.LEFT)]
+        if self.trace.on_loop and self.returned:
+            found = [note for note in found if not any(name in note for name in RETURNED_COROUTINES)]
+        return found
 
     @cached_property
     def returned(self) -> list[str]:

@@ -21,6 +21,7 @@ from eventpact.domain.events import DomainEvent
 __all__ = [
     "FAMILY",
     "ODD",
+    "RETURNED_COROUTINES",
     "ROLES",
     "SHARED",
     "UNSUBSCRIBED",
@@ -37,7 +38,6 @@ __all__ = [
     "Placed",
     "Point",
     "Priced",
-    "Prolonged",
     "Recorded",
     "Returned",
     "Shipped",
@@ -47,6 +47,7 @@ __all__ = [
     "Signed",
     "Size",
     "is_async",
+    "is_plain",
     "is_shared",
     "label_of",
 ]
@@ -192,11 +193,6 @@ class Signed(_Content):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prolonged(_Content):
-    """One handler, that does all of its work in a plain ``handle`` and then returns a coroutine."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Crowded(_Content):
     """Seven handlers: where there is room for so many deliveries, the room rarely ends with an event."""
 
@@ -282,7 +278,6 @@ ROLES: Final[dict[type[DomainEvent], tuple[str, ...]]] = {
     ),
     Counted: ("plain_falsy",),
     Signed: ("awaitable",),
-    Prolonged: ("awaitable_late",),
     Emptied: ("plain", "coroutine"),
     Crowded: tuple(f"{('plain', 'coroutine')[number % 2]}_{number}" for number in range(7)),
     Recorded: ("plain_shared", "coroutine_shared"),
@@ -323,9 +318,18 @@ def is_async(handler: str) -> bool:
     return handler.rpartition(".")[2].startswith("coroutine")
 
 
+RETURNED_COROUTINES: Final = ("'run_awaiting'", "'_AsyncCall.__call__'")
+"""The coroutines that plain handlers return, as a warning names them."""
+
+
 def is_shared(handler: str) -> bool:
     """Return whether the handler of this name is one of two types, and has another name with the other."""
     return handler.endswith("_shared")
+
+
+def is_plain(handler: str) -> bool:
+    """Return whether the handler of this name is called, and returns nothing to await."""
+    return not is_async(handler) and not is_awaitable(handler)
 
 
 def is_awaitable(handler: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Final
 from hypothesis import strategies as st
 
 from eventpact_contracts.scenarios import events, steps
-from eventpact_contracts.scenarios.events import ROLES, is_async, is_awaitable
+from eventpact_contracts.scenarios.events import ROLES, is_plain
 from eventpact_contracts.scenarios.failures import FAILURES, INTERRUPTIONS, LOOK_ALIKES, PERMANENT
 from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.parts import (
@@ -176,8 +176,7 @@ def beside_an_interruption(traits: Traits) -> tuple[Scenario, ...]:
     plans = []
     for role in ROLES[events.Paid][:2]:
         for name, failure in INTERRUPTIONS.items():
-            awaited = is_async(role) or is_awaitable(role)
-            if not awaited or failure.may_be_awaited(on_loop=traits.needs_loop):
+            if is_plain(role) or failure.may_be_awaited(on_loop=traits.needs_loop):
                 plans.append(EventPlan(events.Paid, handlers={role: HandlerPlan(fails=ALWAYS, how=name)}))
     # What a handler dispatches is somebody's to wait for, too.
     within = EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS, how="KeyboardInterrupt")})

@@ -55,18 +55,7 @@ def leaking_in_each_state(traits: Traits) -> tuple[Scenario, ...]:
     """Closing ends what the first callers have begun together, and what waits for its next attempt."""
     retries = traits.guarantees.retries
     waiting = tuple(replace(between_attempts(kind, ALWAYS, 0.0), leaks=True) for kind in (SINGLE if retries else ()))
-    return (
-        *(_first_together(number) for number in range(6 if traits.quick else 1)),
-        *waiting,
-        *([_returning_late()] if traits.quick else []),
-    )
-
-
-def _returning_late() -> Scenario:
-    """A plain handler is given up, and then returns a coroutine that nobody will await."""
-    plan = EventPlan(events.Prolonged, handlers={"awaitable_late": HELD})
-    closer = Caller((steps.AwaitStarted(0), steps.Close(0.02), steps.Release(0)))
-    return Scenario((plan,), (*each_apart(1), closer), close=True, leaks=True)
+    return (*(_first_together(number) for number in range(6 if traits.quick else 1)), *waiting)
 
 
 def _first_together(number: int) -> Scenario:

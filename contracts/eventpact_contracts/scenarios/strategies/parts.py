@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from eventpact.domain.events import DomainEvent
 from eventpact_contracts.scenarios import events, steps
-from eventpact_contracts.scenarios.events import ROLES, is_async, is_awaitable
+from eventpact_contracts.scenarios.events import ROLES, is_plain
 from eventpact_contracts.scenarios.failures import FAILURES, INTERRUPTIONS, LOOK_ALIKES, PERMANENT
 from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.values import CONTENTS, ROUND_NUMBERS
@@ -48,7 +48,7 @@ _MAX_PLANNED_ROLES: Final = 4
 
 def exceptions(role: str) -> st.SearchStrategy[str]:
     """Exceptions that a handler raises. A future cannot carry some of them, and an ``async def`` cannot raise them."""
-    return _exceptions(awaited=_is_awaited(role))
+    return _exceptions(awaited=not is_plain(role))
 
 
 @cache
@@ -63,17 +63,13 @@ def interruptions(role: str, *, needs_loop: bool) -> st.SearchStrategy[str]:
     Where handlers share the suite's own loop, an awaited handler that raised ``KeyboardInterrupt`` would end that loop,
     as asyncio has it; there, only the others are drawn for it.
     """
-    return _interruptions(awaited=_is_awaited(role), on_loop=needs_loop)
+    return _interruptions(awaited=not is_plain(role), on_loop=needs_loop)
 
 
 @cache
 def _interruptions(*, awaited: bool, on_loop: bool) -> st.SearchStrategy[str]:
     names = [name for name, each in INTERRUPTIONS.items() if not awaited or each.may_be_awaited(on_loop=on_loop)]
     return st.sampled_from(names)
-
-
-def _is_awaited(role: str) -> bool:
-    return is_async(role) or is_awaitable(role)
 
 
 def one_caller(
