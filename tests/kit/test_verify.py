@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -351,6 +352,25 @@ class Moody(SyncEventDispatcher):
         seen, runs, again = found.groups()
         assert ("--repeat 20" in again) == (seen != runs)
         assert main([*shlex.split(again)[2:], "--quiet"]) == 1
+
+
+class TestEnding:
+    @pytest.mark.parametrize("jobs", ["1", "2"])
+    def test_the_command_ends_though_threads_of_the_dispatcher_never_do(
+        self, shop: Shop, tmp_path: Path, jobs: str
+    ) -> None:
+        name = shop("""
+import threading
+
+class Stuck(SyncEventDispatcher):
+    def __init__(self, handlers, on_failure):
+        super().__init__(handlers, on_failure=on_failure)
+        threading.Thread(target=threading.Event().wait, name="stuck").start()
+""")
+        command = [sys.executable, "-m", "eventpact", "verify", *quick(f"{name}:Stuck", "--quiet", "--jobs", jobs)]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+        assert ended.returncode == 0, ended.stdout
+        assert "threads that never ended were left: stuck" in ended.stderr
 
 
 class TestTargets:

@@ -6,10 +6,12 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from multiprocessing.util import Finalize
 from typing import Any, Final
 
 from eventpact_contracts.checking.outcomes import Evidence
 from eventpact_contracts.checking.play import CRASHES, FIXED, families_of, play
+from eventpact_contracts.driver.threads import end_in_time
 from eventpact_contracts.laws import LAWS, Law
 from eventpact_contracts.scenarios.families import FAMILIES
 from eventpact_contracts.subjects.loading import find
@@ -33,7 +35,7 @@ def play_in_jobs(
     parts = _divided(families_of(laws), jobs)
     law_ids = [law.id for law in laws]
     # Spawned, because a process that is forked inherits threads and connections that are dead in it.
-    with ProcessPoolExecutor(len(parts), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(len(parts), mp_context=get_context("spawn"), initializer=_begin) as pool:
         played = [
             pool.submit(_play, law_ids, target, dict(given), examples, seed, part, (number, len(parts)))
             for number, part in enumerate(parts)
@@ -42,6 +44,11 @@ def play_in_jobs(
     evidence = first.merged(*others)
     evidence.seconds = time.monotonic() - started
     return evidence
+
+
+def _begin() -> None:
+    """Have a process end although threads of a dispatcher are stuck in it."""
+    Finalize(None, end_in_time, args=(0,), exitpriority=0)
 
 
 def _divided(families: Sequence[str], jobs: int) -> list[list[str]]:

@@ -20,11 +20,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, TypeVar
 
-__all__ = ["THREAD_PREFIX", "Pausing", "giving_way", "in_thread", "restless"]
+__all__ = ["THREAD_PREFIX", "Pausing", "end_in_time", "giving_way", "in_thread", "restless"]
 
 T = TypeVar("T")
 
 THREAD_PREFIX: Final = "eventpact-suite"
+
+_EXIT_SECONDS: Final = 3.0
 
 _lock = threading.Lock()
 _idle: list[_Worker] = []
@@ -59,6 +61,22 @@ def in_thread(function: Callable[[], T]) -> Future[T]:
     future: Future[T] = Future()
     worker.jobs.put((future, function))
     return future
+
+
+def end_in_time(code: int) -> None:
+    """End this process some seconds from now with this exit code, if it has not ended by itself.
+
+    At its exit Python waits for all threads, and those of a dispatcher that is stuck never end.
+    """
+
+    def end() -> None:
+        time.sleep(_EXIT_SECONDS)
+        stuck = {thread.name for thread in threading.enumerate() if not thread.daemon} - {"MainThread"}
+        print(f"eventpact verify: threads that never ended were left: {', '.join(sorted(stuck))}", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(code)
+
+    threading.Thread(target=end, name=THREAD_PREFIX, daemon=True).start()
 
 
 class _Restless:

@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with output_faults() as faults:
         try:
             try:
-                code = _command(list(sys.argv[1:] if argv is None else argv))
+                code = _command(list(sys.argv[1:] if argv is None else argv), is_program=argv is None)
             finally:  # help and version end in SystemExit
                 sys.stdout.flush()
         except (OutputError, SystemExit):
@@ -83,14 +83,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EX_ERROR
 
 
-def _command(arguments: list[str]) -> int:
+def _command(arguments: list[str], *, is_program: bool) -> int:
     verifies = arguments[:1] == ["verify"]  # it has a parser of its own
     try:
         if verifies:
             from eventpact_contracts.cli import main as verify
+            from eventpact_contracts.driver.threads import end_in_time
 
             end_in_good_order_when_told_to()
-            return verify(arguments[1:])
+            code = verify(arguments[1:])
+            if is_program:
+                end_in_time(code)
+            return code
         parser = build_parser()
         if len(arguments) > 1 and re.match(r"--(?!help$|version$)", arguments[0]):
             parser.error(f"{arguments[0]} stands before the command; options follow it")
