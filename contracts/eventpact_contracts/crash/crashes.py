@@ -99,9 +99,9 @@ def _kill_in(plan: _Plan, group: ProcessGroup, engine: _Engine) -> None:
         group.until(lambda: bool(_started(group, first)))
     if plan.step == "tried again":
         group.until(lambda: any(entry.attempt > 1 for entry in group.entries_of(Kind.STARTED)))
-    if plan.step == "half handled":
+    if plan.step == "half handled" and (started := _started(group, first)):
         # One of its handlers has succeeded, and the others have not.
-        group.open_gate(first, _started(group, first)[-1])
+        group.open_gate(first, started[-1])
         group.until(lambda: bool(group.entries_of(Kind.SUCCEEDED)))
     if plan.victim == "engine":
         assert engine.restart is not None
@@ -193,6 +193,8 @@ def check_crashes(law: Law, subject: Subject, *, examples: int, seed: int) -> La
             seen = law.observations(trace)
             check.observations += seen
             check.examples += bool(seen)
+            if not any(trace.of(Kind.ACCEPTED)):
+                raise CouldNotRunError(f"nothing was accepted in the process that was to be killed{_reason(trace)}")
             if (violation := law.judge(trace)) is not None:
                 check.violation = violation
                 return check
@@ -205,6 +207,12 @@ def check_crashes(law: Law, subject: Subject, *, examples: int, seed: int) -> La
     if promised:
         check.detail = _not_restarted(factory, restart)
     return check
+
+
+def _reason(trace: Trace) -> str:
+    """What ``dispatch`` raised there, if it did."""
+    raised = next(trace.of(Kind.RAISED, Kind.REFUSED), None)
+    return f": dispatch raised {raised.exception[0]}: {raised.note}" if raised else ""
 
 
 def _not_restarted(factory: object, restart: object) -> str:

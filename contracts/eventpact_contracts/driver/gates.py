@@ -21,6 +21,9 @@ __all__ = ["Delay", "Gate", "Obstacle", "Pause", "announced", "run_awaiting", "r
 T = TypeVar("T")
 
 _MAX_HOLD_SECONDS: Final = 60.0
+_MAX_LOOP_HOLD_SECONDS: Final = 0.25
+_held_up: Final[weakref.WeakSet[asyncio.AbstractEventLoop]] = weakref.WeakSet()
+"""The loops on which a handler has been held in vain, as nobody released it from elsewhere."""
 
 
 class Obstacle(Protocol):
@@ -115,7 +118,12 @@ class Gate:
             wake()
 
     def block(self) -> None:
-        self._open.wait(_MAX_HOLD_SECONDS)
+        loop = asyncio._get_running_loop()
+        if loop is None:
+            self._open.wait(_MAX_HOLD_SECONDS)
+        # A handler that is called on an event loop keeps it from running, and with it whoever would release it there.
+        elif not self._open.wait(0.0 if loop in _held_up else _MAX_LOOP_HOLD_SECONDS):
+            _held_up.add(loop)
 
     async def wait(self) -> None:
         loop, passed = asyncio.get_running_loop(), asyncio.Event()
