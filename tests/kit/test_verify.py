@@ -20,6 +20,7 @@ from eventpact_contracts.cli import main
 from eventpact_contracts.handlers.laws import HANDLER_LAWS
 from eventpact_contracts.laws import LAWS
 from eventpact_contracts.reports.summary import SYMBOLS
+from eventpact_contracts.subjects.loading import find
 
 pytestmark = pytest.mark.slow
 
@@ -361,16 +362,54 @@ class TestEnding:
     ) -> None:
         name = shop("""
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 class Stuck(SyncEventDispatcher):
     def __init__(self, handlers, on_failure):
         super().__init__(handlers, on_failure=on_failure)
-        threading.Thread(target=threading.Event().wait, name="stuck").start()
+        ThreadPoolExecutor(1, thread_name_prefix="stuck").submit(threading.Event().wait)
 """)
         command = [sys.executable, "-m", "eventpact", "verify", *quick(f"{name}:Stuck", "--quiet", "--jobs", jobs)]
         ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
         assert ended.returncode == 0, ended.stdout
-        assert "threads that never ended were left: stuck" in ended.stderr
+        assert "threads that never ended were left: stuck_0" in ended.stderr
+
+    def test_a_dispatcher_that_ends_the_process_has_not_passed(self, shop: Shop, tmp_path: Path) -> None:
+        name = shop("""
+import os
+
+class Leaving(SyncEventDispatcher):
+    def dispatch(self, event):
+        os._exit(0)
+""")
+        command = [sys.executable, "-m", "eventpact", "verify", *quick(f"{name}:Leaving", "--quiet")]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert ended.stderr == "eventpact verify: the dispatcher ended this process by os._exit\n"
+
+    def test_one_that_never_closes_is_judged_all_the_same(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("eventpact_contracts.subjects.loading._LOOK_SECONDS", 0.2)
+        name = shop("""
+import threading
+
+class NeverClosing(SyncEventDispatcher):
+    async def aclose(self, timeout=10.0):
+        threading.Event().wait()
+""")
+        assert find(f"{name}:NeverClosing").guarantees.blocks_caller
+
+    def test_one_that_is_never_made_could_not_run(
+        self, shop: Shop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("eventpact_contracts.subjects.loading._LOOK_SECONDS", 0.2)
+        name = shop("""
+import threading
+
+def make(handlers, on_failure):
+    threading.Event().wait()
+""")
+        assert main(quick(f"{name}:make", "--quiet")) == 2
+        assert f"{name}:make did not return a dispatcher in 0.2 s" in capsys.readouterr().out
 
 
 class TestTargets:

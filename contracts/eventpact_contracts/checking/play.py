@@ -17,6 +17,7 @@ from eventpact_contracts.checking.beside import Beside, unique
 from eventpact_contracts.checking.judging import Judging
 from eventpact_contracts.checking.outcomes import Evidence, LawCheck, Violation
 from eventpact_contracts.driver.session import run_scenario
+from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.laws import Law
 from eventpact_contracts.scenarios.drawing import EnoughDrawn, quiet_settings
 from eventpact_contracts.scenarios.events import Paid
@@ -292,8 +293,12 @@ class _Player:
         paces = []
         for _ in range(3):
             subject.longest = 0.0
-            run_scenario(subject, idle, subject.settle_timeout)
+            run = run_scenario(subject, idle, subject.settle_timeout)
             paces.append(subject.longest)
+            if run.unfinished or subject.hangs or any(run.trace.of(Kind.OVERDUE)):
+                # It waits in vain: it is stuck, which an engine that is slow is not, and deserves no more time.
+                subject.slow, subject.longest, paces = subject.max_open > 1, 0.0, [0.0]
+                break
         subject.pace = max(1e-6, min(paces))
         if subject.needs_loop:
             scheduled = Scenario((EventPlan(Paid),), (in_turn(1),), schedule=Schedule(), close=True)

@@ -27,6 +27,7 @@ from eventpact_contracts.subjects.subject import CouldNotRunError, Subject
 
 __all__ = ["Run", "Unfinished", "run_scenario"]
 
+_HANGS: Final = "aclose did not return"
 _GUARD_SECONDS: Final = 3.0
 """For this much longer than the waits that a scenario consists of nothing may happen in it, before it is given up."""
 
@@ -267,7 +268,7 @@ class _Session:
         while self._subject.kept:
             dispatcher, opened = self._subject.kept.pop()
             with opened:
-                asyncio.run(_closed(dispatcher, 1.0))
+                asyncio.run(_closed(dispatcher, 1.0, 2.0))
 
     @contextmanager
     def _opened(self) -> Generator[EventDispatcher]:
@@ -293,17 +294,19 @@ class _Session:
     async def _put_away(self, dispatcher: EventDispatcher) -> None:
         """Close a dispatcher that a scenario left open. Where nothing is pending, it has nothing to return."""
         settled = self._recorder.conditions.settled()
-        undelivered, failure = await _closed(dispatcher, 1.0 if settled else 0.0)
+        with_time = settled and not self._subject.hangs
+        undelivered, failure = await _closed(dispatcher, 1.0 if with_time else 0.0, 2.0 if with_time else 0.2)
+        self._subject.hangs = self._subject.hangs or failure.startswith(_HANGS)
         if settled and (undelivered or failure):
             self._recorder.write(Kind.PUT_AWAY, events=tuple(map(id_of, undelivered)), note=failure)
 
 
-async def _closed(dispatcher: EventDispatcher, timeout: float) -> tuple[Sequence[object], str]:
-    """Close it; return the undelivered, and how closing failed, if it did."""
+async def _closed(dispatcher: EventDispatcher, timeout: float, more: float) -> tuple[Sequence[object], str]:
+    """Close it, and wait ``more`` seconds past its deadline; return the undelivered, and how closing failed, if so."""
     try:
-        undelivered = await asyncio.wait_for(dispatcher.aclose(timeout), timeout + 2.0)
+        undelivered = await asyncio.wait_for(dispatcher.aclose(timeout), timeout + more)
     except TimeoutError:
-        return (), f"aclose({timeout:g}) did not return in {timeout + 2.0:g} s"
+        return (), f"{_HANGS} in {timeout + more:g} s"
     except Exception as error:  # noqa: BLE001 - recorded, for law L1 to judge
         return (), f"aclose raised {type(error).__name__}: {text_of(error)}"
     return undelivered if isinstance(undelivered, tuple | list) else (), ""

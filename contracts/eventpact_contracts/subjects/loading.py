@@ -9,12 +9,14 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Generator
+from concurrent.futures import wait
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from eventpact.domain.dispatcher import Delivery, EventDispatcher, FailureSink, Guarantees, Handlers, Ordering
+from eventpact_contracts.driver.threads import in_thread
 
 __all__ = [
     "OURS",
@@ -44,6 +46,10 @@ _MORE_HOOKS = (
     "known_violations",
 )
 """Hooks of an :class:`EventDispatcherContract` that a factory may have, too."""
+
+_CLOSE_SECONDS: Final = 1.5
+_LOOK_SECONDS: Final = 20.0
+"""Seconds in which a dispatcher has to be made, and closed again."""
 
 _SHAPE = "module:factory, e.g. shop.events:ShopDispatcher"
 
@@ -110,7 +116,7 @@ def _close(dispatcher: Any) -> None:
         asyncio.get_running_loop()
     except RuntimeError:
         with suppress(Exception):  # how it closes is for scenarios to see
-            asyncio.run(dispatcher.aclose(1.0))
+            asyncio.run(asyncio.wait_for(dispatcher.aclose(1.0), _CLOSE_SECONDS))
 
 
 def find(
@@ -200,11 +206,15 @@ def _instance(contract: type[Any], target: str, **given: Any) -> Any:
 
 def _declared(found: Any, target: str, given: Guarantees | None, *, needs_loop: bool) -> Guarantees:
     """The declaration of a dispatcher that it makes; one is made in any case, to see that it can be."""
-    try:
-        asked = asyncio.run(_asked_inside(found)) if needs_loop else _asked(found)
-    except (Exception, SystemExit) as error:
+    asked: list[object] = []
+    looking = in_thread(lambda: asyncio.run(_ask_inside(found, asked)) if needs_loop else _ask(found, asked))
+    wait([looking], _LOOK_SECONDS)
+    if not looking.done() and not asked:
+        raise CandidateError(f"{target} did not return a dispatcher in {_LOOK_SECONDS:g} s")
+    error = looking.exception() if looking.done() else None  # if it never closes, that is for scenarios to see
+    if error is not None:
         raise CandidateError(f"{target} raised {type(error).__name__}: {error}") from error
-    for declared in (given, asked, getattr(found, "guarantees", None)):
+    for declared in (given, *asked, getattr(found, "guarantees", None)):
         if isinstance(declared, Guarantees):
             return declared
     raise CandidateError(
@@ -213,16 +223,15 @@ def _declared(found: Any, target: str, given: Guarantees | None, *, needs_loop: 
     )
 
 
-def _asked(factory: Callable[..., Any]) -> object:
+def _ask(factory: Callable[..., Any], answer: list[object]) -> None:
     with made(factory, {}, _ignore) as dispatcher:
-        return _checked(dispatcher)
+        answer.append(_checked(dispatcher))
 
 
-async def _asked_inside(factory: Callable[..., Any]) -> object:
+async def _ask_inside(factory: Callable[..., Any], answer: list[object]) -> None:
     with made(factory, {}, _ignore) as dispatcher:
-        declared = _checked(dispatcher)
+        answer.append(_checked(dispatcher))
         await dispatcher.aclose(1.0)
-        return declared
 
 
 def _checked(dispatcher: object) -> object:

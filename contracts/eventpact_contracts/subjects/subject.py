@@ -45,6 +45,7 @@ class Subject:
         usual_handlers: whether it cannot be built with unusual handlers, so that it is judged with the others.
         schedulable: whether it runs on an event loop whose schedule can be chosen.
         slow: whether it is slow to open, so that those for scenarios which do not close are kept open.
+        hangs: whether closing it has been waited for in vain.
         pace: how many seconds it takes to settle an event.
         kept: those that are kept open, and have nothing to do.
         keeper: closes them.
@@ -62,6 +63,7 @@ class Subject:
     usual_handlers: bool = False
     schedulable: bool = False
     slow: bool = False
+    hangs: bool = False
     pace: float = 0.0
     longest: float = 0.0
     kept: list[tuple[EventDispatcher, ExitStack]] = field(default_factory=list)

@@ -88,9 +88,11 @@ def _command(arguments: list[str], *, is_program: bool) -> int:
     try:
         if verifies:
             from eventpact_contracts.cli import main as verify
-            from eventpact_contracts.driver.threads import end_in_time
+            from eventpact_contracts.driver.threads import end_in_time, forbid_exit
 
             end_in_good_order_when_told_to()
+            if is_program:
+                forbid_exit(EX_COULD_NOT_RUN)
             code = verify(arguments[1:])
             if is_program:
                 end_in_time(code)
