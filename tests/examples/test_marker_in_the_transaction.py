@@ -4,9 +4,11 @@ import inspect
 import re
 import sqlite3
 import textwrap
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -18,11 +20,38 @@ from eventpact_contracts.checking.outcomes import Outcome
 from eventpact_contracts.handlers.check import check_handler
 from eventpact_contracts.handlers.laws import HANDLER_LAWS
 
+REFERENCE = Path(__file__).parents[2].joinpath("contracts", "README.md").read_text("utf-8")
+
 
 def test_the_recipe_in_the_reference_is_the_handler_that_is_tested() -> None:
-    reference = Path(__file__).parents[2].joinpath("contracts", "README.md").read_text("utf-8")
-    [recipe] = re.findall(r"```python\ndef handle\(self, event\):\n(.*?)```", reference, re.DOTALL)
+    [recipe] = re.findall(r"```python\ndef handle\(self, event\):\n(.*?)```", REFERENCE, re.DOTALL)
     assert textwrap.indent(recipe, "    ") in inspect.getsource(StockHandler)
+
+
+def test_the_contract_in_the_reference_upholds_every_law(tmp_path: Path) -> None:
+    example = re.findall(r"```python\n(from eventpact_contracts import Handler.*?)```", REFERENCE, re.DOTALL)[0]
+    known: dict[str, Any] = {
+        "__name__": __name__,
+        "StockHandler": StockHandler,
+        "GoodsSold": GoodsSold,
+        "new_database": partial(new_database, tmp_path),
+    }
+    exec(example, known)
+    results = [check_handler(law, known["TestStockHandler"]()) for law in HANDLER_LAWS]
+    assert [(result.outcome, result.detail) for result in results] == [(Outcome.UPHELD, "")] * 3
+
+
+def new_database(folder: Path) -> Callable[[], sqlite3.Connection]:
+    file = folder / f"{uuid4().hex}.db"
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(file, timeout=5)
+
+    with closing(connect()) as connection, connection:
+        connection.execute("CREATE TABLE handled (event_id TEXT PRIMARY KEY)")
+        connection.execute("CREATE TABLE stock (article TEXT PRIMARY KEY, pieces INTEGER)")
+        connection.execute("INSERT INTO stock VALUES ('pen', 1000)")
+    return connect
 
 
 class StockContract(HandlerContract):
@@ -34,18 +63,14 @@ class StockContract(HandlerContract):
         self.folder = tmp_path
 
     def handler(self) -> StockHandler:
-        self.file = str(self.folder / f"{uuid4().hex}.db")
-        with closing(sqlite3.connect(self.file)) as connection, connection:
-            connection.execute("CREATE TABLE handled (event_id TEXT PRIMARY KEY)")
-            connection.execute("CREATE TABLE stock (article TEXT PRIMARY KEY, pieces INTEGER)")
-            connection.execute("INSERT INTO stock VALUES ('pen', 1000)")
-        return self.kind(partial(sqlite3.connect, self.file, timeout=5))
+        self.connect = new_database(self.folder)
+        return self.kind(self.connect)
 
     def event(self) -> st.SearchStrategy[GoodsSold]:
         return st.builds(GoodsSold, article=st.just("pen"), pieces=st.integers(1, 9))
 
     def state(self) -> int:
-        with closing(sqlite3.connect(self.file)) as connection:
+        with closing(self.connect()) as connection:
             [(pieces,)] = connection.execute("SELECT pieces FROM stock").fetchall()
         return int(pieces)
 

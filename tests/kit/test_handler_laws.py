@@ -7,8 +7,10 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 from uuid import uuid4
 
 import pytest
@@ -226,6 +228,63 @@ def test_a_lock_of_the_handler_is_no_port() -> None:
         return made[-1]
 
     assert set(outcomes(_Contract(handler, lambda: set(made[-1].rows))).values()) == {"upheld"}
+
+
+class Calls:
+    """Stands for a port that is called like a function: by itself, or as a bound method."""
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+
+    def __call__(self, *given: Any) -> Any:
+        return self._function(*given)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["nested def", "async def", "lambda", "partial", "bound method", "builtin", "object", "mock", "cached"],
+)
+def test_a_port_may_be_anything_that_can_be_called(kind: str) -> None:
+    worlds: list[set[str]] = []
+
+    def handler() -> Any:
+        rows: set[str] = set()
+        worlds.append(rows)
+
+        def nested(row: str) -> None:
+            rows.add(row)
+
+        async def coroutine(row: str) -> None:
+            rows.add(row)
+
+        port = {
+            "nested def": nested,
+            "async def": coroutine,
+            "lambda": lambda row: rows.add(row),
+            "partial": partial(nested),
+            "bound method": Calls(nested).__call__,
+            "builtin": rows.add,
+            "object": Calls(nested),
+            "mock": MagicMock(side_effect=nested),
+            "cached": lru_cache(nested),
+        }[kind]
+        return PortHandler(port)
+
+    results = judged(_Contract(handler, lambda: set(worlds[-1])))
+    assert {law: (r.outcome, r.detail) for law, r in results.items()} == dict.fromkeys(
+        ("H1", "H2", "H3"), (Outcome.UPHELD, "")
+    )
+    assert results["H3"].observations >= 4, "before and after the call, by an interruption and by an error"
+
+
+class PortHandler:
+    def __init__(self, port: Any) -> None:
+        self._port = port
+
+    async def handle(self, event: AccountCreatedEvent) -> None:
+        made = self._port(event.account_id)
+        if made is not None and not isinstance(made, MagicMock):
+            await made
 
 
 class TestCouldNotRun:

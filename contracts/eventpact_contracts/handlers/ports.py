@@ -141,7 +141,8 @@ def _stand_in(port: Any, name: str) -> Any:
         method: _forward(method)
         for method in dir(type(port))
         if method.startswith("__") and method.endswith("__") and method not in _KEPT
-        if callable(getattr(type(port), method))
+        # A class may have less than it lists: of a function, for one, each has its own __annotations__.
+        if callable(getattr(type(port), method, None))
     }
     # Special methods are looked up on the type, so each port has a stand-in type of its own.
     return type("StandIn", (_StandIn,), {"__hash__": None, **special, **_COMPARED})(port, name)
