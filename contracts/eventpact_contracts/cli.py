@@ -24,7 +24,6 @@ from eventpact_contracts.checking.known import Known, KnownError, read_known, un
 from eventpact_contracts.checking.outcomes import CONTRACT_VERSION, Evidence, LawResult, Outcome, Verdict, with_known
 from eventpact_contracts.driver.recorder import logging_to
 from eventpact_contracts.handlers.check import check_handler
-from eventpact_contracts.handlers.contract import HandlerContract
 from eventpact_contracts.handlers.laws import HANDLER_LAWS, HandlerLaw
 from eventpact_contracts.laws import LAWS, Law
 from eventpact_contracts.reports.files import FORMATS, unwritable, write
@@ -218,7 +217,8 @@ def _list_laws() -> None:
 
 def _laws_of(target: str, candidate: Any, asked: Sequence[str] | None) -> Sequence[Law | HandlerLaw]:
     """The laws to be checked of a target: of those that are asked for, if any are."""
-    laws: Sequence[Law | HandlerLaw] = HANDLER_LAWS if isinstance(candidate, HandlerContract) else LAWS
+    of_handlers = getattr(candidate, "contract_of", "dispatcher") == "handler"
+    laws: Sequence[Law | HandlerLaw] = HANDLER_LAWS if of_handlers else LAWS
     chosen = [law for law in laws if not asked or law.id in asked]
     if not chosen:
         raise _UsageError(f"{target} has no law {' or '.join(asked or ())}; it has {', '.join(law.id for law in laws)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -364,3 +365,29 @@ def test_a_handler_can_be_verified_on_the_command_line(capsys: pytest.CaptureFix
     assert "1 law violated" in said
     assert "declares" not in said, "a handler declares no guarantees"
     assert "To see it again:\n    eventpact verify eventpact_contracts.handlers.rogues:EarlyRow --law H3" in said
+
+
+class TestForgetful(HandlerContract):
+    """It says nothing of what it is about."""
+
+    __test__ = False
+
+
+class TestPicky(HandlerContract):
+    """It cannot be had without more ado."""
+
+    __test__ = False
+
+    def __init__(self, engine: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("contract", "says"), [(TestForgetful, "does not say handler and event and state"), (TestPicky, "raised TypeError")]
+)
+def test_a_contract_class_of_a_handler_that_could_not_run_has_its_laws(
+    capsys: pytest.CaptureFixture[str], contract: type[HandlerContract], says: str
+) -> None:
+    assert main([f"{__name__}:{contract.__name__}", "--quiet"]) == 2
+    said = capsys.readouterr().out
+    assert re.findall(r"^  ([A-Z]\d) .*! could not run", said, re.MULTILINE) == ["H1", "H2", "H3"]
+    assert says in said

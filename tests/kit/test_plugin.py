@@ -195,6 +195,34 @@ def test_a_forgotten_hook_is_no_pass(run: Run, body: str, says: str) -> None:
     assert says in text
 
 
+HOOKS = {
+    "handler": "    def handler(self): self.rows = []; return Handler(self.rows)",
+    "event": "    def event(self): return AccountCreatedEvent(account_id='1', email='ada@example.com')",
+    "state": "    def state(self): return list(self.rows)",
+}
+
+
+@pytest.mark.parametrize("forgotten", [*([name] for name in HOOKS), list(HOOKS)], ids=" and ".join)
+def test_a_forgotten_hook_of_a_handler_is_no_pass(run: Run, forgotten: list[str]) -> None:
+    body = "\n".join(["    settle_timeout = 1.0", *(text for name, text in HOOKS.items() if name not in forgotten)])
+    source = f"""
+from eventpact.domain.events import AccountCreatedEvent
+from eventpact_contracts import HandlerContract
+
+class Handler:
+    def __init__(self, rows): self.rows = rows
+    def handle(self, event): self.rows[:] = [event.event_id]
+
+class TestOther(HandlerContract):
+{body}
+"""
+    code, text = run(source)
+    assert code == 1
+    assert all("! could not run" in row(text, law) for law in ("H1", "H2", "H3"))
+    assert f"TestOther does not say {' and '.join(forgotten)}; give it" in text
+    assert all(f"def {name}(self):" in text for name in forgotten)
+
+
 def test_a_run_without_contract_classes_is_left_alone(run: Run) -> None:
     code, text = run("def test_something(): pass\n")
     assert code == 0

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import pytest
 
 from eventpact_contracts.checking.columns import ContractTests, each_law, run_law_test
 from eventpact_contracts.handlers.check import check_handler
 from eventpact_contracts.handlers.laws import HANDLER_LAWS, HandlerLaw
+from eventpact_contracts.subjects.subject import CouldNotRunError
 
 __all__ = ["HandlerContract"]
+
+_HOOKS: Final = {
+    "handler": "return MyHandler(...)  # on fresh, empty state",
+    "event": "return SomethingHappened(...)",
+    "state": "return ...  # what the handler changed, to be compared with ==",
+}
 
 
 class HandlerContract(ContractTests):
@@ -46,25 +52,33 @@ class HandlerContract(ContractTests):
     contract_of = "handler"
     laws: ClassVar[Sequence[Any]] = HANDLER_LAWS
 
-    @abstractmethod
     def handler(self) -> Any:
         """A handler on fresh, empty state. Called once for each scenario."""
+        raise _forgotten(self)
 
-    @abstractmethod
     def event(self) -> Any:
         """The event, or a Hypothesis strategy for events."""
+        raise _forgotten(self)
 
-    @abstractmethod
     def state(self) -> Any:
         """The state that the newest handler changed; states are compared with ``==``.
 
         It leaves out times and identifiers that differ between two fresh states.
         """
+        raise _forgotten(self)
 
     @each_law(HANDLER_LAWS)
     def test_law(self, law: HandlerLaw, request: pytest.FixtureRequest) -> None:
         """Handling an event again leaves the state that handling it once leaves."""
         run_law_test(self, request, law.id, _check)
+
+
+def _forgotten(contract: HandlerContract) -> CouldNotRunError:
+    """What to write for hooks that a class lacks. None is abstract: pytest passes over an abstract class in silence."""
+    kind = type(contract)
+    missing = {name: body for name, body in _HOOKS.items() if getattr(kind, name) is getattr(HandlerContract, name)}
+    hooks = "\n\n".join(f"    def {name}(self):\n        {body}" for name, body in missing.items())
+    return CouldNotRunError(f"{kind.__qualname__} does not say {' and '.join(missing)}; give it\n\n{hooks}")
 
 
 def _check(subject: HandlerContract, law_ids: list[str], examples: int, seed: int) -> list[Any]:

@@ -59,7 +59,15 @@ class NoSuchTargetError(ValueError):
 
 
 class CandidateError(Exception):
-    """The target was found, and no dispatcher can be had from it; one line says why."""
+    """The target was found, and no dispatcher can be had from it; one line says why.
+
+    Attributes:
+        contract_of: whose laws could not be checked: those of a "dispatcher" or of a "handler".
+    """
+
+    def __init__(self, reason: str, contract_of: str = "dispatcher") -> None:
+        super().__init__(reason)
+        self.contract_of = contract_of
 
 
 @dataclass
@@ -191,11 +199,13 @@ def _check_found(module_name: str, shown: str) -> None:
 def _instance(contract: type[Any], target: str, **given: Any) -> Any:
     """An instance of a contract class, with the hooks that the command line gives."""
     if missing := sorted(getattr(contract, "__abstractmethods__", ())):
-        raise CandidateError(f"{target} does not say {' and '.join(missing)}; every hook is needed")
+        raise CandidateError(
+            f"{target} does not say {' and '.join(missing)}; every hook is needed", contract.contract_of
+        )
     try:
         instance = contract()
     except Exception as error:
-        raise CandidateError(f"{target} raised {type(error).__name__}: {error}") from error
+        raise CandidateError(f"{target} raised {type(error).__name__}: {error}", contract.contract_of) from error
     for hook, value in given.items():
         if value is not None:
             setattr(instance, hook, value)
