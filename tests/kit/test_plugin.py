@@ -195,6 +195,15 @@ def test_a_forgotten_hook_is_no_pass(run: Run, body: str, says: str) -> None:
     assert says in text
 
 
+def test_a_guarantee_of_a_wrong_type_is_told_where_it_is_written(run: Run) -> None:
+    source = SUITE.replace("SyncEventDispatcher.guarantees", "replace(SyncEventDispatcher.guarantees, ordering='fifo')")
+    code, text = run(f"from dataclasses import replace\n{source}")
+    assert code == pytest.ExitCode.INTERRUPTED
+    assert re.search(r"test_shop\.py:\d+: in TestShop", text)
+    assert "TypeError: Guarantees: ordering is 'fifo'; it must be Ordering.NONE or Ordering.FIFO" in text
+    assert "INTERNALERROR" not in text
+
+
 HOOKS = {
     "handler": "    def handler(self): self.rows = []; return Handler(self.rows)",
     "event": "    def event(self): return AccountCreatedEvent(account_id='1', email='ada@example.com')",

@@ -520,6 +520,10 @@ inside.needs_loop = True
             ("class make:\n    def __init__(self, handlers, on_failure): pass", "it makes no dispatcher"),
             ("import no_such_dependency", "No module named 'no_such_dependency'"),
             ("1 / 0", "ZeroDivisionError"),
+            (
+                "class make(Forgetful): guarantees = replace(Forgetful.guarantees, ordering='fifo')",
+                "ordering is 'fifo'; it must be Ordering.NONE or Ordering.FIFO",
+            ),
         ],
     )
     def test_what_cannot_be_built_could_not_run_and_the_others_are_checked(

@@ -80,12 +80,25 @@ class Guarantees:
         retries: how many times a failed delivery is tried again before it is reported (law G2).
         delivery: the fate of accepted events in a crash (law G3).
         ordering: whether a handler sees events in the order of dispatching (law G4).
+
+    Raises:
+        TypeError: a value is of another type; the message names the field, the value and what it must be.
+        ValueError: ``retries`` is negative.
     """
 
     blocks_caller: bool
     retries: int
     delivery: Delivery
     ordering: Ordering
+
+    def __post_init__(self) -> None:
+        # A string that looks right would be compared with enums, and be found out far from where it was written.
+        _check_type("blocks_caller", self.blocks_caller, bool, "True or False")
+        _check_type("retries", self.retries, int, "a whole number from 0")
+        _check_type("delivery", self.delivery, Delivery, " or ".join(map(str, Delivery)))
+        _check_type("ordering", self.ordering, Ordering, " or ".join(map(str, Ordering)))
+        if self.retries < 0:
+            raise ValueError(f"Guarantees: retries is {self.retries}; it must be a whole number from 0")
 
     def to_dict(self) -> dict[str, bool | int | str]:
         """The values as JSON, for reports."""
@@ -105,6 +118,12 @@ class Guarantees:
             delivery=Delivery[data["delivery"].upper()],
             ordering=Ordering[data["ordering"].upper()],
         )
+
+
+def _check_type(name: str, value: object, kind: type[Any], allowed: str) -> None:
+    # True is an int, and no number of retries.
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(f"Guarantees: {name} is {value!r}; it must be {allowed}")
 
 
 E_contra = TypeVar("E_contra", bound=DomainEvent, contravariant=True)
