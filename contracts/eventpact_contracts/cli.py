@@ -20,7 +20,7 @@ from typing import Any, Final, NoReturn
 from eventpact.domain.dispatcher import Guarantees
 from eventpact_contracts.checking.check import CouldNotRunError, play, results_of
 from eventpact_contracts.checking.jobs import play_in_jobs
-from eventpact_contracts.checking.known import Known, KnownError, read_known, unknown_law
+from eventpact_contracts.checking.known import Known, KnownError, known_in, read_known, unknown_law
 from eventpact_contracts.checking.outcomes import CONTRACT_VERSION, Evidence, LawResult, Outcome, Verdict, with_known
 from eventpact_contracts.driver.recorder import logging_to
 from eventpact_contracts.handlers.check import check_handler
@@ -232,9 +232,14 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 def _find(target: str, options: argparse.Namespace) -> Any:
     try:
-        return find(target, **_given(options))
+        candidate = find(target, **_given(options))
     except CandidateError as error:
         return error
+    try:
+        known_in(candidate)
+    except KnownError as error:
+        return CandidateError(str(error), getattr(candidate, "contract_of", "dispatcher"))
+    return candidate
 
 
 @dataclass
@@ -249,7 +254,7 @@ class _Verification:
     def verdict_on(self, target: str, candidate: Any, laws: Sequence[Law | HandlerLaw]) -> Verdict:
         """Check a target: once, or until a law is violated."""
         started = time.monotonic()
-        known = {**getattr(candidate, "known_violations", {}), **self.known.of(target)}
+        known = {**known_in(candidate), **self.known.of(target)}
         for number in range(1, self.options.repeat + 1):
             results = [with_known(result, known) for result in self._check(target, laws, candidate)]
             violated = any(result.violation for result in results)

@@ -341,6 +341,17 @@ def test_tests_in_random_order_have_the_same_results(run: Run) -> None:
     assert results[0] == results[1]
 
 
+BAD_LISTS = {
+    "{'R1': 'x', 'R77': 'x'}": ": there is no law R77; did you mean R7?",
+    "{7: 'x'}": ": there is no law 7; ",
+    "{'A1': ''}": ': A1 needs a reason; write {"A1": "the reason"}',
+    "{'A1': '  '}": ': A1 needs a reason; write {"A1": "the reason"}',
+    "{'A1': 7}": ': A1 needs a reason; write {"A1": "the reason"}',
+    "['A1']": ' is [\'A1\']; write {"L1": "the reason"}',
+    "None": ' is None; write {"L1": "the reason"}',
+}
+
+
 KNOWN = "    known_violations = {{'R1': 'issue 7: events get lost'{more}}}\n"
 
 
@@ -359,10 +370,19 @@ def test_a_known_violation_that_was_mended_fails_until_it_is_taken_off_the_list(
     assert "1 law listed as known, but not violated" in text
 
 
-def test_a_known_violation_of_no_law_is_refused(run: Run) -> None:
-    code, text = run(SUITE + KNOWN.format(more=", 'R77': 'x'"), "-k", name_of("R1"))
+@pytest.mark.parametrize(("known", "says"), [*BAD_LISTS.items()])
+def test_a_list_of_known_violations_in_a_class_that_cannot_be_used_is_refused(run: Run, known: str, says: str) -> None:
+    code, text = run(f"{SUITE}\n    known_violations = {known}\n", "-k", name_of("R1"))
     assert code == pytest.ExitCode.INTERRUPTED
-    assert "TestShop.known_violations: there is no law R77; did you mean R7?" in text
+    assert f"TypeError: TestShop.known_violations{says}" in text
+
+
+def test_a_list_of_known_violations_that_a_fixture_gives_is_read_as_that_of_a_class(run: Run) -> None:
+    fixture = "    @pytest.fixture(autouse=True)\n    def known(self): self.known_violations = ['R1']\n"
+    code, text = run(f"{SUITE}\n{fixture}", "-k", name_of("R1"))
+    assert code == 1
+    assert "! could not run" in row(text, "R1")
+    assert 'TestShop.known_violations is [\'R1\']; write {"L1": "the reason"}' in text
 
 
 @pytest.mark.parametrize("arguments", [[], ["-n", "2"]], ids=["alone", "xdist"])

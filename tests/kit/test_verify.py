@@ -224,6 +224,22 @@ class TestKnown:
         [line] = capsys.readouterr().err.splitlines()
         assert says in line
 
+    @pytest.mark.parametrize(
+        ("listed", "says"),
+        [
+            ("['R1']", "make.known_violations is ['R1']; write"),
+            ("{'R1': ' '}", "make.known_violations: R1 needs a reason"),
+        ],
+    )
+    def test_a_bad_list_of_a_factory_could_not_run_and_the_others_are_checked(
+        self, shop: Shop, capsys: pytest.CaptureFixture[str], listed: str, says: str
+    ) -> None:
+        name = shop(f"class make(SyncEventDispatcher): known_violations = {listed}")
+        assert main(quick(f"{name}:make", "sync", "--quiet")) == 2
+        said = capsys.readouterr().out
+        assert re.search("R1 delivered +! could not run +✓ upheld", said)
+        assert says in said
+
     def test_exactly_the_listed_violations_are_no_fault(
         self, shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

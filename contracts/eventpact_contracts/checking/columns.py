@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Final
 import pytest
 
 from eventpact.domain.dispatcher import Guarantees
-from eventpact_contracts.checking.known import read_known, unknown_law
+from eventpact_contracts.checking.known import KnownError, known_in, read_known
 from eventpact_contracts.checking.outcomes import LawResult, Outcome, with_known
 from eventpact_contracts.checking.place import place_of
 from eventpact_contracts.plugin import RESULT, RUN, StashedResult
@@ -67,9 +67,10 @@ class ContractTests(ABC):
         if ContractTests in cls.__bases__:
             cls._law_test = cls.__dict__["test_law"]
         _check_hooks(cls)
-        for law_id in cls.known_violations:
-            if wrong := unknown_law(law_id):
-                raise TypeError(f"{cls.__qualname__}.known_violations: {wrong}")
+        try:
+            known_in(cls)
+        except KnownError as error:
+            raise TypeError(str(error)) from None
         if getattr(cls, "test_law", None) is not cls._law_test:
             setattr(cls, "test_law", _overridden(cls.laws))  # noqa: B010 - an assignment would declare it untyped
 
@@ -144,7 +145,10 @@ def _shared(folder: str | None, column: str, compute: Callable[[], Sequence[LawR
 def end_test(test: Any, request: pytest.FixtureRequest, result: LawResult) -> None:
     """Stash the result for the matrix, and end the test as the result says."""
     law = f"law {result.law_id} ({result.title})"
-    result = with_known(_with_script(request, result), {**test.known_violations, **_known(test, request)})
+    try:
+        result = with_known(_with_script(request, result), {**known_in(test), **_known(test, request)})
+    except KnownError as error:  # of an instance, which a fixture may have given a list of its own
+        result = could_not_run(result.law_id, result.title, str(error))
     guarantees = getattr(test, "guarantees", None)
     request.node.stash[RESULT] = StashedResult(result, guarantees if isinstance(guarantees, Guarantees) else None)
     if result.outcome is Outcome.COULD_NOT_RUN:
