@@ -37,6 +37,7 @@ from eventpact_contracts.subjects.loading import (
     parse_guarantees,
     written,
 )
+from eventpact_contracts.subjects.subject import Subject
 
 __all__ = ["main"]
 
@@ -233,7 +234,7 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 def _find(target: str, options: argparse.Namespace) -> Any:
     try:
         candidate = find(target, **_given(options))
-    except CandidateError as error:
+    except CouldNotRunError as error:
         return error
     try:
         known_in(candidate)
@@ -278,14 +279,14 @@ class _Verification:
 
     def _check(self, target: str, laws: Sequence[Law | HandlerLaw], candidate: Any) -> list[LawResult]:
         try:
-            if isinstance(candidate, CandidateError):
+            if isinstance(candidate, CouldNotRunError):
                 raise candidate
             of_dispatchers = [law for law in laws if isinstance(law, Law)]
             results = self._check_dispatcher(target, of_dispatchers, candidate) if of_dispatchers else []
             for number, law in enumerate(law for law in laws if isinstance(law, HandlerLaw)):
                 self._progress(candidate, f"{law.id} {law.title}", number, len(laws))
                 results.append(check_handler(law, candidate, examples=self.options.examples, seed=self.seed))
-        except (CandidateError, CouldNotRunError) as error:
+        except CouldNotRunError as error:
             return [could_not_run(law.id, law.title, str(error)) for law in laws]
         except Exception:  # noqa: BLE001
             # The check itself broke: that convicts nobody, and must not pass for a result either.
@@ -295,7 +296,7 @@ class _Verification:
 
     def _check_dispatcher(self, target: str, laws: Sequence[Law], candidate: Any) -> list[LawResult]:
         examples, seed = self.options.examples, self.seed
-        jobs = self.options.jobs or (_SLOW_JOBS if getattr(candidate, "max_open", 1) > 1 else 1)
+        jobs = self.options.jobs or (_SLOW_JOBS if Subject.of(candidate).max_open > 1 else 1)
         if jobs > 1:
             self._progress(candidate, f"in {jobs} processes", 0, 1)
             evidence = play_in_jobs(laws, target, _given(self.options), examples=examples, seed=seed, jobs=jobs)

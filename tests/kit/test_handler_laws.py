@@ -331,6 +331,22 @@ class TestCouldNotRun:
         result = judged(_Contract(broken, lambda: None))["H1"]
         assert (result.outcome, "raised OSError: no database" in result.detail) == (Outcome.COULD_NOT_RUN, True)
 
+    @pytest.mark.parametrize(
+        ("hook", "value", "says"),
+        [
+            ("state", None, "state is None; write def state(self)"),
+            ("event", EVENT, "write def event(self)"),
+            ("handler", PortHandler, "takes (port); write def handler(self)"),
+            ("settle_timeout", "soon", "settle_timeout is 'soon'; give it seconds"),
+            ("needs_loop", "yes", "needs_loop is 'yes'; give it True or False"),
+        ],
+    )
+    def test_a_hook_that_makes_no_sense(self, hook: str, value: object, says: str) -> None:
+        contract = type("Contract", (_Contract,), {hook: value})(dict, lambda: None)
+        for result in judged(contract).values():
+            assert result.outcome is Outcome.COULD_NOT_RUN
+            assert says in result.detail
+
     def test_something_that_is_no_handler(self) -> None:
         result = judged(_Contract(dict, lambda: None))["H1"]
         assert "return an object with handle(event)" in result.detail

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 import unittest
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 from eventpact_contracts import EventDispatcherContract
-from eventpact_contracts.checking.check import check, check_laws
+from eventpact_contracts.checking.check import CouldNotRunError, check, check_laws
 from eventpact_contracts.checking.model import Model, check_against_model
 from eventpact_contracts.checking.outcomes import Outcome
 from eventpact_contracts.crash import crashes as crash
@@ -39,6 +40,7 @@ from eventpact_contracts.scenarios.scenario import EventPlan
 pytestmark = pytest.mark.slow
 
 SYNC = SyncEventDispatcher.guarantees
+FLAGS = ("needs_loop", "async_handlers", "engine_outlives_dispatcher")
 CANCELLED = failed("a", "Placed.plain", exception="CancelledError", interruption=True)
 
 
@@ -88,14 +90,38 @@ def test_what_is_missing_is_said_and_nothing_is_upheld() -> None:
     assert "has no subject(handlers, on_failure)" in no_subject.detail
 
 
-def test_a_subject_that_is_no_context_manager_is_told_what_to_do() -> None:
-    class Plain(Subject):
-        def subject(self, handlers: Handlers, on_failure: FailureSink) -> Any:
-            return SyncEventDispatcher(handlers, on_failure=on_failure)
+def generator(handlers: Handlers, on_failure: FailureSink) -> Iterator[EventDispatcher]:
+    yield SyncEventDispatcher(handlers, on_failure=on_failure)
 
-    result = check(law("R1"), Plain())
+
+async def coroutine(handlers: Handlers, on_failure: FailureSink) -> EventDispatcher:
+    return SyncEventDispatcher(handlers, on_failure=on_failure)
+
+
+async def async_generator(handlers: Handlers, on_failure: FailureSink) -> AsyncIterator[EventDispatcher]:
+    yield SyncEventDispatcher(handlers, on_failure=on_failure)
+
+
+async_context = asynccontextmanager(async_generator)
+
+
+@pytest.mark.parametrize(
+    ("subject", "says"),
+    [
+        (SyncEventDispatcher, "decorate it with @contextlib.contextmanager and yield the dispatcher"),
+        (generator, "decorate it with @contextlib.contextmanager"),
+        (coroutine, "make it a plain def; with needs_loop = True"),
+        (async_generator, "make it a plain def; with needs_loop = True"),
+        (async_context, "make it a plain def; with needs_loop = True"),
+    ],
+)
+def test_a_subject_that_is_no_context_manager_is_told_what_to_do(subject: Any, says: str) -> None:
+    def opening(handlers: Handlers, on_failure: FailureSink) -> Any:
+        return subject(handlers, on_failure=on_failure)
+
+    result = check(law("R1"), Subject(subject=opening))
     assert result.outcome is Outcome.COULD_NOT_RUN
-    assert "@contextlib.contextmanager" in result.detail
+    assert f"no context manager; {says}" in result.detail
 
 
 def test_a_dispatcher_that_cannot_be_opened_could_not_run() -> None:
@@ -233,15 +259,55 @@ def test_at_least_once_that_loses_is_convicted_by_killing_it() -> None:
         ("dispatch_bound", "2 s", "give it seconds"),
         ("max_open", 0, "give it a number, from 1"),
         ("max_open", 2.5, "give it a number, from 1"),
+        *((flag, value, "give it True or False") for flag in FLAGS for value in ("yes", None, 1)),
+        ("subject", lambda handlers: handlers, "takes (handlers); write def subject(self, handlers, on_failure)"),
+        ("subject", lambda *, handlers, on_failure: None, "write def subject(self, handlers, on_failure)"),
+        ("unavailable", 3, "unavailable is 3; write def unavailable(self)"),
+        ("unavailable", None, "unavailable is None; write def unavailable(self)"),
+        ("unavailable", lambda seconds: seconds, "takes (seconds); write def unavailable(self)"),
         ("target", SyncEventDispatcher, '"module:factory", importable'),
         ("target", "module", '"module:factory", importable'),
     ],
 )
 def test_a_hook_that_makes_no_sense_is_named(hook: str, value: object, says: str) -> None:
-    result = check(law("R1"), Subject(**{hook: value}))
+    subject = Subject(**{hook: value})
+    result = check(law("R1"), subject)
     assert result.outcome is Outcome.COULD_NOT_RUN
     assert hook in result.detail
     assert says in result.detail
+    assert not subject.opened
+
+
+class NoClosing:
+    def dispatch(self, event: DomainEvent) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("yielded", "says"),
+    [
+        (lambda: None, "None has no dispatch"),
+        (NoClosing, "has no aclose"),
+        (lambda: SyncEventDispatcher, "is a class; call it"),
+    ],
+)
+def test_a_subject_that_yields_no_dispatcher_could_not_run(yielded: Any, says: str) -> None:
+    left: list[str] = []
+
+    class Odd(Subject):
+        @contextmanager
+        def subject(self, handlers: Handlers, on_failure: FailureSink) -> Iterator[EventDispatcher]:
+            try:
+                yield yielded()
+            finally:
+                left.append("subject")
+
+    result = check(law("R1"), Odd())
+    assert result.outcome is Outcome.COULD_NOT_RUN
+    assert "subject() raised TypeError: it makes no dispatcher" in result.detail
+    assert says in result.detail
+    assert left, "what was entered is left"
+    with pytest.raises(CouldNotRunError, match=re.escape(says)):
+        check_against_model(Odd())
 
 
 @pytest.mark.parametrize(

@@ -534,6 +534,17 @@ inside.needs_loop = True
             ("def make(handlers): return SyncEventDispatcher(handlers)", "unexpected keyword argument 'on_failure'"),
             ("def make(handlers, on_failure): return None", "it makes no dispatcher"),
             ("class make:\n    def __init__(self, handlers, on_failure): pass", "it makes no dispatcher"),
+            ("def make(handlers, on_failure): yield SyncEventDispatcher(handlers)", "decorate it with @contextlib"),
+            ("async def make(handlers, on_failure): return SyncEventDispatcher(handlers)", "make it a plain def"),
+            (
+                "import contextlib\n@contextlib.asynccontextmanager\nasync def make(handlers, on_failure):"
+                "\n    yield SyncEventDispatcher(handlers)",
+                "make it a plain def; with needs_loop = True",
+            ),
+            ("class make(SyncEventDispatcher): needs_loop = 'no'", "needs_loop is 'no'; give it True or False"),
+            ("class make(SyncEventDispatcher): max_open = '3'", "max_open is '3'; give it a number, from 1"),
+            ("class make(SyncEventDispatcher): async_handlers = None", "async_handlers is None; give it True or False"),
+            ("class make(SyncEventDispatcher): unavailable = 3", "unavailable is 3; write def unavailable(self)"),
             ("import no_such_dependency", "No module named 'no_such_dependency'"),
             ("1 / 0", "ZeroDivisionError"),
             (
@@ -551,6 +562,11 @@ inside.needs_loop = True
         assert "! could not run" in row
         assert "✓ upheld" in row
         assert says in out
+
+    def test_a_wait_that_is_no_number_could_not_run(self, shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+        name = shop("class make(SyncEventDispatcher): settle_timeout = 'soon'")
+        assert main([f"{name}:make", "--quiet", "--law", "R1"]) == 2
+        assert "settle_timeout is 'soon'; give it seconds" in capsys.readouterr().out
 
     def test_guarantees_can_be_given_for_a_dispatcher_that_declares_none(
         self, shop: Shop, capsys: pytest.CaptureFixture[str]

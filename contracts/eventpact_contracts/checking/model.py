@@ -33,7 +33,7 @@ from eventpact_contracts.driver.trace import Entry, Kind, Trace
 from eventpact_contracts.scenarios import events
 from eventpact_contracts.scenarios.drawing import EnoughDrawn, quiet_settings
 from eventpact_contracts.scenarios.events import FAMILY, ROLES, label_of
-from eventpact_contracts.scenarios.failures import PERMANENT
+from eventpact_contracts.scenarios.failures import PERMANENT, text_of
 from eventpact_contracts.scenarios.scenario import ALWAYS, EventPlan, HandlerPlan
 from eventpact_contracts.scenarios.strategies.parts import ANY, USUAL, failing_or_not, planning
 from eventpact_contracts.subjects.subject import CouldNotRunError, Subject
@@ -135,7 +135,10 @@ class _Home:
             thread.start()
             self._stack.callback(self._end, self._loop, thread)
         self._opening = subject.open(PROBES.handlers(async_handlers=subject.async_handlers), PROBES.on_failure)
-        self.dispatcher: EventDispatcher = self.call(self._opening.__enter__)
+        try:
+            self.dispatcher: EventDispatcher = self.call(self._opening.__enter__)
+        except Exception as error:
+            raise CouldNotRunError(f"subject() raised {type(error).__name__}: {text_of(error)}") from error
 
     def call(self, function: Callable[[], T]) -> T:
         """Call it where the dispatcher lives, and wait."""

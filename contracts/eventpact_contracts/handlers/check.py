@@ -20,7 +20,14 @@ from eventpact_contracts.handlers.laws import HandlerLaw
 from eventpact_contracts.handlers.ports import Attempt
 from eventpact_contracts.handlers.world import Interruption, PortError, StuckError, World, interrupted_at, joined_at
 from eventpact_contracts.scenarios.drawing import quiet_settings
-from eventpact_contracts.subjects.subject import CouldNotRunError, name_of
+from eventpact_contracts.subjects.subject import (
+    SETTLE_SECONDS,
+    CouldNotRunError,
+    check_method,
+    flag_of,
+    name_of,
+    seconds_of,
+)
 
 __all__ = ["check_handler"]
 
@@ -154,6 +161,7 @@ def check_handler(law: HandlerLaw, subject: Any, *, examples: int = 100, seed: i
     checking = _Checking(law, subject, Random(seed), started + _SECONDS)  # noqa: S311 - no secret
     outcome, detail, violation = Outcome.UPHELD, "", None
     try:
+        _check_hooks(subject)
         _for_each_event(checking, min(examples, _EVENTS), seed)
     except _Convicted as convicted:
         outcome, violation = Outcome.VIOLATED, convicted.violation
@@ -172,6 +180,13 @@ def check_handler(law: HandlerLaw, subject: Any, *, examples: int = 100, seed: i
         seconds=time.monotonic() - started,
         violation=violation,
     )
+
+
+def _check_hooks(subject: Any) -> None:
+    for name in ("handler", "event", "state"):
+        check_method(subject, name)
+    flag_of(subject, "needs_loop")
+    seconds_of(subject, "settle_timeout", SETTLE_SECONDS)
 
 
 def _for_each_event(checking: _Checking, count: int, seed: int) -> None:

@@ -17,6 +17,13 @@ from typing import Any, Final, cast
 
 from eventpact.domain.dispatcher import Delivery, EventDispatcher, FailureSink, Guarantees, Handlers, Ordering
 from eventpact_contracts.driver.threads import in_thread
+from eventpact_contracts.subjects.subject import (
+    SETTLE_SECONDS,
+    CouldNotRunError,
+    check_dispatcher,
+    flag_of,
+    seconds_of,
+)
 
 __all__ = [
     "OURS",
@@ -58,7 +65,7 @@ class NoSuchTargetError(ValueError):
     """The command line names nothing that could be checked; one line says why."""
 
 
-class CandidateError(Exception):
+class CandidateError(CouldNotRunError):
     """The target was found, and no dispatcher can be had from it; one line says why.
 
     Attributes:
@@ -91,7 +98,7 @@ class Candidate:
     factory: Callable[..., Any]
     guarantees: Guarantees
     needs_loop: bool = False
-    settle_timeout: float = 5.0
+    settle_timeout: float = SETTLE_SECONDS
     target: str | None = None
 
     def __post_init__(self) -> None:
@@ -139,6 +146,7 @@ def find(
     Raises:
         NoSuchTargetError: there is no such module or attribute, or nothing of the sort that can be checked.
         CandidateError: importing it or building a dispatcher from it raised, or it declares no guarantees.
+        CouldNotRunError: a hook of it makes no sense.
     """
     path = OURS.get(target, target)
     found = _import(path, shown=target)
@@ -147,14 +155,15 @@ def find(
         raise NoSuchTargetError(f"{target} is {_a(found)}; give a class or a callable that makes a dispatcher")
     if isinstance(found, type) and hasattr(found, "contract_of"):
         return _instance(found, target, guarantees=guarantees, needs_loop=needs_loop, settle_timeout=settle_timeout)
-    needs_loop = bool(getattr(found, "needs_loop", False)) if needs_loop is None else needs_loop
+    needs_loop = flag_of(found, "needs_loop") if needs_loop is None else needs_loop
+    settle_timeout = settle_timeout or seconds_of(found, "settle_timeout", SETTLE_SECONDS)
     declared = _declared(factory, target, guarantees, needs_loop=needs_loop)
     return Candidate(
         name=_name(found, target),
         factory=factory,
         guarantees=declared,
         needs_loop=needs_loop,
-        settle_timeout=settle_timeout or float(getattr(found, "settle_timeout", 5.0)),
+        settle_timeout=settle_timeout,
         target=getattr(found, "target", None) or path,
     )
 
@@ -235,20 +244,15 @@ def _declared(found: Any, target: str, given: Guarantees | None, *, needs_loop: 
 
 def _ask(factory: Callable[..., Any], answer: list[object]) -> None:
     with made(factory, {}, _ignore) as dispatcher:
-        answer.append(_checked(dispatcher))
+        check_dispatcher(dispatcher)
+        answer.append(getattr(dispatcher, "guarantees", None))
 
 
 async def _ask_inside(factory: Callable[..., Any], answer: list[object]) -> None:
     with made(factory, {}, _ignore) as dispatcher:
-        answer.append(_checked(dispatcher))
+        check_dispatcher(dispatcher)
+        answer.append(getattr(dispatcher, "guarantees", None))
         await dispatcher.aclose(1.0)
-
-
-def _checked(dispatcher: object) -> object:
-    for name in ("dispatch", "aclose"):
-        if not callable(getattr(dispatcher, name, None)):
-            raise TypeError(f"it makes no dispatcher: {dispatcher!r} has no {name}")
-    return getattr(dispatcher, "guarantees", None)
 
 
 def _ignore(failed: object) -> None:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from eventpact.domain.dispatcher import EventDispatcher, FailureSink, Guarantees
 from eventpact_contracts.scenarios.scenario import Traits
 
-__all__ = ["CouldNotRunError", "Subject", "name_of"]
+__all__ = [
+    "SETTLE_SECONDS",
+    "CouldNotRunError",
+    "Subject",
+    "check_dispatcher",
+    "check_method",
+    "flag_of",
+    "name_of",
+    "seconds_of",
+]
 
 _QUICK_SECONDS: Final = 0.003
 """A dispatcher that settles an event in less time is one in this process."""
@@ -19,7 +29,9 @@ _MAX_DEPTH: Final = 1_200
 _CASCADE_SECONDS: Final = 1.0
 """A cascade is as deep as it can be in about this time."""
 
-_SETTLE_SECONDS: Final = 5.0
+SETTLE_SECONDS: Final = 5.0
+"""How long accepted events, or calls of a handler, are waited for, where nothing else is asked for."""
+
 _BOUND_SECONDS: Final = 2.0
 _MAX_SECONDS: Final = 3600.0
 
@@ -54,7 +66,7 @@ class Subject:
     hooks: Any
     guarantees: Guarantees
     needs_loop: bool = False
-    settle_timeout: float = _SETTLE_SECONDS
+    settle_timeout: float = SETTLE_SECONDS
     dispatch_bound: float = _BOUND_SECONDS
     async_handlers: bool = True
     outlives: bool = False
@@ -84,6 +96,9 @@ class Subject:
             )
         if not callable(getattr(hooks, "subject", None)):
             raise CouldNotRunError(f"{name_of(hooks)} has no subject(handlers, on_failure), which opens a dispatcher")
+        check_method(hooks, "subject", "handlers", "on_failure")
+        if hasattr(hooks, "unavailable"):
+            check_method(hooks, "unavailable")
         target = getattr(hooks, "target", None)
         if target is not None and not (isinstance(target, str) and all(target.partition(":"))):
             raise CouldNotRunError(
@@ -92,11 +107,11 @@ class Subject:
         return cls(
             hooks,
             guarantees,
-            bool(getattr(hooks, "needs_loop", False)),
-            _seconds(hooks, "settle_timeout", _SETTLE_SECONDS),
-            _seconds(hooks, "dispatch_bound", _BOUND_SECONDS),
-            bool(getattr(hooks, "async_handlers", True)),
-            bool(getattr(hooks, "engine_outlives_dispatcher", False)),
+            flag_of(hooks, "needs_loop"),
+            seconds_of(hooks, "settle_timeout", SETTLE_SECONDS),
+            seconds_of(hooks, "dispatch_bound", _BOUND_SECONDS),
+            flag_of(hooks, "async_handlers", usual=True),
+            flag_of(hooks, "engine_outlives_dispatcher"),
             _count(hooks, "max_open"),
             target,
         )
@@ -118,14 +133,92 @@ class Subject:
         """A context manager that yields a fresh dispatcher."""
         made = self.hooks.subject(handlers, on_failure)
         if not isinstance(made, AbstractContextManager):
+            usual = "decorate it with @contextlib.contextmanager and yield the dispatcher"
             raise CouldNotRunError(
-                f"subject() returned a {type(made).__name__}, no context manager; decorate it with"
-                " @contextlib.contextmanager and yield the dispatcher"
+                f"subject() returned a {type(made).__name__}, no context manager; {_instead(made) or usual}"
             )
-        return made
+        return _Opening(made)
 
 
-def _seconds(hooks: Any, name: str, usual: float) -> float:
+class _Opening(AbstractContextManager[EventDispatcher]):
+    """An opening that yields a dispatcher and nothing else. It does not hold it, for law L4 looks for whoever does."""
+
+    def __init__(self, made: AbstractContextManager[EventDispatcher]) -> None:
+        self._made = made
+
+    def __enter__(self) -> EventDispatcher:
+        with ExitStack() as stack:
+            dispatcher = stack.enter_context(self._made)
+            check_dispatcher(dispatcher)
+            stack.pop_all()
+            return dispatcher
+
+    def __exit__(self, *raised: Any) -> bool | None:
+        return self._made.__exit__(*raised)
+
+
+def check_dispatcher(made: object) -> None:
+    """Check that this is a dispatcher, at a glance.
+
+    Raises:
+        TypeError: says what it lacks, and what to write.
+    """
+    if isinstance(made, type):
+        raise TypeError(f"it makes no dispatcher: {made!r} is a class; call it")
+    for name in ("dispatch", "aclose"):
+        if not callable(getattr(made, name, None)):
+            advice = _instead(made)
+            raise TypeError(f"it makes no dispatcher: {made!r} has no {name}" + (advice and f"; {advice}"))
+
+
+def _instead(made: object) -> str:
+    """What to write instead of what made this object, where that can be told."""
+    if inspect.isgenerator(made):
+        return "decorate it with @contextlib.contextmanager"
+    if inspect.iscoroutine(made):
+        made.close()  # lest Python warn that nobody awaited it
+    is_async = inspect.isawaitable(made) or inspect.isasyncgen(made) or isinstance(made, AbstractAsyncContextManager)
+    if is_async and not hasattr(made, "dispatch"):
+        return "make it a plain def; with needs_loop = True it is called inside a running event loop"
+    return ""
+
+
+def check_method(hooks: Any, name: str, *parameters: str) -> None:
+    """Check that a hook can be called with so many arguments.
+
+    Raises:
+        CouldNotRunError: names the hook, its value and what to write.
+    """
+    method, how = getattr(hooks, name), f"write def {name}({', '.join(('self', *parameters))})"
+    if not callable(method):
+        raise CouldNotRunError(f"{name} is {method!r}; {how}")
+    with suppress(ValueError):  # of some that are written in C nobody knows the parameters
+        signature = inspect.signature(method)
+        try:
+            signature.bind(*parameters)
+        except TypeError:
+            taken = [each.replace(annotation=each.empty) for each in signature.parameters.values()]
+            raise CouldNotRunError(f"{name} takes {inspect.Signature(taken)}; {how}") from None
+
+
+def flag_of(hooks: Any, name: str, *, usual: bool = False) -> bool:
+    """A hook that is True or False.
+
+    Raises:
+        CouldNotRunError: it is something else.
+    """
+    given = getattr(hooks, name, usual)
+    if not isinstance(given, bool):
+        raise CouldNotRunError(f"{name} is {given!r}; give it True or False")
+    return given
+
+
+def seconds_of(hooks: Any, name: str, usual: float) -> float:
+    """A hook that is a number of seconds.
+
+    Raises:
+        CouldNotRunError: it is something else.
+    """
     given = getattr(hooks, name, usual)
     if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < _MAX_SECONDS:
         raise CouldNotRunError(f"{name} is {given!r}; give it seconds, more than 0 and fewer than {_MAX_SECONDS:,.0f}")
