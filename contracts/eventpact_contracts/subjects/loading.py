@@ -198,11 +198,19 @@ def _check_found(module_name: str, shown: str) -> None:
             spec = importlib.util.find_spec(name)
         except Exception as error:
             # find_spec imports the parents: their errors are their own affair, not a wrong name.
-            raise CandidateError(f"importing {module_name} raised {type(error).__name__}: {error}") from error
+            if not (isinstance(error, ModuleNotFoundError) and error.name == name):  # its parent is no package
+                raise CandidateError(f"importing {module_name} raised {type(error).__name__}: {error}") from error
+            spec = None
         if spec is None:
-            raise NoSuchTargetError(
-                f"{shown}: there is no module {name}; it is looked for in {Path.cwd()} and sys.path"
-            )
+            raise NoSuchTargetError(f"{shown}: there is no module {name}; {_instead(module_name, shown)}")
+
+
+def _instead(module_name: str, shown: str) -> str:
+    """The module that was meant where a file is named; else where modules are looked for."""
+    file = Path(module_name)
+    if file.suffix == ".py":
+        return f"did you mean {'.'.join(file.with_suffix('').parts)}:{shown.partition(':')[2]}?"
+    return f"it is looked for in {Path.cwd()} and sys.path"
 
 
 def _instance(contract: type[Any], target: str, **given: Any) -> Any:
