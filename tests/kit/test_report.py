@@ -236,6 +236,10 @@ class TestExplanation:
         assert advice("C2", "event 1 was accepted, and first never received it").rogue.endswith(":overwriting")
         assert advice("C2", "dispatch raised RecursionError").rogue.endswith(":recursive")
 
+    @pytest.mark.parametrize("name", ["overwriting", "eventpact_contracts.rogues:overwriting"])
+    def test_no_rogue_is_named_to_itself(self, name: str) -> None:
+        assert advice("C2", "event 1 was accepted, and first never received it", name).rogue == ""
+
     def test_no_rogue_is_named_where_none_or_several_have_the_message(self) -> None:
         assert advice("C2", "the cascade took too long").rogue == ""
         assert advice("I1", "the caller of dispatch got ValueError").rogue == ""

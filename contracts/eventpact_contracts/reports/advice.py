@@ -18,7 +18,7 @@ class Advice:
     Attributes:
         promise: the law, as a sentence; code stands between backticks.
         causes: the usual reasons why it is broken.
-        rogue: the target of the known-bad example that the same message convicts, or nothing.
+        rogue: the target of another dispatcher, a known-bad example, that the same message convicts, or nothing.
     """
 
     promise: str = ""
@@ -26,11 +26,13 @@ class Advice:
     rogue: str = ""
 
 
-def advice(law_id: str, message: str = "") -> Advice:
-    """The advice on this law; empty, if the contract has none of that ID."""
+def advice(law_id: str, message: str = "", name: str = "") -> Advice:
+    """The advice on this law to the dispatcher of this name; empty, if the contract has none of that ID."""
     for law in laws_beside([law_id]):
         if law.id == law_id:
-            return Advice(law.promise[:1].upper() + law.promise[1:], law.causes, _alike(law_id, message))
+            alike = _alike(law_id, message)
+            itself = name in (alike, alike.partition(":")[2])
+            return Advice(law.promise[:1].upper() + law.promise[1:], law.causes, "" if itself else alike)
     return Advice()
 
 

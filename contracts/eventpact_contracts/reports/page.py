@@ -171,7 +171,7 @@ def _violation(name: str, result: LawResult) -> str:
         diagram=sequence(violation.trace, title=f"How {name} violated {result.law_id}") if violation else "",
         schedule=f"<pre>{escape(violation.trace.schedule)}</pre>" if violation and violation.trace.schedule else "",
         trace=escape(str(replace(violation.trace, schedule="")) if violation else ""),
-        advice=_advice(advice(result.law_id, violation.message if violation else ""), result),
+        advice=_advice(advice(result.law_id, violation.message if violation else "", name), result),
     )
 
 

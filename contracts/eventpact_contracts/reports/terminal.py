@@ -199,7 +199,7 @@ def explain(name: str, result: LawResult, style: Style | None = None) -> str:
     """An explanation of a violation: the law, the counterexample, usual causes, and how to see it again."""
     style = style or Style(colour=False)
     message = result.violation.message if result.violation else result.detail
-    given = advice(result.law_id, message)
+    given = advice(result.law_id, message, name)
     lines = [style.outcome(Outcome.VIOLATED, f"✗ {name} violates {result.law_id} {result.title}")]
     if given.promise:
         promise = f"The law: {given.promise.replace('`', '')}"
