@@ -11,11 +11,10 @@ import pytest
 
 from eventpact.domain.dispatcher import EventDispatcher, FailureSink, Guarantees, Handlers
 from eventpact_contracts.checking.check import CouldNotRunError, check_laws
-from eventpact_contracts.checking.columns import ContractTests, each_law, end_test, run_law_test
+from eventpact_contracts.checking.columns import ContractTests, each_law, end_test, run_law_test, run_of
 from eventpact_contracts.checking.model import check_against_model
 from eventpact_contracts.checking.outcomes import LawResult, Outcome
 from eventpact_contracts.laws import LAWS, Law
-from eventpact_contracts.plugin import RUN
 from eventpact_contracts.reports.summary import EVERYTHING, could_not_run
 
 __all__ = ["EventDispatcherContract"]
@@ -82,7 +81,7 @@ class EventDispatcherContract(ContractTests):
         """Every event ends as an independent model says, whatever happens meanwhile."""
         result = LawResult(EVERYTHING, "laws together", Outcome.UPHELD, 0, 0, "", 0.0)
         try:
-            examples, observations = check_against_model(self, seed=request.config.stash[RUN].seed)
+            examples, observations = check_against_model(self, seed=run_of(request).seed)
             result = replace(result, examples=examples, observations=observations)
         except CouldNotRunError as error:
             result = could_not_run(EVERYTHING, "laws together", str(error))

@@ -204,6 +204,16 @@ def test_a_guarantee_of_a_wrong_type_is_told_where_it_is_written(run: Run) -> No
     assert "INTERNALERROR" not in text
 
 
+@pytest.mark.parametrize("test", ["R1", "everything"])
+def test_without_the_plugin_a_contract_could_not_run(pytester: pytest.Pytester, test: str) -> None:
+    pytester.makepyfile(test_shop=SUITE)
+    result = pytester.runpytest_subprocess("-p", "no:eventpact", "-p", "no:asyncio", "-k", test)
+    assert result.ret == 1
+    text = "\n".join(result.outlines)
+    assert "the pytest plugin eventpact is not loaded; take -p no:eventpact away" in text
+    assert "KeyError" not in text
+
+
 HOOKS = {
     "handler": "    def handler(self): self.rows = []; return Handler(self.rows)",
     "event": "    def event(self): return AccountCreatedEvent(account_id='1', email='ada@example.com')",

@@ -26,12 +26,12 @@ from eventpact.domain.dispatcher import Guarantees
 from eventpact_contracts.checking.known import KnownError, known_in, read_known
 from eventpact_contracts.checking.outcomes import LawResult, Outcome, with_known
 from eventpact_contracts.checking.place import place_of
-from eventpact_contracts.plugin import RESULT, RUN, StashedResult
+from eventpact_contracts.plugin import RESULT, RUN, RunOptions, StashedResult
 from eventpact_contracts.reports.document import result_as_json, result_from_json
 from eventpact_contracts.reports.summary import could_not_run
 from eventpact_contracts.reports.terminal import explain
 
-__all__ = ["Check", "ContractTests", "each_law", "end_test", "run_law_test"]
+__all__ = ["Check", "ContractTests", "each_law", "end_test", "run_law_test", "run_of"]
 
 Check = Callable[[Any, list[str], int, int], Sequence[LawResult]]
 """Takes a contract class's instance, the IDs of laws, a number of examples and a seed."""
@@ -106,9 +106,21 @@ def _overridden(laws: Sequence[Any]) -> Any:
     return test_law
 
 
+def run_of(request: pytest.FixtureRequest) -> RunOptions:
+    """The options of the run; without the plugin, which has them, the test fails."""
+    options = request.config.stash.get(RUN, None)
+    if options is None:
+        pytest.fail(
+            "could not run: the pytest plugin eventpact is not loaded; take -p no:eventpact away, or where plugins are"
+            " not loaded by themselves, give -p eventpact_contracts.plugin",
+            pytrace=False,
+        )
+    return options
+
+
 def run_law_test(test: Any, request: pytest.FixtureRequest, law_id: str, check: Check) -> None:
     """Check the laws of the test's column, unless that is done, and end the test as the result of its law says."""
-    place, run = place_of(request.node), request.config.stash[RUN]
+    place, run = place_of(request.node), run_of(request)
     assert place is not None
     results = request.config.stash.setdefault(_RESULTS, {})
     if place.column not in results:
@@ -165,7 +177,7 @@ def end_test(test: Any, request: pytest.FixtureRequest, result: LawResult) -> No
 
 def _known(test: Any, request: pytest.FixtureRequest) -> Mapping[str, str]:
     """The violations that the run lists as known: those of the target, and those of the class by its node ID."""
-    file, place = request.config.stash[RUN].known, place_of(request.node)
+    file, place = run_of(request).known, place_of(request.node)
     if file is None or place is None:
         return {}
     known = read_known(Path(file))
@@ -176,7 +188,7 @@ def _with_script(request: pytest.FixtureRequest, result: LawResult) -> LawResult
     """The result with the command that shows a violation again."""
     if result.violation is None:
         return result
-    node_id, run = str(request.node.nodeid), request.config.stash[RUN]
+    node_id, run = str(request.node.nodeid), run_of(request)
     place = node_id[: node_id.rindex("]") + 1] if "]" in node_id else node_id  # without the group that xdist adds
     path, colons, name = place.partition("::")
     path = os.path.relpath(request.config.rootpath / path, request.config.invocation_params.dir)
