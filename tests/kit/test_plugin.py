@@ -370,6 +370,7 @@ def test_exactly_the_known_violations_pass(run: Run, pytester: pytest.Pytester) 
     assert code == 0
     assert re.search(r"R1 delivered +✓ upheld \(.*?\) +# known", text)
     assert "issue 7: events get lost" in text
+    assert "1 of 28 laws checked, 1 known violation and no other" in text
     assert json.loads((pytester.path / "v.json").read_text())["exit_code"] == 0
 
 

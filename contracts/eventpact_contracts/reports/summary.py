@@ -196,11 +196,13 @@ def headline(verdicts: Sequence[Verdict]) -> str:
     checked = len({r.law_id for r in results if r.outcome is not Outcome.NOT_SELECTED and r.law_id != EVERYTHING})
     if not checked:
         return "nothing was checked"
+    known = counted[Outcome.KNOWN]
+    no_other = f"{known} known {'violation' if known == 1 else 'violations'} and no other"
     if not is_whole(verdicts):
         of = len(laws_beside(result.law_id for result in results))
-        return f"{checked} of {of} laws checked, none violated"
-    if known := counted[Outcome.KNOWN]:
-        return f"{checked} laws checked, {known} known {'violation' if known == 1 else 'violations'} and no other"
+        return f"{checked} of {of} laws checked, {no_other if known else 'none violated'}"
+    if known:
+        return f"{checked} laws checked, {no_other}"
     kind = "handler" if all(verdict.guarantees is None for verdict in verdicts) else "dispatcher"
     who = {1: f"the {kind} conforms", 2: f"both {kind}s conform"}.get(
         len(verdicts), f"all {len(verdicts)} {kind}s conform"
