@@ -8,6 +8,7 @@ import shlex
 import sys
 import textwrap
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -452,6 +453,18 @@ class TestEngines(EventDispatcherContract):
 
     open = 0
 """
+
+
+def test_the_example_of_several_engines_in_the_reference_gives_each_a_column(run: Run) -> None:
+    reference = Path(__file__).parents[2].joinpath("contracts", "README.md").read_text("utf-8")
+    [example] = re.findall(r"```python\n(class TestEngines.*?)```", reference, re.DOTALL)
+    engines = """
+class PoolDispatcher(SyncEventDispatcher): pass
+class QueueDispatcher(SyncEventDispatcher): pass
+"""
+    code, text = run(f"{SUITE}\n{engines}\n{example}", "-k", "TestEngines and R1")
+    assert code == 0
+    assert re.search(r"R1 delivered +✓ upheld .* +✓ upheld", text)
 
 
 @pytest.mark.parametrize("distribution", [[], ["-n", "2"]], ids=["one process", "xdist"])
