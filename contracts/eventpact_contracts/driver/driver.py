@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-import time
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import nullcontext, suppress
 from functools import partial
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from eventpact_contracts.driver.conditions import Until
 from eventpact_contracts.driver.gates import Delay, Obstacle, announced, run_awaiting, run_blocking
 from eventpact_contracts.driver.program import Program
 from eventpact_contracts.driver.recorder import raised
-from eventpact_contracts.driver.threads import Pausing, giving_way, in_thread, restless
+from eventpact_contracts.driver.threads import Lateness, Pausing, giving_way, in_thread, restless
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.scenarios import steps
 from eventpact_contracts.scenarios.invalid import NON_EVENTS
@@ -26,9 +25,6 @@ __all__ = ["Driver"]
 
 _OVERTIME_SECONDS: Final = 2.0
 """Seconds past the second of grace after which ``aclose`` is given up."""
-
-_TICK_SECONDS: Final = 0.01
-"""Seconds between two looks at how late this machine is."""
 
 _MAX_ROUNDS: Final = 10
 """So often the suite goes on waiting because something still happens."""
@@ -326,7 +322,7 @@ class _Closing:
             self._before()
         recorder.write(Kind.CLOSING, caller=caller, timeout=self._timeout)
         try:
-            with _Lateness() as lateness:
+            with Lateness() as lateness:
                 aclose = dispatcher.aclose(self._timeout)
                 left = await announced(aclose, lambda: recorder.write(Kind.BEGUN, caller=caller))
         except BaseException as error:  # noqa: BLE001 - recorded, for the laws to judge
@@ -337,25 +333,3 @@ class _Closing:
             return False
         self._program.closed(caller, left, lateness.seconds)
         return True
-
-
-class _Lateness:
-    """Clock of how late a thread of this machine wakes up meanwhile, which no dispatcher can help."""
-
-    seconds = 0.0
-
-    def __enter__(self) -> Self:
-        self._over = threading.Event()
-        self._watching = in_thread(self._watch)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._watching.result()
-
-    def _watch(self) -> None:
-        before = time.monotonic()
-        while not self._over.wait(_TICK_SECONDS):
-            now = time.monotonic()
-            self.seconds = max(self.seconds, now - before - _TICK_SECONDS)
-            before = now

@@ -181,12 +181,10 @@ class Program:
     def closed(self, caller: str, undelivered: object, late: float) -> None:
         """Record that ``aclose`` returned."""
         several = undelivered if isinstance(undelivered, tuple | list) else ()
-        events = tuple(map(id_of, several))
         changed = [e for e in several if self._fingerprints.get(id_of(e), fingerprint(e)) != fingerprint(e)]
         note = "" if isinstance(undelivered, tuple) else ascii(undelivered)[:80]
-        if changed:
-            note = f"another {fingerprint(changed[0])}"
-        self.recorder.write(Kind.CLOSED, caller=caller, events=events, note=note, bound=late)
+        note = f"another {fingerprint(changed[0])}" if changed else note
+        self.recorder.write(Kind.CLOSED, caller=caller, events=tuple(map(id_of, several)), note=note, bound=late)
 
     # -- handlers and the failure sink --------------------------------------------------------------------------------
 

@@ -18,15 +18,19 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, Self, TypeVar
 
-__all__ = ["THREAD_PREFIX", "Pausing", "end_in_time", "forbid_exit", "giving_way", "in_thread", "restless"]
+__all__ = ["THREAD_PREFIX", "Lateness", "Pausing", "end_in_time", "forbid_exit", "giving_way", "in_thread", "restless"]
 
 T = TypeVar("T")
 
 THREAD_PREFIX: Final = "eventpact-suite"
 
 _EXIT_SECONDS: Final = 3.0
+
+_TICK_SECONDS: Final = 0.01
+"""Seconds between two looks at how late this machine is."""
+
 _exit: Final = os._exit
 
 _lock = threading.Lock()
@@ -92,6 +96,28 @@ def forbid_exit(code: int) -> None:
         _exit(status)
 
     os._exit = exit_at_once
+
+
+class Lateness:
+    """Clock of how late a thread of this machine wakes up meanwhile, which no dispatcher can help."""
+
+    seconds = 0.0
+
+    def __enter__(self) -> Self:
+        self._over = threading.Event()
+        self._watching = in_thread(self._watch)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._watching.result()
+
+    def _watch(self) -> None:
+        before = time.monotonic()
+        while not self._over.wait(_TICK_SECONDS):
+            now = time.monotonic()
+            self.seconds = max(self.seconds, now - before - _TICK_SECONDS)
+            before = now
 
 
 class _Restless:

@@ -72,23 +72,6 @@ class Posting(LoopPassThrough):
         return await super().aclose(timeout)
 
 
-@rogue("L1", "as undelivered, though it was settled")
-class KeepingInTheBooks(PassThrough):
-    """A failed delivery leaves its books behind the call of the failure sink, and not in a ``finally``."""
-
-    def prepare(self) -> None:
-        self.books: list[DomainEvent] = []
-
-    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
-        self.books.append(failed.event)
-        super().report(subscription, failed)
-        self.books.remove(failed.event)
-
-    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
-        left = await super().aclose(timeout)
-        return undelivered((*self.books, *left))
-
-
 @rogue("L1", "though all its deliveries were settled|before its deadline", also={"C3": "it says L1 of every schedule"})
 class Overcautious(PassThrough):
     """It returns the events that were under way when closing began, settled or not."""

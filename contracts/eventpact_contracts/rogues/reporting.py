@@ -9,6 +9,7 @@ from uuid import UUID
 
 from eventpact.domain.dispatcher import FailedDelivery
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.dispatching.failures import undelivered
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact_contracts.rogues.isolation import RaisingLater
 from eventpact_contracts.rogues.rogue import rogue
@@ -202,3 +203,20 @@ class ExpectingExceptions(PassThrough):
     def accept(self, event: DomainEvent, route: Route) -> None:
         if not self.has_ended:
             super().accept(event, route)
+
+
+@rogue("L1", "as undelivered, though it was settled")
+class KeepingInTheBooks(PassThrough):
+    """A failed delivery leaves its books behind the call of the failure sink, and not in a ``finally``."""
+
+    def prepare(self) -> None:
+        self.books: list[DomainEvent] = []
+
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        self.books.append(failed.event)
+        super().report(subscription, failed)
+        self.books.remove(failed.event)
+
+    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
+        left = await super().aclose(timeout)
+        return undelivered((*self.books, *left))
