@@ -29,7 +29,7 @@ def test_the_recipe_in_the_reference_is_the_handler_that_is_tested() -> None:
 
 
 def test_the_contract_in_the_reference_upholds_every_law(tmp_path: Path) -> None:
-    example = re.findall(r"```python\n(from eventpact_contracts import Handler.*?)```", REFERENCE, re.DOTALL)[0]
+    example = re.findall(r"```python\n(from contextlib import closing\n.*?)```", REFERENCE, re.DOTALL)[0]
     known: dict[str, Any] = {
         "__name__": __name__,
         "StockHandler": StockHandler,

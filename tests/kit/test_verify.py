@@ -197,6 +197,23 @@ class Shy(SyncEventDispatcher):
         assert main(quick(f"{name}:Shy", "--quiet", laws="G4")) == 0
         assert "unclaimed" in capsys.readouterr().out
 
+    def test_so_is_not_to_say_that_it_blocks_its_caller(self, shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+        name = shop("""
+class Shy(SyncEventDispatcher):
+    guarantees = replace(SyncEventDispatcher.guarantees, blocks_caller=False)
+""")
+        assert main(quick(f"{name}:Shy", "--quiet", laws="G1 L1 L3")) == 0
+        assert "unclaimed" in capsys.readouterr().out
+
+    def test_an_aclose_that_is_no_async_def_is_told_so(self, shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+        name = shop("""
+class Plain(SyncEventDispatcher):
+    def aclose(self, timeout=10.0):
+        return ()
+""")
+        assert main(quick(f"{name}:Plain", "--quiet", laws="L1")) == 1
+        assert "aclose is no async def: it returned ()" in capsys.readouterr().out
+
     def test_a_check_that_breaks_is_neither_upheld_nor_violated(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -93,6 +93,10 @@ class Conditions:
         """Every accepted delivery has succeeded, was reported or was returned; and a sink that raised was logged."""
         return not self._pending and not self._open_calls and not self.unlogged
 
+    def has_open_calls(self) -> bool:
+        """Somebody is still within a call of ``dispatch``."""
+        return self._open_calls > 0
+
     def event_settled(self, event: str) -> bool:
         """Every delivery of this event has ended so, and dispatching it has returned."""
         return self.returned(event) and not any(delivery[0] == event for delivery in self._pending)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import nullcontext, suppress
 from functools import partial
+from inspect import isawaitable
 from typing import Any, Final
 
 from eventpact_contracts.driver.conditions import Until
@@ -226,15 +227,19 @@ class Driver:
         if gone:
             order = ", ".join(f"event {event + 1}" for event in gone)
             self._recorder.describe(schedule=f"held handlers went on in this order: {order}")
-        if self._blocks_caller:
+        if self._blocks_caller or self._scenario.schedule is None:
             yield from self._let_callers_go()
 
     def _let_callers_go(self) -> _Steps:
-        """Let all handlers go on once everybody has closed: one that was not cancelled keeps its caller waiting."""
+        """Let all handlers go on once everybody has closed: one that was not cancelled keeps its caller waiting.
+
+        That of a dispatcher, too, which does not claim to block its callers, and does.
+        """
         if closings := len(self._scenario.steps_of(steps.Close)):
             all_closed = partial(self._conditions.has_closed, closings)
             yield self._until(all_closed, 2 * self.patience + self._scenario.seconds)
-            self._program.release_all()
+            if self._blocks_caller or self._conditions.has_open_calls():
+                self._program.release_all()
 
     def _is_settled(self) -> bool:
         """Return whether nothing is pending, and no thread that a handler has begun is still to dispatch."""
@@ -324,6 +329,8 @@ class _Closing:
         try:
             with Lateness() as lateness:
                 aclose = dispatcher.aclose(self._timeout)
+                if not isawaitable(aclose):
+                    raise TypeError(f"aclose is no async def: it returned {ascii(aclose)[:80]}")
                 left = await announced(aclose, lambda: recorder.write(Kind.BEGUN, caller=caller))
         except BaseException as error:  # noqa: BLE001 - recorded, for the laws to judge
             if not self._is_overdue:

@@ -169,6 +169,19 @@ def check_dispatcher(made: object) -> None:
         if not callable(getattr(made, name, None)):
             advice = _instead(made)
             raise TypeError(f"it makes no dispatcher: {made!r} has no {name}" + (advice and f"; {advice}"))
+    for name, signature in (("dispatch", "dispatch(self, event)"), ("aclose", "aclose(self, timeout=10.0)")):
+        if not _takes_one(getattr(made, name)):
+            raise TypeError(f"{name} of {type(made).__name__} cannot be called as it is; write {signature}")
+
+
+def _takes_one(method: object) -> bool:
+    try:
+        inspect.signature(method).bind(None)  # type: ignore[arg-type]  # it is callable
+    except TypeError:
+        return False
+    except ValueError:  # nobody knows the arguments of some builtins
+        return True
+    return True
 
 
 def _instead(made: object) -> str:
