@@ -14,6 +14,7 @@ import pytest
 
 from eventpact.domain.dispatcher import DispatcherClosedError, DispatchError, EventDispatcher, FailedDelivery
 from eventpact.domain.events import AccountCreatedEvent, DomainEvent
+from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 
 
@@ -443,3 +444,21 @@ def test_what_an_interrupted_dispatch_leaves_queued_is_returned_by_closing(monke
     with pytest.raises(KeyboardInterrupt):
         dispatcher.dispatch(AccountCreatedEvent(account_id="1", email="a@example.com"))
     assert asyncio.run(dispatcher.aclose()) == (left,)
+
+
+class FalsyError(Exception):
+    def __bool__(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("kind", [Calls, CallsAsync])
+async def test_a_failure_that_is_false_is_reported_though_futures_would_lose_it(kind: type[Calls]) -> None:
+    def fail(_: DomainEvent) -> None:
+        raise FalsyError
+
+    failures: list[FailedDelivery] = []
+    for made in (SyncEventDispatcher, AsyncioEventDispatcher):
+        dispatcher = made({Counted: kind(fail)}, on_failure=failures.append)
+        dispatcher.dispatch(Counted())
+        assert await dispatcher.aclose() == ()
+    assert [type(failed.exception) for failed in failures] == [FalsyError, FalsyError]

@@ -210,7 +210,7 @@ def check_crashes(law: Law, subject: Subject, *, examples: int, seed: int) -> La
 
 
 def _reason(trace: Trace) -> str:
-    """What ``dispatch`` raised there, if it did."""
+    """The exception of ``dispatch`` in that process, for a message, if there was one."""
     raised = next(trace.of(Kind.RAISED, Kind.REFUSED), None)
     return f": dispatch raised {raised.exception[0]}: {raised.note}" if raised else ""
 

@@ -75,7 +75,7 @@ def end_in_time(code: int) -> None:
     """
 
     def end() -> None:
-        time.sleep(_EXIT_SECONDS)
+        time.sleep(_EXIT_SECONDS)  # nothing tells when the interpreter would have ended
         names = {thread.name for thread in threading.enumerate() if thread is not threading.main_thread()}
         stuck = sorted(name for name in names if not name.startswith(THREAD_PREFIX))
         print(f"eventpact verify: threads that never ended were left: {', '.join(stuck)}", file=sys.stderr)

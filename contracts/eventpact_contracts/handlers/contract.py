@@ -74,7 +74,7 @@ class HandlerContract(ContractTests):
 
 
 def _forgotten(contract: HandlerContract) -> CouldNotRunError:
-    """What to write for hooks that a class lacks. None is abstract: pytest passes over an abstract class in silence."""
+    """Name the hooks that a class lacks, and their code. None is abstract, as pytest ignores abstract classes."""
     kind = type(contract)
     missing = {name: body for name, body in _HOOKS.items() if getattr(kind, name) is getattr(HandlerContract, name)}
     hooks = "\n\n".join(f"    def {name}(self):\n        {body}" for name, body in missing.items())

@@ -30,7 +30,7 @@ _CASCADE_SECONDS: Final = 1.0
 """A cascade is as deep as it can be in about this time."""
 
 SETTLE_SECONDS: Final = 5.0
-"""How long accepted events, or calls of a handler, are waited for, where nothing else is asked for."""
+"""The usual wait for accepted events, or for calls of a handler."""
 
 _BOUND_SECONDS: Final = 2.0
 _MAX_SECONDS: Final = 3600.0
@@ -179,13 +179,13 @@ def _takes_one(method: object) -> bool:
         inspect.signature(method).bind(None)  # type: ignore[arg-type]  # it is callable
     except TypeError:
         return False
-    except ValueError:  # nobody knows the arguments of some builtins
-        return True
+    except ValueError:
+        pass  # nobody knows the arguments of some builtins
     return True
 
 
 def _instead(made: object) -> str:
-    """What to write instead of what made this object, where that can be told."""
+    """Advice on the factory that made this object, or nothing."""
     if inspect.isgenerator(made):
         return "decorate it with @contextlib.contextmanager"
     if inspect.iscoroutine(made):
