@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from support.tracing import MODEST, RETRYING, closed, closing, failed, handled, law, started, taken, trace
@@ -32,10 +32,13 @@ from eventpact_contracts.checking.check import CouldNotRunError, check, check_la
 from eventpact_contracts.checking.model import Model, check_against_model
 from eventpact_contracts.checking.outcomes import Outcome
 from eventpact_contracts.crash import crashes as crash
+from eventpact_contracts.driver.session import run_scenario
 from eventpact_contracts.driver.trace import Entry, Kind, Trace
 from eventpact_contracts.rogues.sound.pass_through import Journaling
 from eventpact_contracts.scenarios.events import Placed
-from eventpact_contracts.scenarios.scenario import EventPlan
+from eventpact_contracts.scenarios.scenario import EventPlan, Scenario
+from eventpact_contracts.scenarios.strategies.parts import in_turn
+from eventpact_contracts.subjects.subject import Subject as CheckedSubject
 
 pytestmark = pytest.mark.slow
 
@@ -181,6 +184,37 @@ def test_what_took_events_in_spite_of_all_that_was_tried_says_so() -> None:
     result = check(law("A5"), Subject(unavailable=nullcontext), examples=20)
     assert result.outcome is Outcome.UPHELD
     assert result.detail == ("only closing made it refuse; it took what came in spite of an engine that is unavailable")
+
+
+@contextmanager
+def gone() -> Iterator[None]:
+    raise ConnectionError("the engine's own tools do not answer")
+    yield
+
+
+def test_an_engine_that_cannot_be_made_unavailable_is_told() -> None:
+    result = check(law("A5"), Subject(unavailable=gone), examples=20)
+    assert (result.outcome, result.detail) == (
+        Outcome.COULD_NOT_RUN,
+        "unavailable() raised ConnectionError: the engine's own tools do not answer",
+    )
+
+
+class Blocking(SyncEventDispatcher):
+    """Closing it blocks the thread of whoever awaits that, so that nobody can give it up."""
+
+    async def aclose(self, timeout: float = 10.0) -> NoReturn:
+        del timeout
+        while True:
+            threading.Event().wait()
+
+
+def test_a_closing_that_blocks_is_seen_where_a_scenario_is_not_about_closing() -> None:
+    blocking = CheckedSubject.of(Subject(factory=Blocking))
+    for _ in range(2):  # the second is not waited for so long
+        run = run_scenario(blocking, Scenario((EventPlan(Placed),), (in_turn(1),)), 0.2)
+        assert [entry.note for entry in run.trace.of(Kind.PUT_AWAY)] == ["aclose did not return, nor let its thread go"]
+        assert not run.unfinished
 
 
 def test_what_could_be_made_to_refuse_otherwise_is_not_counted_by_closing() -> None:

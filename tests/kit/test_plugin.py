@@ -93,6 +93,25 @@ def test_a_run_of_one_law_shows_it_and_that_the_others_were_not_selected(run: Ru
     assert f"1 of {len(LAWS)} laws checked, none violated" in text
 
 
+ASKED = """
+from eventpact_contracts import EventDispatcherContract
+
+class TestShop(EventDispatcherContract):
+    @property
+    def guarantees(self):
+        with open("asked", "a") as file:
+            file.write("once")
+        raise OSError("nobody knows")
+"""
+
+
+def test_a_class_that_cannot_be_checked_is_tried_once_and_not_for_each_law(run: Run, pytester: pytest.Pytester) -> None:
+    code, text = run(ASKED, "-k", "test_law and R")
+    assert code == 1
+    assert text.count("E       OSError: nobody knows") >= 2
+    assert (pytester.path / "asked").read_text() == "once"
+
+
 def test_several_classes_are_columns(run: Run) -> None:
     code, text = run(SUITE + FORGETFUL, "-k", name_of("R1"))
     assert code == 1

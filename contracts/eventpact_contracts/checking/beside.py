@@ -47,8 +47,8 @@ class Beside:
     def begin(self, scenarios: Iterable[Scenario]) -> list[Scenario]:
         """Begin those that mostly wait, each with a dispatcher of its own, and return them."""
         waiting = unique(each for each in scenarios if each.mostly_waits and not each.leaks)
-        if self._subject.slow or not self._subject.traits.quick or len(waiting) < 2:
-            return []  # one dispatcher is open at a time
+        if not self._may_play() or len(waiting) < 2:
+            return []
         with restless():
             self._waiting = [(scenario, self._run(scenario)) for scenario in waiting]
         return waiting
@@ -62,7 +62,7 @@ class Beside:
     def in_groups(self, scenarios: Iterable[Scenario], is_over: Callable[[], bool]) -> list[Scenario]:
         """Play those some at a time in which a call pauses half-way; return those that were clean."""
         paused = unique(each for each in scenarios if each.pauses_a_call)
-        if self._subject.slow or not self._subject.traits.quick:
+        if not self._may_play():
             return []
         clean: list[Scenario] = []
         for first in range(0, len(paused), _PAUSED_AT_A_TIME):
@@ -84,6 +84,10 @@ class Beside:
                     pool.shutdown(wait=False, cancel_futures=True)
                     break
         return clean
+
+    def _may_play(self) -> bool:
+        """Return whether several dispatchers may be open at a time, and are worth it."""
+        return not self._subject.slow and not self._subject.hangs and self._subject.traits.quick
 
     def _run(self, scenario: Scenario) -> Future[Run]:
         return in_thread(partial(self._judging.run, scenario, self._subject.settle_timeout))

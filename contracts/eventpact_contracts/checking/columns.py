@@ -36,7 +36,9 @@ __all__ = ["Check", "ContractTests", "each_law", "end_test", "run_law_test", "ru
 Check = Callable[[Any, list[str], int, int], Sequence[LawResult]]
 """Takes a contract class's instance, the IDs of laws, a number of examples and a seed."""
 
-_RESULTS: Final[pytest.StashKey[dict[str, Mapping[str, LawResult]]]] = pytest.StashKey()
+_RESULTS: Final[pytest.StashKey[dict[str, Mapping[str, LawResult] | Exception]]] = pytest.StashKey()
+"""The results of each column by law, or the error that kept them from being had."""
+
 _LIKENESS: Final = 0.85
 """Names that are as like one another as this are one name, misspelt."""
 
@@ -126,9 +128,16 @@ def run_law_test(test: Any, request: pytest.FixtureRequest, law_id: str, check: 
     if place.column not in results:
         others = filter(None, map(place_of, request.session.items))
         laws = [other.law for other in others if other.column == place.column]
-        found = _shared(run.folder, place.column, lambda: check(test, laws, run.examples, run.seed))
-        results[place.column] = {result.law_id: result for result in found}
-    end_test(test, request, results[place.column][law_id])
+        try:
+            found = _shared(run.folder, place.column, lambda: check(test, laws, run.examples, run.seed))
+        except Exception as error:  # noqa: BLE001 - raised below, for each of the laws
+            results[place.column] = error
+        else:
+            results[place.column] = {result.law_id: result for result in found}
+    known = results[place.column]
+    if isinstance(known, Exception):
+        raise known
+    end_test(test, request, known[law_id])
 
 
 def _shared(folder: str | None, column: str, compute: Callable[[], Sequence[LawResult]]) -> Sequence[LawResult]:

@@ -156,15 +156,17 @@ class Judging:
         law = next(law for law in self._laws if law.id == law_id)
         traces: list[Trace] = [violation.trace]
         for _ in range(_REPEATS):
-            traces.append(self.run(scenario, self._subject.settle_timeout).trace)
-            if law.judge(traces[-1]) is None:
+            run = self.run(scenario, self._confirming_patience())
+            traces.append(run.trace)
+            if law.judge(run.trace) is None:
                 return False
+            self._confirmed_loss = self._confirmed_loss or bool(run.unfinished) or any(run.trace.of(Kind.OVERDUE))
         together = tuple(entry for trace in traces for entry in trace)
         return law.judge(replace(violation.trace, entries=together)) is not None
 
-    def shrink(self) -> None:
-        """Make counterexamples smaller."""
-        deadline = time.monotonic() + _SHRINK_ALL_SECONDS
+    def shrink(self, until: float) -> None:
+        """Make counterexamples smaller, for some seconds and not beyond that moment."""
+        deadline = min(time.monotonic() + _SHRINK_ALL_SECONDS, until)
         for law in self._laws:
             if law.id not in self.found or time.monotonic() > deadline:
                 continue

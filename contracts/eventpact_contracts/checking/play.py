@@ -40,10 +40,16 @@ _MIN_EXAMPLES: Final = 10
 _MIN_SLOW_EXAMPLES: Final = 5
 """So many examples of a family there are at least, however long they take; fewer where an event takes milliseconds."""
 
+_PLAYED_SHARE: Final = 0.7
+"""The part of the time after which no family is begun: a last scenario that hangs, and shrinking, need the rest."""
+
+_SHRUNK_SHARE: Final = 0.85
+"""The part of the time after which no counterexample is made smaller."""
+
 _FIXED_SHARE: Final = 0.6
 """The part of the time that fixed scenarios may take."""
 
-_OVERTIME_SHARE: Final = 0.5
+_OVERTIME_SHARE: Final = 0.25
 """The part of the time by which it may be exceeded for the sake of laws that nothing was seen of yet."""
 
 _MAX_LEISURE: Final = 4.0
@@ -107,7 +113,7 @@ class _Player:
         self._subject = subject
         self._examples, self._seed = examples, seed
         self._started = time.monotonic()
-        self._deadline = self._started + 0.75 * seconds
+        self._deadline = self._started + _PLAYED_SHARE * seconds
         self._evidence = Evidence({law.id: LawCheck() for law in laws})
         self._judging = Judging(self._laws, subject, self._evidence)
         self._leisure = 1.0
@@ -121,7 +127,7 @@ class _Player:
         names = tuple(name for name in names if only is None or name in set(only))
         if self._laws:
             self._warm_up()
-        if not self._subject.traits.quick:  # an engine in other processes waits for them, too
+        if self._subject.max_open > 1 or self._subject.outlives:  # an engine in other processes waits for them, too
             self._deadline += self._deadline - self._started
         if self._subject.max_open > 1 and not self._subject.traits.quick:
             self._play_in_lanes(names, progress)
@@ -141,7 +147,7 @@ class _Player:
                 self._end_waiting()
             self._play_family(FAMILIES[name], sum(each in FAMILIES for each in names[number:]))
         self._end_waiting()
-        self._judging.shrink()
+        self._judging.shrink(self._started + (self._deadline - self._started) * _SHRUNK_SHARE / _PLAYED_SHARE)
         if CRASHES in names:
             self._subject.keeper.close()
             self._play_crashes()
@@ -297,6 +303,7 @@ class _Player:
             paces.append(subject.longest)
             if run.unfinished or subject.hangs or any(run.trace.of(Kind.OVERDUE)):
                 # It waits in vain: it is stuck, which an engine that is slow is not, and deserves no more time.
+                self._judging.vain_runs += 1
                 subject.slow, subject.longest, paces = subject.max_open > 1, 0.0, [0.0]
                 break
         subject.pace = max(1e-6, min(paces))

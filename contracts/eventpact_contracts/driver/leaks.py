@@ -11,6 +11,7 @@ import threading
 import time
 import warnings
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -20,7 +21,7 @@ from eventpact_contracts.driver.threads import THREAD_PREFIX
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.scenarios.scenario import Scenario
 
-__all__ = ["Leaks", "TaskLeaks"]
+__all__ = ["Leaks", "TaskLeaks", "forget"]
 
 _ENDING_SECONDS: Final = 1.0
 """A thread that is still ending gets so long."""
@@ -142,3 +143,29 @@ def _descriptors() -> Counter[str]:
         elif stat.S_ISREG(mode):  # a database, say
             found["file"] += 1
     return found
+
+
+def forget(handlers: Mapping[Any, Any]) -> None:
+    """Leave the handlers to the dispatcher.
+
+    The frame of ``subject()`` still refers to the mapping that it was given, and so keeps all handlers alive. Where
+    nothing but frames does, nobody reads it any more, and it is emptied. Where something else does, the dispatcher has
+    kept it, and the handlers with it.
+    """
+    assert isinstance(handlers, dict)
+    lists = [several for several in handlers.values() if type(several) is list]
+    # Each call looks at every object of the process, so that one has to do for all of them.
+    own = {id(handlers), id(lists)}  # named in a comprehension, they would be kept by a cell
+    holders = [each for each in gc.get_referrers(handlers, *lists) if id(each) not in own and not _is_frame(each)]
+    kept = set(map(id, gc.get_referents(*holders)))
+    if id(handlers) not in kept:
+        handlers.clear()
+        for several in lists:
+            if id(several) not in kept:
+                several.clear()
+    gc.collect(1)
+
+
+def _is_frame(thing: object) -> bool:
+    """Return whether it is a frame, or the generator or coroutine that a frame is part of."""
+    return type(thing).__name__ in ("frame", "generator", "coroutine")

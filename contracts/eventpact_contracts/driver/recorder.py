@@ -20,7 +20,7 @@ from eventpact_contracts.driver.conditions import Conditions
 from eventpact_contracts.driver.trace import Entry, Kind, Trace
 from eventpact_contracts.scenarios.failures import text_of
 
-__all__ = ["Recorder", "as_raised", "fingerprint", "id_of", "logging_to", "names_of", "raised"]
+__all__ = ["LogWatcher", "Recorder", "as_raised", "fingerprint", "id_of", "logging_to", "names_of", "raised"]
 
 _MAX_FINGERPRINT_LENGTH: Final = 200
 
@@ -78,6 +78,18 @@ def logging_to(handler: logging.Handler, *loggers: str) -> Generator[None]:
             logger.addHandler(handler)
             stack.callback(logger.removeHandler, handler)
         yield
+
+
+class LogWatcher(logging.Handler):
+    """Records that something was logged, and keeps provoked records from the screen, if nobody else listens."""
+
+    def __init__(self, recorder: Recorder | None) -> None:
+        super().__init__(logging.WARNING)
+        self._recorder = recorder
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._recorder is not None:
+            self._recorder.write(Kind.LOGGED, note=f"{record.name} {record.levelname}")
 
 
 def raised(error: BaseException) -> dict[str, Any]:

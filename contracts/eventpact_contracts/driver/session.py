@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import logging
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from eventpact.domain.dispatcher import EventDispatcher
 from eventpact_contracts.driver.driver import Driver
-from eventpact_contracts.driver.leaks import Leaks, TaskLeaks
+from eventpact_contracts.driver.leaks import Leaks, TaskLeaks, forget
 from eventpact_contracts.driver.probes import PROBES, SUBSCRIPTIONS, USUAL_SUBSCRIPTIONS
 from eventpact_contracts.driver.program import Program
-from eventpact_contracts.driver.recorder import Recorder, id_of, logging_to, raised
+from eventpact_contracts.driver.recorder import LogWatcher, Recorder, id_of, logging_to, raised
 from eventpact_contracts.driver.scheduled_loop import ScheduledLoop, StuckError
 from eventpact_contracts.driver.threads import in_thread
 from eventpact_contracts.driver.trace import Kind, Trace
@@ -34,7 +32,8 @@ _GUARD_SECONDS: Final = 3.0
 _MAX_GUARDS: Final = 3
 """So many times as long a scenario may take as long as something still happens in it."""
 
-_LOOK_SECONDS: Final = 0.5
+_BLOCKED_SECONDS: Final = 0.7
+_LOOK_SECONDS: Final = 0.2
 """Between two looks at whether something still happens."""
 
 _EVENT_SECONDS: Final = 0.03
@@ -101,15 +100,18 @@ def run_scenario(subject: Subject, scenario: Scenario, patience: float) -> Run:
     PROBES.begin(program)
     unfinished, excused = "", False
     try:
-        watcher = _LogWatcher(recorder if scenario.sink_raises else None)
+        watcher = LogWatcher(recorder if scenario.sink_raises else None)
         with logging_to(watcher), Leaks(scenario) as leaks:
             try:
-                quiet = 2 * patience + scenario.seconds + _GUARD_SECONDS
-                _guarded(
-                    session.run, quiet, _MAX_GUARDS * (quiet + patience) + scenario.pieces * _EVENT_SECONDS, recorder
-                )
+                guard = 2 * patience + _GUARD_SECONDS
+                most = _MAX_GUARDS * (guard + patience + scenario.seconds) + scenario.pieces * _EVENT_SECONDS
+                _guarded(session, guard + scenario.quiet_seconds, most, recorder)
             except Unfinished as error:
-                unfinished, excused = str(error), isinstance(error, Interrupted | _NeedsThreadsError | _TooSlowError)
+                if session.put_away_at is not None:
+                    session.note_hanging(f"{_HANGS}, nor let its thread go")
+                else:
+                    unfinished = str(error)
+                    excused = isinstance(error, Interrupted | _NeedsThreadsError | _TooSlowError)
             leaks.look(recorder)
     finally:
         PROBES.end(program)
@@ -118,14 +120,14 @@ def run_scenario(subject: Subject, scenario: Scenario, patience: float) -> Run:
     return Run(recorder.trace(), unfinished, excused)
 
 
-def _guarded(run: Callable[[], None], seconds: float, most: float, recorder: Recorder) -> None:
-    """Call ``run`` in another thread, and leave it alone if nothing happens in it for so long, or for ``most`` in all.
+def _guarded(session: _Session, seconds: float, most: float, recorder: Recorder) -> None:
+    """Run it in another thread, and leave it alone if nothing happens in it for so long, or for ``most`` in all.
 
     Raises:
         Unfinished: it did not come back in time, or it was interrupted.
         Exception: as it raised.
     """
-    running = in_thread(run)
+    running = in_thread(session.run)
     deadline, seen, since = time.monotonic() + most, 0, time.monotonic()
     while True:
         try:
@@ -135,7 +137,7 @@ def _guarded(run: Callable[[], None], seconds: float, most: float, recorder: Rec
             now = time.monotonic()
             if len(recorder.entries) > seen:
                 seen, since = len(recorder.entries), now
-            if now > since + seconds:
+            if now > since + seconds or session.is_in_vain(now):
                 raise Unfinished(f"nothing happened for {seconds:g} s") from None
             if now > deadline:
                 raise _TooSlowError(f"it was still at work after {most:g} s") from None
@@ -148,6 +150,14 @@ def _guarded(run: Callable[[], None], seconds: float, most: float, recorder: Rec
 
 
 class _Session:
+    """One dispatcher, opened for one scenario.
+
+    Attributes:
+        put_away_at: when closing the dispatcher began that the scenario had left open, as long as it lasts.
+    """
+
+    put_away_at: float | None = None
+
     def __init__(self, subject: Subject, scenario: Scenario, program: Program, driver: Driver) -> None:
         self.driver = driver
         self._subject, self._scenario, self._program = subject, scenario, program
@@ -193,7 +203,14 @@ class _Session:
     @contextmanager
     def _unavailable(self) -> Generator[None]:
         """Make the engine unavailable for the while, where the scenario says so."""
-        with self._subject.hooks.unavailable() if self._scenario.unavailable else nullcontext():
+        if not self._scenario.unavailable:
+            yield
+            return
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._subject.hooks.unavailable())
+            except Exception as error:
+                raise CouldNotRunError(f"unavailable() raised {type(error).__name__}: {text_of(error)}") from error
             yield
 
     def _in_its_loop(self) -> None:
@@ -281,7 +298,7 @@ class _Session:
         except Exception as error:
             raise CouldNotRunError(f"subject() raised {type(error).__name__}: {text_of(error)}") from error
         if forgotten:
-            _forget(handlers)
+            forget(handlers)
         del handlers
         try:
             yield dispatcher
@@ -295,10 +312,23 @@ class _Session:
         """Close a dispatcher that a scenario left open. Where nothing is pending, it has nothing to return."""
         settled = self._recorder.conditions.settled()
         with_time = settled and not self._subject.hangs
-        undelivered, failure = await _closed(dispatcher, 1.0 if with_time else 0.0, 2.0 if with_time else 0.2)
-        self._subject.hangs = self._subject.hangs or failure.startswith(_HANGS)
-        if settled and (undelivered or failure):
+        self.put_away_at = time.monotonic()
+        undelivered, failure = await _closed(dispatcher, 1.0 if with_time else 0.0, 2.0 if with_time else 0.5)
+        self.put_away_at = None
+        if failure.startswith(_HANGS):
+            self.note_hanging(failure)
+        elif settled and (undelivered or failure):
             self._recorder.write(Kind.PUT_AWAY, events=tuple(map(id_of, undelivered)), note=failure)
+
+    def is_in_vain(self, now: float) -> bool:
+        """Return whether it is being put away, as others were in vain, and has blocked its thread."""
+        return self._subject.hangs and self.put_away_at is not None and now > self.put_away_at + _BLOCKED_SECONDS
+
+    def note_hanging(self, how: str) -> None:
+        """Note that putting it away had no end; where something is pending, it may wait for that."""
+        self._subject.hangs = True
+        if self._recorder.conditions.settled():
+            self._recorder.write(Kind.PUT_AWAY, note=how)
 
 
 async def _closed(dispatcher: EventDispatcher, timeout: float, more: float) -> tuple[Sequence[object], str]:
@@ -310,41 +340,3 @@ async def _closed(dispatcher: EventDispatcher, timeout: float, more: float) -> t
     except Exception as error:  # noqa: BLE001 - recorded, for law L1 to judge
         return (), f"aclose raised {type(error).__name__}: {text_of(error)}"
     return undelivered if isinstance(undelivered, tuple | list) else (), ""
-
-
-def _forget(handlers: Mapping[Any, Any]) -> None:
-    """Leave the handlers to the dispatcher.
-
-    The frame of ``subject()`` still refers to the mapping that it was given, and so keeps all handlers alive. Where
-    nothing but frames does, nobody reads it any more, and it is emptied. Where something else does, the dispatcher has
-    kept it, and the handlers with it.
-    """
-    assert isinstance(handlers, dict)
-    lists = [several for several in handlers.values() if type(several) is list]
-    # Each call looks at every object of the process, so that one has to do for all of them.
-    own = {id(handlers), id(lists)}  # named in a comprehension, they would be kept by a cell
-    holders = [each for each in gc.get_referrers(handlers, *lists) if id(each) not in own and not _is_frame(each)]
-    kept = set(map(id, gc.get_referents(*holders)))
-    if id(handlers) not in kept:
-        handlers.clear()
-        for several in lists:
-            if id(several) not in kept:
-                several.clear()
-    gc.collect(1)
-
-
-def _is_frame(thing: object) -> bool:
-    """Return whether it is a frame, or the generator or coroutine that a frame is part of."""
-    return type(thing).__name__ in ("frame", "generator", "coroutine")
-
-
-class _LogWatcher(logging.Handler):
-    """Records that something was logged, and keeps provoked records from the screen, if nobody else listens."""
-
-    def __init__(self, recorder: Recorder | None) -> None:
-        super().__init__(logging.WARNING)
-        self._recorder = recorder
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if self._recorder is not None:
-            self._recorder.write(Kind.LOGGED, note=f"{record.name} {record.levelname}")

@@ -182,13 +182,22 @@ class Scenario:
 
     @property
     def seconds(self) -> float:
-        """Return for how long nothing may happen in it, even where nothing is slow."""
-        closing = sum(step.timeout + 1.0 for step in self.steps_of(steps.Close))
-        slow = sum(plan.seconds for plan in self.handler_plans) + sum(
-            rest.seconds for rest in self.steps_of(steps.Rest)
-        )
+        """Return how long its closing, its handlers and its rests may take, even where nothing is slow."""
+        return sum(self._closings) + sum(plan.seconds for plan in self.handler_plans) + self._rests
+
+    @property
+    def quiet_seconds(self) -> float:
+        """Return for how long nothing may happen in it: one closing or handler is at work, or the caller rests."""
+        return max((*self._closings, *(plan.seconds for plan in self.handler_plans)), default=0.0) + self._rests
+
+    @property
+    def _closings(self) -> list[float]:
+        return [step.timeout + 1.0 for step in self.steps_of(steps.Close)]
+
+    @property
+    def _rests(self) -> float:
         away = _RECOVERY_SECONDS if self.unavailable else 0.0
-        return closing + slow + away
+        return sum(rest.seconds for rest in self.steps_of(steps.Rest)) + away
 
     @property
     def pieces(self) -> int:

@@ -9,7 +9,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Generator
-from concurrent.futures import wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,15 +233,17 @@ def _instance(contract: type[Any], target: str, **given: Any) -> Any:
 
 def _declared(found: Any, target: str, given: Guarantees | None, *, needs_loop: bool) -> Guarantees:
     """The declaration of a dispatcher that it makes; one is made in any case, to see that it can be."""
-    asked: list[object] = []
+    asked: Future[object] = Future()
     looking = in_thread(lambda: asyncio.run(_ask_inside(found, asked)) if needs_loop else _ask(found, asked))
-    wait([looking], _LOOK_SECONDS)
-    if not looking.done() and not asked:
+    either: list[Future[Any]] = [looking, asked]
+    wait(either, _LOOK_SECONDS, FIRST_COMPLETED)
+    wait([looking], _CLOSE_SECONDS)
+    if not looking.done() and not asked.done():
         raise CandidateError(f"{target} did not return a dispatcher in {_LOOK_SECONDS:g} s")
     error = looking.exception() if looking.done() else None  # if it never closes, that is for scenarios to see
     if error is not None:
         raise CandidateError(f"{target} raised {type(error).__name__}: {error}") from error
-    for declared in (given, *asked, getattr(found, "guarantees", None)):
+    for declared in (given, asked.result(0), getattr(found, "guarantees", None)):
         if isinstance(declared, Guarantees):
             return declared
     raise CandidateError(
@@ -250,16 +252,16 @@ def _declared(found: Any, target: str, given: Guarantees | None, *, needs_loop: 
     )
 
 
-def _ask(factory: Callable[..., Any], answer: list[object]) -> None:
+def _ask(factory: Callable[..., Any], answer: Future[object]) -> None:
     with made(factory, {}, _ignore) as dispatcher:
         check_dispatcher(dispatcher)
-        answer.append(getattr(dispatcher, "guarantees", None))
+        answer.set_result(getattr(dispatcher, "guarantees", None))
 
 
-async def _ask_inside(factory: Callable[..., Any], answer: list[object]) -> None:
+async def _ask_inside(factory: Callable[..., Any], answer: Future[object]) -> None:
     with made(factory, {}, _ignore) as dispatcher:
         check_dispatcher(dispatcher)
-        answer.append(getattr(dispatcher, "guarantees", None))
+        answer.set_result(getattr(dispatcher, "guarantees", None))
         await dispatcher.aclose(1.0)
 
 
