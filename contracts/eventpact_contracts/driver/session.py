@@ -13,7 +13,7 @@ from typing import Final
 from eventpact.domain.dispatcher import EventDispatcher
 from eventpact_contracts.driver.driver import Driver
 from eventpact_contracts.driver.leaks import Leaks, TaskLeaks, forget
-from eventpact_contracts.driver.probes import PROBES, SUBSCRIPTIONS, USUAL_SUBSCRIPTIONS
+from eventpact_contracts.driver.probes import PROBES, SUBSCRIPTIONS, USUAL_SUBSCRIPTIONS, subscriptions_of
 from eventpact_contracts.driver.program import Program
 from eventpact_contracts.driver.recorder import LogWatcher, Recorder, id_of, logging_to, raised
 from eventpact_contracts.driver.scheduled_loop import ScheduledLoop, StuckError
@@ -78,8 +78,9 @@ def run_scenario(subject: Subject, scenario: Scenario, patience: float) -> Run:
     Raises:
         CouldNotRunError: there is no dispatcher to run it over.
     """
+    all_subscriptions = USUAL_SUBSCRIPTIONS if subject.usual_handlers else SUBSCRIPTIONS
     recorder = Recorder(
-        USUAL_SUBSCRIPTIONS if subject.usual_handlers else SUBSCRIPTIONS,
+        all_subscriptions if scenario.only is None else subscriptions_of(kinds=scenario.only),
         subject.guarantees,
         virtual=scenario.schedule is not None,
         outlives=subject.outlives,
@@ -292,6 +293,8 @@ class _Session:
         subject, forgotten = self._subject, self._scenario.forgotten
         make = PROBES.new_handlers if forgotten else PROBES.handlers
         handlers = make(async_handlers=subject.async_handlers, usual=subject.usual_handlers)
+        if self._scenario.only is not None:
+            handlers = {kind: handlers[kind] for kind in self._scenario.only}
         opening = subject.open(handlers, PROBES.on_failure)
         try:
             dispatcher = opening.__enter__()
