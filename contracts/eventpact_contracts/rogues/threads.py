@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import threading
 import time
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact_contracts.rogues.rogue import rogue
 from eventpact_contracts.rogues.sound.in_a_thread import InAThread, Job
 
@@ -136,3 +139,18 @@ class Presuming(WithALoop):
     def close_loop(self) -> None:
         if any(subscription.is_async for route in self._table.values() for subscription in route):
             super().close_loop()
+
+
+@rogue("L4", "never awaited", also={"A5": "what it refuses is begun, too"})
+class Eager(InAThread):
+    """An ``async def`` handler is called when the event comes, and its coroutine awaited when its turn comes."""
+
+    def route(self, event: DomainEvent) -> tuple[Subscription, ...]:
+        return tuple(
+            dataclasses.replace(each, handle=partial(_first, each.handle(event))) if each.is_async else each
+            for each in super().route(event)
+        )
+
+
+def _first(prepared: Any, event: DomainEvent) -> Any:  # noqa: ARG001 - called as a handle is
+    return prepared

@@ -48,7 +48,7 @@ class InAThread(EventDispatcher):
         threading.Thread(target=self.work, daemon=True).start()
 
     def dispatch(self, event: DomainEvent) -> None:
-        route = self._table.route(event)
+        route = self.route(event)
         with self._lock:
             if self._closed:
                 raise DispatcherClosedError("it is closed")
@@ -56,6 +56,10 @@ class InAThread(EventDispatcher):
                 job = object()
                 self._pending[job] = event
                 self._jobs.put((job, subscription, event))
+
+    def route(self, event: DomainEvent) -> tuple[Subscription, ...]:
+        """The subscriptions that receive an event."""
+        return self._table.route(event)
 
     def work(self) -> None:
         """Handle whatever comes, until there is nothing more to come."""
