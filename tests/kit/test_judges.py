@@ -954,6 +954,8 @@ VIOLATED: list[tuple[str, str, Trace]] = [
         ),
     ),
     ("G2", "do not grow: 2000 ms, 1000 ms", trace(EVENT, tried(2, 1), guarantees=RETRYING)),
+    # They are what passes between two calls, and no waits.
+    ("G2", "do not grow: 0 ms, 0 ms", trace(EVENT, tried(0.0001, 0.0003), guarantees=RETRYING)),
     # It is the last that counts.
     (
         "G2",
