@@ -38,7 +38,16 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("SECRET", "short", "openssl rand -hex 32"),
         ("BASE_URL", "https://", "https://shop.example"),
         ("BASE_URL", "https://shop.example/a b", "https://shop.example"),
-        ("BASE_URL", "https://shop.example/\n", "https://shop.example"),
+        ("BASE_URL", "https://shop.example/\n", "control character"),
+        ("BASE_URL", "https://shop.example/\u200b", "https://shop.example"),
+        ("BROKER", "redis://cache/0\t", "control character"),
+        ("DATABASE", "postgresql://db.example\n/shop", "control character"),
+        ("DATABASE", "sqlite:///shop.db\r", "control character"),
+        ("SMTP", "smtp://mail.example\t:25", "control character"),
+        ("SMTP", "smtp://mail example:25", "impossible host"),
+        ("SMTP", "smtp://mail\u200b.example", "impossible host"),
+        ("SMTP", "smtp://mail.example:0", "impossible host or port"),
+        ("BROKER", "redis://cache:0", "impossible host or port"),
         ("BROKER", "redis://cache:port", "impossible host or port"),
         ("DATABASE", "postgresql://db.example:x/shop", "impossible host or port"),
         ("SMTP", "smtp://mail.example:99999", "impossible host or port"),
@@ -217,6 +226,12 @@ def test_a_malformed_line_of_dotenv_is_refused_with_its_number(tmp_path: Path, l
 def test_a_dotenv_that_is_no_file_is_refused(make: Callable[[str], None]) -> None:
     make(".env")
     with pytest.raises(SettingsError, match=r"^\.env is no file; "):
+        load_settings()
+
+
+def test_a_folder_with_a_nul_in_its_name_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("EVENTPACT_DATA_DIR=a\0b\n")  # which no environment variable can have
+    with pytest.raises(SettingsError, match=r"^EVENTPACT_DATA_DIR in \.env, line 1: has a NUL character"):
         load_settings()
 
 
