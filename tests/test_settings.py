@@ -342,6 +342,13 @@ def test_a_tilde_in_the_data_folder_is_the_home_of_the_user(monkeypatch: pytest.
     assert load_settings().data_dir == tmp_path / "ev"
 
 
+@pytest.mark.parametrize("name", ["50%20off", "what?", "what?a=b", "a#b", "ünï ; '\"", "a:b@c"])
+def test_the_database_is_in_the_data_folder_whatever_that_is_called(tmp_path: Path, name: str) -> None:
+    build_parts(Settings(data_dir=tmp_path / name)).database.close()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name / "eventpact.db").is_file()
+
+
 def test_a_secret_is_made_up_for_trying_out_and_kept_where_nobody_else_may_read(tmp_path: Path) -> None:
     for _ in range(2):
         build_parts(Settings(data_dir=tmp_path / "data")).database.close()
