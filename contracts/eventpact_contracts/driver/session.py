@@ -221,6 +221,9 @@ class _Session:
         try:
             with asyncio.Runner(loop_factory=None if scheduled is None else lambda: scheduled) as running:
                 running.run(self._in_loop())
+        except StuckError:
+            if scheduled is None or not scheduled.strangers:
+                raise
         finally:
             if scheduled is not None:
                 self._recorder.describe(schedule=scheduled.explain())

@@ -175,11 +175,12 @@ def _overtaken(traits: Traits) -> tuple[Scenario, ...]:
     plans = tuple(EventPlan(events.Priced, values={"number": number}) for number in range(3))
     dispatching = in_turn(len(plans))
     closing = Caller((*dispatching.steps[:-1], steps.Close(5.0, len(plans) - 1)))
+    callers = (dispatching, closing) if traits.schedulable else (closing,)  # a marker has a plain handler, too
     return tuple(
         Scenario(plans, (caller,), inside_loop=True, close=caller is closing, schedule=Schedule({decision: held}))
-        for decision in range(8 if traits.schedulable else 0)
+        for decision in range(8 if traits.has_schedulable_tasks else 0)
         for held in (1, 2)
-        for caller in (dispatching, closing)
+        for caller in callers
     )
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Generator, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 from uuid import UUID
 
 from eventpact.domain.dispatcher import FailedDelivery, Ordering, PermanentFailureError
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.dispatching.cascades import Cascade
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
@@ -160,6 +164,26 @@ class JumpingTheQueue(PassThrough):
     """An event of a handler goes to the head of the queue: of two, the second comes first."""
 
     within = _CascadesFirst
+
+
+class _InThreadsOfItsOwn(AsyncioEventDispatcher):
+    def _start(self, delivery: Any) -> None:
+        event, subscription = delivery
+        if subscription.is_async:
+            super()._start(delivery)
+            return
+        work = self._executor.submit(copy_context().run, self._call, subscription.handle, event)
+        future: asyncio.Future[Any] = asyncio.wrap_future(work, loop=self._home)
+        self._pending[future] = delivery
+        future.add_done_callback(self._done)
+
+
+@rogue("G4", "dispatched first")
+class BeginningInOrder(LoopPassThrough):
+    """A task for each delivery, made in the order of events, in which the usual loop begins them."""
+
+    guarantees = dataclasses.replace(LoopPassThrough.guarantees, ordering=Ordering.FIFO)
+    within = staticmethod(partial(_InThreadsOfItsOwn, max_threads=1))
 
 
 @rogue("G4", "never seen to fail", expected=Outcome.UNCLAIMED)

@@ -55,6 +55,8 @@ class Traits:
     """An ``async def handle`` may be registered."""
     schedulable: bool = False
     """It runs on an event loop whose schedule can be chosen."""
+    has_schedulable_tasks: bool = False
+    """It does so at least where each handler is a coroutine: others may have threads."""
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ class Subject:
         target: where a fresh process finds it, for the law that kills processes.
         usual_handlers: whether it cannot be built with unusual handlers, so that it is judged with the others.
         schedulable: whether it runs on an event loop whose schedule can be chosen.
+        has_schedulable_tasks: whether it does so at least with handlers that are coroutines.
         slow: whether it is slow to open, so that those for scenarios which do not close are kept open.
         hangs: whether closing it has been waited for in vain.
         pace: how many seconds it takes to settle an event.
@@ -74,6 +75,7 @@ class Subject:
     target: str | None = None
     usual_handlers: bool = False
     schedulable: bool = False
+    has_schedulable_tasks: bool = False
     slow: bool = False
     hangs: bool = False
     pace: float = 0.0
@@ -119,11 +121,24 @@ class Subject:
     @property
     def traits(self) -> Traits:
         """Return the facts that the strategies need."""
-        quick = self.needs_loop or (self.pace < _QUICK_SECONDS and not self.slow)
+        quick = self.needs_loop or (not self.seems_slow(self.pace) and not self.slow)
         # Where the caller waits, events take as long as calls do; and on his stack they may be.
         deep = self.needs_loop or self.guarantees.blocks_caller or not self.pace
         depth = _MAX_DEPTH if deep else min(_MAX_DEPTH, max(10, int(_CASCADE_SECONDS / self.pace)))
-        return Traits(self.guarantees, self.needs_loop, depth, quick, self.async_handlers, self.schedulable)
+        return Traits(
+            self.guarantees,
+            needs_loop=self.needs_loop,
+            depth=depth,
+            quick=quick,
+            async_handlers=self.async_handlers,
+            schedulable=self.schedulable,
+            has_schedulable_tasks=self.has_schedulable_tasks,
+        )
+
+    @staticmethod
+    def seems_slow(pace: float) -> bool:
+        """Return whether a dispatcher that settles an event in so many seconds seems to be one of other processes."""
+        return pace >= _QUICK_SECONDS
 
     @property
     def can_be_unavailable(self) -> bool:
