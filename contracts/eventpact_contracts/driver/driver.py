@@ -133,7 +133,10 @@ class Driver:
 
     def _take_steps(self, caller: Caller, name: str) -> None:
         with giving_way() if self._scenario.interleaved else nullcontext():
-            run_blocking(self._steps(caller, name))
+            if caller.own_loop:
+                asyncio.run(run_awaiting(self._steps(caller, name)))
+            else:
+                run_blocking(self._steps(caller, name))
 
     def _until(self, condition: Callable[[], bool], seconds: float | None = None) -> Until:
         return Until(self._conditions, condition, self.patience if seconds is None else seconds)

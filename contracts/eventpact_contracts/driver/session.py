@@ -219,7 +219,9 @@ class _Session:
         if scheduled is not None:
             self._recorder.clock = scheduled.time
         try:
-            with asyncio.Runner(loop_factory=None if scheduled is None else lambda: scheduled) as running:
+            # To be reached by another thread the wrong way is a matter of luck for a loop, except in debug mode.
+            debug, factory = self._scenario.has_many_loops or None, None if scheduled is None else lambda: scheduled
+            with asyncio.Runner(debug=debug, loop_factory=factory) as running:
                 running.run(self._in_loop())
         except StuckError:
             if scheduled is None or not scheduled.strangers:

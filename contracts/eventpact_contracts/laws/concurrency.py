@@ -41,7 +41,16 @@ def _fixed(traits: Traits) -> tuple[Scenario, ...]:
     between = (paused_at(place, closes=False, kinds=kinds) for place in range(FIRST_LINES if traits.quick else 0))
     idle = () if traits.guarantees.blocks_caller or not traits.quick else range(FIRST_LINES)
     woken = (woken_after(place, kind=kind) for place in idle for kind in (events.Placed, events.Priced))
-    return (*_first_together(traits), *between, *woken)
+    apart = (_with_loops_of_their_own(),) if traits.needs_loop else ()
+    return (*_first_together(traits), *between, *woken, *apart)
+
+
+def _with_loops_of_their_own() -> Scenario:
+    """Threads dispatch, each inside an event loop of its own: one ends when its event has, another at once."""
+    kinds = (events.Placed, events.Priced, events.Paid, events.Signed)
+    first, second = in_turn(2).steps, in_turn(2, 2).steps
+    turns = ((*first, steps.AwaitEnded(1)), second)
+    return Scenario(tuple(map(EventPlan, kinds)), tuple(Caller(turn, thread=True, own_loop=True) for turn in turns))
 
 
 def _first_together(traits: Traits) -> tuple[Scenario, ...]:

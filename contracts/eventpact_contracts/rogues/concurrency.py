@@ -68,6 +68,24 @@ class Homesick(LoopPassThrough):
         super().accept(event, route)
 
 
+@rogue(
+    "C1",
+    "Non-thread-safe operation",
+    also={"A5": "where it cannot accept, a DispatchError is owed", "L1": "what it has taken half-way is returned"},
+)
+class CountingOnAnyLoop(LoopPassThrough):
+    """Where a loop runs, it takes it for its own: a thread is one without a loop."""
+
+    def prepare(self) -> None:
+        self.loop = asyncio.get_running_loop()
+
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        if asyncio._get_running_loop() in (None, self.loop):
+            super().accept(event, route)
+        else:
+            self.loop.call_soon(super().accept, event, route)
+
+
 class _Nesting(PassThrough):
     """Tells whether a plain handler is running on this thread."""
 

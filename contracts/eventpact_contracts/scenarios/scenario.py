@@ -123,10 +123,12 @@ class Caller:
     Attributes:
         steps: the steps.
         thread: whether it is a thread of its own, also where the others are tasks of an event loop.
+        own_loop: whether that thread runs an event loop of its own, in which it takes its steps.
     """
 
     steps: tuple[steps.Step, ...]
     thread: bool = False
+    own_loop: bool = False
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,11 @@ class Scenario:
     def pieces(self) -> int:
         """Return how many events floods and chains consist of, beside those that are listed."""
         return sum(flood.limit for flood in self.steps_of(steps.Flood)) + sum(event.chain for event in self.events)
+
+    @property
+    def has_many_loops(self) -> bool:
+        """Return whether there are callers with event loops of their own."""
+        return any(caller.own_loop for caller in self.callers)
 
     @property
     def pauses_a_call(self) -> bool:
