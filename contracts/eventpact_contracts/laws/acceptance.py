@@ -11,13 +11,11 @@ from eventpact_contracts.laws.view import TraceView
 from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import ROLES
 from eventpact_contracts.scenarios.scenario import Caller, EventPlan, HandlerPlan, Scenario, Traits
+from eventpact_contracts.scenarios.strategies.closing import full_when_closing
 from eventpact_contracts.scenarios.strategies.parts import FLOOD, in_turn
 from eventpact_contracts.scenarios.strategies.routing import every_content, every_invalid, every_non_event
 
 __all__: list[str] = []
-
-_BLOCKED_SECONDS = 0.2
-"""By then a caller waits for room, if he is ever going to."""
 
 _PARTS = 9
 """So many times other handlers get their turn in a flood that some do not take part in."""
@@ -72,8 +70,12 @@ def _cannot_accept(traits: Traits) -> tuple[Scenario, ...]:
     if traits.quick and not traits.guarantees.blocks_caller:
         # Should it block its caller all the same, the caller gets free, and the flood ends: law G1 has its say.
         rescuer = Caller((steps.AwaitStarted(0), steps.AwaitReturned(0, 1.0), steps.Release(0)), thread=True)
-        found.append(Scenario((held_up,), (Caller((steps.Flood(0, FLOOD),)), rescuer), inside_loop=True, close=True))
-        found += [_full_for_some(rescuer), _full_when_closing(5.0), _full_when_closing(0.02)]
+        # Who must not wait on the loop may wait in a thread, after the flood, and have his event refused in the end.
+        flooding = Caller((steps.Flood(0, FLOOD), steps.Dispatch(1)))
+        last = Caller((steps.AwaitReturned(1), steps.Dispatch(0), steps.Dispatch(0)), thread=True)  # one was let go
+        plans = (held_up, EventPlan(events.Noted))
+        found.append(Scenario(plans, (flooding, rescuer, last), inside_loop=True, close=True))
+        found += [_full_for_some(rescuer), full_when_closing(5.0), full_when_closing(0.02)]
     if traits.needs_loop:
         gone = tuple(EventPlan(kind) for kind in (events.Priced, events.Placed, events.Paid, *events.ODD)) * 3
         found.append(Scenario(gone, (in_turn(len(gone)),), loop_gone=True, close=True))
@@ -91,18 +93,6 @@ def _full_for_some(rescuer: Caller) -> Scenario:
         for number in range(1, 1 + _PARTS)
     )
     return Scenario(plans, (Caller(tuple(chain(*parts))), rescuer), inside_loop=True, close=True)
-
-
-def _full_when_closing(timeout: float) -> Scenario:
-    """A flood in which a caller waits for room, if the dispatcher is one that lets him, when closing makes some: by
-    settling what is pending, or by giving it up.
-    """
-    held = EventPlan(events.Placed, handlers={"plain": HandlerPlan(held=True)})
-    flooding = Caller((steps.Dispatch(0), steps.Flood(1, FLOOD)), thread=True)
-    closing = Caller((steps.AwaitStarted(0), steps.Rest(_BLOCKED_SECONDS), steps.Close(timeout)))
-    made = steps.AwaitBegun() if timeout > 1.0 else steps.AwaitClosed()
-    releasing = Caller((made, steps.Release(0)), thread=True)
-    return Scenario((held, EventPlan(events.Placed)), (flooding, closing, releasing), close=True)
 
 
 @law(

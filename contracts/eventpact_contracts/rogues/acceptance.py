@@ -99,6 +99,27 @@ class FullForOne(LoopPassThrough):
             self.waiting[subscription] -= 1
 
 
+@rogue("A2", "was refused, and delivered to", settle_timeout=0.5)
+class PuttingLater(LoopPassThrough):
+    """Another thread waits for room. It stops waiting in time, and what it wanted to put is put later."""
+
+    within = staticmethod(partial(AsyncioEventDispatcher, max_pending=40))
+
+    def prepare(self) -> None:
+        self.loop, self.waiting = asyncio.get_running_loop(), list[DomainEvent]()
+
+    def refuse(self, event: DomainEvent, error: DispatchError) -> None:
+        if "pending" in str(error) and asyncio._get_running_loop() is None:
+            self.waiting.append(event)
+        raise error
+
+    @contextmanager
+    def around(self, subscription: Subscription, event: DomainEvent) -> Generator[None]:
+        yield
+        if self.waiting:
+            self.loop.call_soon_threadsafe(self.inner.dispatch, self.waiting.pop())
+
+
 @rogue(
     "A2",
     "was refused, and delivered to",

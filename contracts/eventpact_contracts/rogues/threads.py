@@ -11,10 +11,12 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any
 
+from eventpact.domain.dispatcher import DispatchError
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact_contracts.rogues.rogue import rogue
 from eventpact_contracts.rogues.sound.in_a_thread import InAThread, Job
+from eventpact_contracts.rogues.sound.pass_through import Route
 
 __all__: list[str] = []
 
@@ -34,6 +36,22 @@ class GivingUpWhatIsInHand(InAThread):
             return False
         self._running = job
         return True
+
+
+_ROOM = 64
+
+
+@rogue("L1", "aclose did not return it", also={"L3": "who waits for room while it closes races closing"})
+class WaitingForRoom(InAThread):
+    """Whoever finds it full waits until it is empty; closing empties it by giving up, and lets him in."""
+
+    def put(self, event: DomainEvent, route: Route) -> None:
+        deadline, is_full = time.monotonic() + 1.0, len(self._pending) >= _ROOM
+        while is_full and self._pending:
+            if time.monotonic() > deadline:
+                raise DispatchError("it is full")
+            threading.Condition(self._lock).wait(0.001)  # lets others have the lock
+        super().put(event, route)
 
 
 @rogue(

@@ -21,7 +21,7 @@ from eventpact.domain.dispatcher import (
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.failures import FailureReporter, undelivered
 from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, must_await
-from eventpact_contracts.rogues.sound.pass_through import PassThrough
+from eventpact_contracts.rogues.sound.pass_through import PassThrough, Route
 
 __all__ = ["InAThread", "Job"]
 
@@ -52,10 +52,14 @@ class InAThread(EventDispatcher):
         with self._lock:
             if self._closed:
                 raise DispatcherClosedError("it is closed")
-            for subscription in route:
-                job = object()
-                self._pending[job] = event
-                self._jobs.put((job, subscription, event))
+            self.put(event, route)
+
+    def put(self, event: DomainEvent, route: Route) -> None:
+        """Leave its deliveries to the thread. The lock is held."""
+        for subscription in route:
+            job = object()
+            self._pending[job] = event
+            self._jobs.put((job, subscription, event))
 
     def route(self, event: DomainEvent) -> tuple[Subscription, ...]:
         """The subscriptions that receive an event."""

@@ -15,6 +15,7 @@ from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, Ha
 from eventpact_contracts.scenarios.strategies.concurrent import FIRST_LINES, paused_after
 from eventpact_contracts.scenarios.strategies.parts import (
     ANY,
+    FLOOD,
     USUAL,
     each_apart,
     exceptions,
@@ -32,6 +33,7 @@ __all__ = [
     "closing",
     "closing_in_each_state",
     "closing_twice",
+    "full_when_closing",
     "racing",
 ]
 
@@ -48,6 +50,9 @@ _LONG_SECONDS: Final = 3.0
 
 _BACKLOG: Final = 120
 """Events that are pending when the dispatcher closes."""
+
+_WAITING_SECONDS: Final = 0.2
+"""By then a caller waits for room, if he is ever going to."""
 
 _FIRST_WAIT_SECONDS: Final = 0.7
 """Longer than most dispatchers wait before a second attempt."""
@@ -246,6 +251,7 @@ def closing_in_each_state(traits: Traits) -> tuple[Scenario, ...]:
         found.append(_held_too_long((events.Placed, HandlerPlan(held=True)), timeout=_LONG_SECONDS))
     if traits.quick and not traits.guarantees.blocks_caller:
         found += [_backlog(timeout) for timeout in (0.0, 5.0)]
+        found.append(full_when_closing(0.02))
         # A chain that is shorter takes long for other reasons: each dispatcher would take a while to open.
         found += [paused_after(place, 0.0) for place in range(FIRST_LINES if traits.depth >= _DEEP else 0)]
     if not traits.needs_loop:
@@ -325,6 +331,20 @@ def _backlog(timeout: float) -> Scenario:
         (steps.AwaitBegun(), steps.Release(0)) if timeout else (steps.AwaitClosed(), steps.Release(0))
     )
     return Scenario(plans, (Caller((*in_turn(len(plans)).steps, steps.Close(timeout))), Caller(opening)), close=True)
+
+
+def full_when_closing(timeout: float) -> Scenario:
+    """A flood in which a caller waits for room, if the dispatcher is one that lets him, when closing makes some: by
+    settling what is pending, or by giving it up.
+    """
+    held = EventPlan(events.Placed, handlers={"plain": HELD})
+    flooding = Caller((steps.Dispatch(0), steps.Flood(1, FLOOD)), thread=True)
+    closing = Caller((steps.AwaitStarted(0), steps.Rest(_WAITING_SECONDS), steps.Close(timeout)))
+    made = steps.AwaitBegun() if timeout > 1.0 else steps.AwaitClosed()
+    releasing = Caller((made, steps.Release(0)), thread=True)
+    # One who began to wait later waits longer: until closing has given up, and everybody has let it take its second.
+    late = Caller((steps.AwaitStarted(0), steps.Rest(_WAITING_SECONDS / 2), steps.Dispatch(1)), thread=True)
+    return Scenario((held, EventPlan(events.Placed)), (flooding, closing, releasing, late), close=True)
 
 
 def _reporting() -> Scenario:
