@@ -49,6 +49,8 @@ OVERDUE = Entry(kind=Kind.OVERDUE, time=9.0, caller="closer")
 JUDGEMENTS = Path(__file__).with_name("judgements.txt")
 EVENT = taken("a")
 GOOD = (*EVENT, *handled("a", *BOTH), IDLE)
+FAILED = (*handled("a", "Paid.coroutine"), *broken("a", "Paid.plain"))
+UNREPORTED = (dispatched("a"), *FAILED, accepted("a"))
 GOOD_B = (*taken("b"), *handled("b", *BOTH))
 CANCELLED = (
     started("a", "Paid.coroutine"),
@@ -305,6 +307,9 @@ UPHELD: list[tuple[str, Trace]] = [
     ("L1", trace(EVENT, handled("a", *BOTH), closing(5.0, time=1.0), closed(time=7.0))),
     # The first call has the deadline; how long another one takes says nothing.
     ("L1", trace(GOOD, closing(5.0, time=1.0), closed(caller="other", time=9.0), closed(time=9.5, bound=3.0))),
+    # It had no time to wait for the report, or the engine makes it.
+    ("L1", trace(UNREPORTED, closing(0.0, time=1.0), closed(time=1.5), reported("a", "Paid.plain", time=1.6))),
+    ("L1", trace(UNREPORTED, closing(), closed(), reported("a", "Paid.plain"), outlives=True)),
     # One of its deliveries has failed, the other is undelivered.
     ("L1", trace(EVENT, broken("a", "Paid.plain"), closing(0), reported("a", "Paid.plain"), closed("a"))),
     # Of two deliveries of one event, one has failed.
@@ -358,6 +363,8 @@ UPHELD: list[tuple[str, Trace]] = [
     # The last wait is longer by just the factor that is asked for.
     ("G2", trace(EVENT, tried(5, 6), guarantees=RETRYING)),
     ("G1", trace(dispatched("a"), handled("a", *BOTH), accepted("a"), dispatched("b"), guarantees=BLOCKING)),
+    # Closing may have let the caller go.
+    ("G1", trace(dispatched("a"), FAILED, closing(), accepted("a"), reported("a", "Paid.plain"), guarantees=BLOCKING)),
     # Refused once, accepted when it was dispatched again: the first call has caused nothing.
     (
         "G1",
@@ -774,6 +781,11 @@ VIOLATED: list[tuple[str, str, Trace]] = [
     ("C2", "dispatch raised RuntimeError", trace(EVENT, NESTED, raised("b", "RuntimeError"))),
     ("C3", "R1 does not hold on this schedule", trace(EVENT, schedule="held back")),
     ("C3", "L1 does not hold on this schedule", trace(EVENT, closing(), closed(), schedule="held back", virtual=True)),
+    (
+        "L1",
+        "aclose returned before Paid.plain's failure with Paid e1 was reported",
+        trace(UNREPORTED, closing(5.0, time=1.0), closed(time=5.9), reported("a", "Paid.plain", time=6.0)),
+    ),
     ("L1", "aclose did not return it", trace(EVENT, handled("a", "Paid.plain"), closing(), closed(), IDLE)),
     (
         "L1",
@@ -902,6 +914,7 @@ VIOLATED: list[tuple[str, str, Trace]] = [
     ("L4", "left behind: the thread", trace(GOOD, closing(), closed(), Entry(kind=Kind.LEFT, note="the thread x"))),
     ("L4", "left behind: the task", trace(GOOD, closing(), closed(), Entry(kind=Kind.LEFT, note="the task x"))),
     ("G1", "had not settled Paid e1", trace(dispatched("a"), handled("a", "Paid.plain"), accepted("a"))),
+    ("G1", "before Paid.plain's failure was reported", trace(UNREPORTED, reported("a", "Paid.plain"))),
     (
         "G1",
         "had not settled Placed e2",

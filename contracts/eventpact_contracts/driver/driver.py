@@ -16,7 +16,7 @@ from eventpact_contracts.driver.conditions import Until
 from eventpact_contracts.driver.gates import Delay, Obstacle, announced, run_awaiting, run_blocking
 from eventpact_contracts.driver.program import Program
 from eventpact_contracts.driver.recorder import raised
-from eventpact_contracts.driver.threads import Lateness, Pausing, giving_way, in_thread, restless
+from eventpact_contracts.driver.threads import Lateness, giving_way, in_thread, restless
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.scenarios import steps
 from eventpact_contracts.scenarios.invalid import NON_EVENTS
@@ -73,7 +73,7 @@ class Driver:
         self._recorder, self._conditions = program.recorder, program.recorder.conditions
         self._ids: dict[int, str] = {}
         self._is_held_up = False
-        self._pausing = program.pausing = Pausing(self._conditions.recheck)
+        self._pausing = program.pausing
         self._slowest = max((plan.seconds for plan in scenario.handler_plans), default=0.0)
         several = len(scenario.callers) > 1
         self._names = [f"caller {number}" if several else "caller" for number in range(1, len(scenario.callers) + 1)]

@@ -83,7 +83,7 @@ class Program:
         self._fingerprints: dict[str, str] = {}
         self._markers: dict[str, set[str]] = {}
         self.failed_once = False
-        self.pausing: Pausing | None = None
+        self.pausing = Pausing(self._conditions.recheck)
         self._all_released = False
         self._afterwards: list[Future[None]] = []
 
@@ -231,10 +231,10 @@ class Program:
         except BaseException as error:
             self.failed_once = True
             self.recorder.write(Kind.FAILED, **about, **raised(error), imposed=error is not raising)
+            self.pausing.after(todo.pauses_after, has_failed=True)
             raise
         self.recorder.write(Kind.SUCCEEDED, **about)
-        if todo.pauses_after is not None and self.pausing is not None:
-            self.pausing.after(todo.pauses_after)
+        self.pausing.after(todo.pauses_after)
         return _MEANINGLESS[number_of(known) % len(_MEANINGLESS)] if todo.returns else None
 
     def _begin_afterwards(self, known: str, handler: str, plans: Iterable[EventPlan]) -> None:

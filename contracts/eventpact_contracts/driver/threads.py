@@ -186,6 +186,8 @@ def _give_way(frame: FrameType, event: str, argument: object) -> Any:  # noqa: A
 
 
 _MAX_PAUSE_SECONDS: Final = 0.05
+_MAX_FAILED_PAUSE_SECONDS: Final = 0.15
+"""Where a failure is still to be reported: longer than closing usually waits for a thread to end."""
 
 
 class Pausing:
@@ -205,6 +207,7 @@ class Pausing:
         self._usual = 0
         self._seen = 0
         self._line = 0
+        self._most = _MAX_PAUSE_SECONDS
         self._spared: set[int] = set()
 
     def spare_this_thread(self) -> None:
@@ -227,12 +230,15 @@ class Pausing:
                 self._reach()
             self._usual = self._seen
 
-    def after(self, place: int) -> None:
-        """Pause the calling thread after so many lines from now on, if it is the dispatcher's."""
+    def after(self, place: int | None, *, has_failed: bool = False) -> None:
+        """Pause the calling thread after so many lines from now on, if any, and if it is the dispatcher's."""
+        if place is None:
+            return
         if threading.get_ident() in self._spared or threading.current_thread().name.startswith(THREAD_PREFIX):
             self._reach()
             return
         self._seen, self._line = 0, 1 + place
+        self._most = _MAX_FAILED_PAUSE_SECONDS if has_failed else _MAX_PAUSE_SECONDS
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:  # those that have begun are not looked at by the thread's own function
             if _is_under_test(frame):
@@ -258,7 +264,7 @@ class Pausing:
             self._seen += 1
             if self._seen == self._line:
                 self._reach()
-                self._resumed.wait(_MAX_PAUSE_SECONDS)
+                self._resumed.wait(self._most)
         return self._look_at_line
 
     def _reach(self) -> None:

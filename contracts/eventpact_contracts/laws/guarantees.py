@@ -42,7 +42,7 @@ def _outermost(view: TraceView) -> int:
 
 @law(
     "G1",
-    families=("held", "cascades", "threads"),
+    families=("held", "cascades", "threads", "paused"),
     observations=_outermost,
     promised=lambda guarantees: guarantees.blocks_caller,
     causes=(
@@ -67,6 +67,8 @@ def blocks_caller(view: TraceView) -> Fault | None:
                 return Fault(
                     f"dispatch({view.name(call.event)}) returned while {handler} had not settled {view.name(event)}"
                 )
+            if view.closing is None and any(place > call.ended for place, _ in view.reports.get((event, handler), ())):
+                return Fault(f"dispatch({view.name(call.event)}) returned before {handler}'s failure was reported")
     return None
 
 

@@ -51,6 +51,7 @@ def conserved(view: TraceView) -> Fault | None:
         or _never_returned(view)
         or _lost(view)
         or _settled_later(view)
+        or _reported_later(view)
         or _late(view)
         or _badly_put_away(view)
     )
@@ -174,6 +175,19 @@ def _settled_later(view: TraceView) -> Fault | None:
                 f"aclose returned, and {view.name(event)} was neither among the undelivered nor settled: {handler}"
                 f" {_went_on(late, closed)}"
             )
+    return None
+
+
+def _reported_later(view: TraceView) -> Fault | None:
+    """Find a failure that was reported after ``aclose`` had returned, though there was time to wait for that."""
+    if view.closed is None or view.trace.outlives or len(view.closings) > 1 or view.interruptions:
+        return None
+    start, end = view.closings[0].start, view.trace.entries[view.closed]
+    if end.time > start.time + (start.timeout or 0.0) - _SIMULTANEOUS_SECONDS:
+        return None
+    for (event, handler), reports in view.reports.items():
+        if reports[-1][0] > view.closed and event in view.accepted:
+            return Fault(f"aclose returned before {handler}'s failure with {view.name(event)} was reported")
     return None
 
 

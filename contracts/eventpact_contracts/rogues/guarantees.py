@@ -19,6 +19,7 @@ from eventpact.domain.dispatcher import FailedDelivery, Ordering, PermanentFailu
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.dispatching.cascades import Cascade
+from eventpact.infrastructure.dispatching.failures import FailureReporter
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 from eventpact_contracts.checking.outcomes import Outcome
@@ -46,6 +47,22 @@ class Unhurried(PassThrough):
     """It declares that callers do not wait, and they do."""
 
     guarantees = dataclasses.replace(PassThrough.guarantees, blocks_caller=False)
+
+
+@rogue(
+    "G1",
+    "failure was reported",
+    also={
+        "I5": "an interruption is reported no sooner",
+        "L1": "closing waits for it no more than the caller does",
+        "L4": "a timer may be left when it is closed",
+    },
+)
+class ReportingByTheWay(PassThrough):
+    """A failure is reported a moment later, lest the caller have to wait for that."""
+
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        threading.Timer(0.005, FailureReporter(self.on_failure).report, (failed,)).start()
 
 
 @rogue("G2", "do not grow")

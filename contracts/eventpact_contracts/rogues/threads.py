@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any
 
-from eventpact.domain.dispatcher import DispatchError
+from eventpact.domain.dispatcher import DispatchError, FailedDelivery
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact_contracts.rogues.rogue import rogue
@@ -38,15 +38,31 @@ class GivingUpWhatIsInHand(InAThread):
         return True
 
 
+@rogue("L1", "was reported")
+class ReportingAfterwards(InAThread):
+    """A delivery is over when its attempt is; its failure is reported then, and closing no longer waits for that."""
+
+    def end(self, job: object, failed: FailedDelivery | None) -> bool:
+        is_wanted = super().end(job, None)
+        if failed is not None and is_wanted:
+            self._failures.report(failed)
+        return is_wanted
+
+
 _ROOM = 64
 
 
-@rogue("L1", "aclose did not return it", also={"L3": "who waits for room while it closes races closing"})
+@rogue(
+    "L1",
+    "aclose did not return it",
+    also={"L3": "who waits for room while it closes races closing"},
+    settle_timeout=3.0,
+)
 class WaitingForRoom(InAThread):
     """Whoever finds it full waits until it is empty; closing empties it by giving up, and lets him in."""
 
     def put(self, event: DomainEvent, route: Route) -> None:
-        deadline, is_full = time.monotonic() + 1.0, len(self._pending) >= _ROOM
+        deadline, is_full = time.monotonic() + 1.5, len(self._pending) >= _ROOM
         while is_full and self._pending:
             if time.monotonic() > deadline:
                 raise DispatchError("it is full")

@@ -88,11 +88,16 @@ class InAThread(EventDispatcher):
                 self.run(_awaited(result))
         except BaseException as raised:  # noqa: BLE001 - reported, if anybody still waits for it
             error = raised
+        self.end(job, None if error is None else FailedDelivery(event, subscription.handler, error, attempts=1))
+
+    def end(self, job: object, failed: FailedDelivery | None) -> bool:
+        """Settle a delivery, and report it if it failed; return whether it had not been given up."""
         with self._lock:
             is_wanted = self._pending.pop(job, None) is not None
             self._running = None
-            if error is not None and is_wanted:
-                self._failures.report(FailedDelivery(event, subscription.handler, error, attempts=1))
+            if failed is not None and is_wanted:
+                self._failures.report(failed)
+        return is_wanted
 
     def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run what a handler has returned."""

@@ -12,7 +12,7 @@ from eventpact.domain.events import DomainEvent
 from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import ROLES
 from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
-from eventpact_contracts.scenarios.strategies.concurrent import FIRST_LINES, paused_after
+from eventpact_contracts.scenarios.strategies.concurrent import FIRST_LINES, failing_after, paused_after
 from eventpact_contracts.scenarios.strategies.parts import (
     ANY,
     FLOOD,
@@ -50,6 +50,9 @@ _LONG_SECONDS: Final = 3.0
 
 _BACKLOG: Final = 120
 """Events that are pending when the dispatcher closes."""
+
+_UNREPORTED_LINES: Final = range(4, 34, 5)
+"""Of the lines between an attempt that failed and its report, some: it takes more of them to do so by mistake."""
 
 _WAITING_SECONDS: Final = 0.2
 """By then a caller waits for room, if he is ever going to."""
@@ -254,6 +257,8 @@ def closing_in_each_state(traits: Traits) -> tuple[Scenario, ...]:
         found.append(full_when_closing(0.02))
         # A chain that is shorter takes long for other reasons: each dispatcher would take a while to open.
         found += [paused_after(place, 0.0) for place in range(FIRST_LINES if traits.depth >= _DEEP else 0)]
+    if traits.quick:
+        found += [failing_after(place, closes=not traits.guarantees.blocks_caller) for place in _UNREPORTED_LINES]
     if not traits.needs_loop:
         found.append(_reporting())
     if traits.guarantees.blocks_caller and not traits.needs_loop:

@@ -28,6 +28,7 @@ from eventpact_contracts.scenarios.strategies.parts import (
 __all__ = [
     "FIRST_LINES",
     "cascades",
+    "failing_after",
     "held",
     "ordered",
     "paused",
@@ -101,6 +102,24 @@ def woken_after(place: int, *, kind: type[DomainEvent] = events.Placed) -> Scena
     return Scenario((first, EventPlan(kind)), (Caller((steps.Dispatch(0),), thread=True), meanwhile))
 
 
+def failing_after(
+    place: int, *, closes: bool, kind: type[DomainEvent] = events.Placed, inside: bool = False
+) -> Scenario:
+    """A thread of the dispatcher pauses so many lines after a handler has failed for good, which is to be reported.
+
+    Args:
+        closes: whether a caller closes meanwhile; the one who has dispatched it may be waiting.
+    """
+    failing = HandlerPlan(fails=ALWAYS, how="PermanentFailureError", pauses_after=place)
+    meanwhile = (steps.AwaitPaused(0), steps.Close(1.0)) if closes else (steps.AwaitReturned(0),)
+    return Scenario(
+        (EventPlan(kind, handlers={ROLES[kind][0]: failing}),),
+        (Caller((steps.Dispatch(0),), thread=True), Caller((*meanwhile, steps.Resume()))),
+        inside_loop=inside,
+        close=closes,
+    )
+
+
 def paused(traits: Traits) -> st.SearchStrategy[Scenario]:
     """The same at any line, with events of any type."""
     kinds = st.sampled_from((*USUAL, events.Signed))
@@ -111,15 +130,23 @@ def paused(traits: Traits) -> st.SearchStrategy[Scenario]:
         kinds=st.lists(kinds, min_size=3, max_size=3),
         inside=st.booleans(),
     )
-    if traits.guarantees.blocks_caller:
-        return dispatching
-    return dispatching | st.builds(
-        paused_after,
-        st.integers(0, 2 * FIRST_LINES),
-        st.sampled_from([0.0, 0.5]),
-        kind=kinds,
-        at_once=st.sampled_from([1, 1, 4]),
-        inside=st.booleans(),
+    lines, inside = st.integers(0, 2 * FIRST_LINES), st.booleans()
+    blocks = traits.guarantees.blocks_caller
+    failing = st.builds(failing_after, lines, closes=st.just(not blocks), kind=kinds, inside=inside)
+    if blocks:
+        return dispatching | failing
+    return (
+        dispatching
+        | dispatching
+        | failing
+        | st.builds(
+            paused_after,
+            lines,
+            st.sampled_from([0.0, 0.5]),
+            kind=kinds,
+            at_once=st.sampled_from([1, 1, 4]),
+            inside=inside,
+        )
     )
 
 
