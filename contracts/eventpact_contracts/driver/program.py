@@ -19,7 +19,9 @@ from eventpact_contracts.driver.threads import Pausing, in_thread
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.scenarios.events import ROLES, Marker, label_of
 from eventpact_contracts.scenarios.failures import EVERY
+from eventpact_contracts.scenarios.invalid import NON_EVENTS
 from eventpact_contracts.scenarios.scenario import ALWAYS, EventPlan, HandlerPlan
+from eventpact_contracts.scenarios.values import MEANINGLESS
 
 __all__ = ["Program"]
 
@@ -32,17 +34,6 @@ _AFTERWARDS_SECONDS: Final = 1.0
 _NOTHING: Final = HandlerPlan()
 _MANY_ATTEMPTS: Final = 20
 _MAX_REFUSALS: Final = 3  # so often a handler dispatches in vain
-
-_MEANINGLESS: Final[tuple[object, ...]] = (
-    False,
-    True,
-    0,
-    "done",
-    ValueError("returned, not raised"),
-    [],
-    {"ok": False},
-)
-"""Values that a handler may return, and that mean nothing."""
 
 
 class Program:
@@ -117,8 +108,8 @@ class Program:
                 self.doubtful.append((event, caller))
                 return
 
-    def dispatch_non_event(self, label: str, thing: Any, caller: str) -> None:
-        self._call(thing, f"non-event: {label}", "", caller, note=label)
+    def dispatch_non_event(self, label: str, thing: Any, caller: str, cause: str = "") -> None:
+        self._call(thing, f"non-event: {label}", "", caller, cause=cause, note=label)
 
     def _call(
         self, event: Any, known: str, kind: str, caller: str, *, cause: str = "", token: str = "", note: str = ""
@@ -211,6 +202,8 @@ class Program:
             for child in _children(plan, todo, handler):
                 if self._refusals.get(known, 0) < _MAX_REFUSALS:  # each may take its time
                     self.dispatch(child, handler, cause=known)
+            for place in todo.non_events:
+                self.dispatch_non_event(*NON_EVENTS[place], handler, known)
             if todo.afterwards:
                 self._begin_afterwards(known, handler, todo.afterwards)
             if todo.seconds:
@@ -235,7 +228,7 @@ class Program:
         self.recorder.write(Kind.SUCCEEDED, **about)
         if todo.pauses_after is not None and self.pausing is not None:
             self.pausing.after(todo.pauses_after)
-        return _MEANINGLESS[number_of(known) % len(_MEANINGLESS)] if todo.returns else None
+        return MEANINGLESS[number_of(known) % len(MEANINGLESS)] if todo.returns else None
 
     def _begin_afterwards(self, known: str, handler: str, plans: Iterable[EventPlan]) -> None:
         """Begin a thread with a copy of this context, which dispatches once the event of this handler is settled."""

@@ -93,7 +93,7 @@ def threads(view: TraceView) -> Fault | None:
 
 
 def _nested(view: TraceView) -> int:
-    return sum(bool(call.start.cause) for call in view.calls)
+    return sum(bool(call.start.cause and call.start.event_type) for call in view.calls)
 
 
 def _deep(traits: Traits) -> tuple[Scenario, ...]:
@@ -139,7 +139,7 @@ def cascades(view: TraceView) -> Fault | None:
         what = f"a handler dispatched {view.name(call.event)}" if call.start.cause else f"{view.name(call.event)}"
         if call.end is None:
             return Fault(f"{what}, and dispatch never returned: a deadlock")
-        if not call.start.cause or call.accepted or call.end.interruption:
+        if not (call.start.cause and call.start.event_type) or call.accepted or call.end.interruption:
             continue
         if call.raised and not view.failed_during(call):
             return Fault(f"{what}, and dispatch raised {call.end.exception[0]}: {call.end.note}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 import time
 from collections import Counter
 from collections.abc import Generator
@@ -52,6 +53,26 @@ class DuckTyping(PassThrough):
         if not isinstance(event, DomainEvent):
             raise AttributeError("it has no event_id")
         super().dispatch(event)
+
+
+@rogue("A1", "dispatch accepted it")
+class TrustingHandlers(PassThrough):
+    """A handler is trusted to dispatch events, and what else it gives finds no handlers."""
+
+    def prepare(self) -> None:
+        self.running = threading.local()
+
+    @contextmanager
+    def around(self, subscription: Subscription, event: DomainEvent) -> Generator[None]:
+        self.running.is_handler = True
+        try:
+            yield
+        finally:
+            self.running.is_handler = False
+
+    def dispatch(self, event: DomainEvent) -> None:
+        if isinstance(event, DomainEvent) or not getattr(self.running, "is_handler", False):
+            super().dispatch(event)
 
 
 @rogue("A2", "was refused, and delivered to", settle_timeout=0.5)

@@ -70,6 +70,7 @@ class HandlerPlan:
         pauses: how often an ``async def`` handler gives way before it ends.
         seconds: how long it takes.
         spawns: the events that it dispatches in turn.
+        non_events: the objects that are no events, by number, that it dispatches likewise.
         afterwards: the events that a thread dispatches, in a copy of its context, once the event is settled.
         returns: whether it returns something that is not ``None``, and means nothing.
         pauses_after: after how many lines the thread that called it pauses, once it has ended: see
@@ -85,6 +86,7 @@ class HandlerPlan:
     pauses: int = 0
     seconds: float = 0.0
     spawns: tuple[EventPlan, ...] = ()
+    non_events: tuple[int, ...] = ()
     afterwards: tuple[EventPlan, ...] = ()
     returns: bool = False
     pauses_after: int | None = None

@@ -7,8 +7,9 @@ from typing import Final
 
 from hypothesis import strategies as st
 
+from eventpact.domain.events import DomainEvent
 from eventpact_contracts.scenarios import events, steps
-from eventpact_contracts.scenarios.events import FAMILY, UNSUBSCRIBED
+from eventpact_contracts.scenarios.events import FAMILY, ROLES, UNSUBSCRIBED
 from eventpact_contracts.scenarios.invalid import ASYNC_REGISTRATION, INVALID_REGISTRATIONS, NON_EVENTS
 from eventpact_contracts.scenarios.scenario import Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.parts import ANY, SUBSCRIBED, in_turn, of, one_caller, planning
@@ -88,17 +89,16 @@ def _described(traits: Traits) -> st.SearchStrategy[EventPlan]:
 
 
 def non_events(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
-    """Objects that are no events, beside events."""
-    return st.builds(
-        lambda kind, wrong, inside: Scenario(
-            (EventPlan(kind),),
-            (Caller((steps.Dispatch(0), *(steps.DispatchNonEvent(number) for number in wrong), steps.Dispatch(0))),),
-            inside_loop=inside,
-        ),
-        st.sampled_from(ANY),
-        st.lists(st.integers(0, len(NON_EVENTS) - 1), min_size=1, max_size=4),
-        st.booleans(),
-    )
+    """Objects that are no events, beside events; a handler dispatches some."""
+
+    def scenario(kind: type[DomainEvent], wrong: list[int], nested: list[int], inside: bool) -> Scenario:
+        plan = EventPlan(kind, handlers={ROLES[kind][-1]: HandlerPlan(non_events=tuple(nested))} if nested else {})
+        taken = (steps.Dispatch(0), *map(steps.DispatchNonEvent, wrong), steps.Dispatch(0))
+        return Scenario((plan,), (Caller(taken),), inside_loop=inside)
+
+    numbers = st.integers(0, len(NON_EVENTS) - 1)
+    several, few = st.lists(numbers, min_size=1, max_size=4), st.lists(numbers, max_size=2)
+    return st.builds(scenario, st.sampled_from(ANY), several, few, st.booleans())
 
 
 def invalid(traits: Traits) -> st.SearchStrategy[Scenario]:
@@ -121,10 +121,12 @@ def every_invalid(traits: Traits) -> tuple[Scenario, ...]:
 
 
 def every_non_event(traits: Traits) -> tuple[Scenario, ...]:  # noqa: ARG001
-    """Each object that is no event, before the dispatcher has seen any event."""
+    """Each object that is no event, before the dispatcher has seen any event; and handlers that dispatch each."""
     numbers = range(len(NON_EVENTS))
+    nested = dict.fromkeys(("plain", "coroutine"), HandlerPlan(non_events=tuple(numbers)))
     return (
         Scenario((EventPlan(events.Placed),), (Caller((*map(steps.DispatchNonEvent, numbers), *in_turn(1).steps)),)),
         Scenario((), (Caller(tuple(map(steps.DispatchNonEvent, numbers))),), inside_loop=True),
         Scenario((), (Caller(tuple(map(steps.DispatchNonEvent, numbers[:3])), thread=True),)),
+        Scenario((EventPlan(events.Paid, handlers=nested),), (in_turn(1),)),
     )
