@@ -23,13 +23,16 @@ __all__ = ["PROBES", "SUBSCRIPTIONS", "USUAL_SUBSCRIPTIONS", "Probe", "Probes", 
 class _Base:
     """Part of every probe: its name, and its attempts."""
 
+    owner = ""
+    """Begins its name, where its dispatcher is not the only one."""
+
     def __init__(self, probes: Probes, role: str, kinds: tuple[type[DomainEvent], ...]) -> None:
         self.probes, self.role, self.kinds = probes, role, kinds
 
     def name_for(self, event: object) -> str:
         """The name of this probe as it receives the event: a shared one has a name for each type that it serves."""
         kind = type(event) if type(event) in self.kinds else self.kinds[0]
-        return f"{label_of(kind)}.{self.role}"
+        return f"{self.owner}{label_of(kind)}.{self.role}"
 
     def attempt(self, event: DomainEvent) -> Generator[Obstacle, Any, object]:
         return self.probes.attempt(event, self.name_for(event))
@@ -236,19 +239,23 @@ class Probes:
     def __init__(self) -> None:
         self.program: Program | None = None
         self._programs: dict[str, Program] = {}
-        self._kept: dict[tuple[bool, bool], Mapping[type[DomainEvent], Any]] = {}
+        self._kept: dict[tuple[bool, bool, str], Mapping[type[DomainEvent], Any]] = {}
         self._over: set[str] = set()
         self._known: set[int] = set()
 
-    def handlers(self, *, async_handlers: bool = True, usual: bool = False) -> Mapping[type[DomainEvent], Any]:
+    def handlers(
+        self, *, async_handlers: bool = True, usual: bool = False, owner: str = ""
+    ) -> Mapping[type[DomainEvent], Any]:
         """The handlers that stay: an engine that is slow to start serves all dispatchers that are built with them."""
-        which = async_handlers, usual
+        which = async_handlers, usual, owner
         if which not in self._kept:
-            self._kept[which] = self.new_handlers(async_handlers=async_handlers, usual=usual)
+            self._kept[which] = self.new_handlers(async_handlers=async_handlers, usual=usual, owner=owner)
         return self._kept[which]
 
-    def new_handlers(self, *, async_handlers: bool = True, usual: bool = False) -> dict[type[DomainEvent], Any]:
-        """Handlers that nobody else knows: of every kind, or the usual ones."""
+    def new_handlers(
+        self, *, async_handlers: bool = True, usual: bool = False, owner: str = ""
+    ) -> dict[type[DomainEvent], Any]:
+        """Handlers that nobody else knows: of every kind, or the usual ones; their names begin with ``owner``."""
         made: dict[type[DomainEvent], Any] = {}
         shared: list[Any] = []
         for kind, roles in ROLES.items():
@@ -259,6 +266,8 @@ class Probes:
                 continue
             kinds = SHARED if kind in SHARED else (kind,)
             several = [_class_of(role, async_handlers=async_handlers)(self, role, kinds) for role in roles]
+            for each in several:
+                each.owner = owner
             self._known.update(map(id, several))
             if kind in SHARED:
                 shared = several

@@ -54,6 +54,8 @@ class Traits:
     """An ``async def handle`` may be registered."""
     schedulable: bool = False
     """It runs on an event loop whose schedule can be chosen."""
+    neighbours: bool = False
+    """Two of them share nothing that is meant to be shared, such as a broker or a database."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class HandlerPlan:
         seconds: how long it takes.
         spawns: the events that it dispatches in turn.
         non_events: the objects that are no events, by number, that it dispatches likewise.
+        beside: the events that it dispatches to a neighbour: another dispatcher of the same class.
         afterwards: the events that a thread dispatches, in a copy of its context, once the event is settled.
         returns: whether it returns something that is not ``None``, and means nothing.
         pauses_after: after how many lines the thread that called it pauses, once it has ended: see
@@ -87,6 +90,7 @@ class HandlerPlan:
     seconds: float = 0.0
     spawns: tuple[EventPlan, ...] = ()
     non_events: tuple[int, ...] = ()
+    beside: tuple[EventPlan, ...] = ()
     afterwards: tuple[EventPlan, ...] = ()
     returns: bool = False
     pauses_after: int | None = None
@@ -181,6 +185,11 @@ class Scenario:
     def handler_plans(self) -> list[HandlerPlan]:
         """The plans of the handlers of all events."""
         return [plan for event in self.events for plan in event.handlers.values()]
+
+    @property
+    def has_neighbour(self) -> bool:
+        """Return whether another dispatcher of the same class, with handlers of its own, is open at the same time."""
+        return any(plan.beside for plan in self.handler_plans)
 
     @property
     def seconds(self) -> float:

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, Exit
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from eventpact.domain.dispatcher import EventDispatcher, FailureSink, Guarantees
+from eventpact.domain.dispatcher import Delivery, EventDispatcher, FailureSink, Guarantees
 from eventpact_contracts.scenarios.scenario import Traits
 
 __all__ = [
@@ -123,7 +123,10 @@ class Subject:
         # Where the caller waits, events take as long as calls do; and on his stack they may be.
         deep = self.needs_loop or self.guarantees.blocks_caller or not self.pace
         depth = _MAX_DEPTH if deep else min(_MAX_DEPTH, max(10, int(_CASCADE_SECONDS / self.pace)))
-        return Traits(self.guarantees, self.needs_loop, depth, quick, self.async_handlers, self.schedulable)
+        in_memory = not self.outlives and self.guarantees.delivery is Delivery.AT_MOST_ONCE
+        return Traits(
+            self.guarantees, self.needs_loop, depth, quick, self.async_handlers, self.schedulable, quick and in_memory
+        )
 
     @property
     def can_be_unavailable(self) -> bool:

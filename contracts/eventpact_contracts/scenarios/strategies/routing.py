@@ -12,10 +12,11 @@ from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import FAMILY, ROLES, UNSUBSCRIBED
 from eventpact_contracts.scenarios.invalid import ASYNC_REGISTRATION, INVALID_REGISTRATIONS, NON_EVENTS
 from eventpact_contracts.scenarios.scenario import Caller, EventPlan, HandlerPlan, Scenario, Traits
-from eventpact_contracts.scenarios.strategies.parts import ANY, SUBSCRIBED, in_turn, of, one_caller, planning
+from eventpact_contracts.scenarios.strategies.parts import ANY, SUBSCRIBED, USUAL, in_turn, of, one_caller, planning
 from eventpact_contracts.scenarios.values import CONTENTS, TEXTS
 
 __all__ = [
+    "beside_a_neighbour",
     "every_content",
     "every_invalid",
     "every_non_event",
@@ -93,7 +94,7 @@ def non_events(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
 
     def scenario(kind: type[DomainEvent], wrong: list[int], nested: list[int], inside: bool) -> Scenario:
         plan = EventPlan(kind, handlers={ROLES[kind][-1]: HandlerPlan(non_events=tuple(nested))} if nested else {})
-        taken = (steps.Dispatch(0), *map(steps.DispatchNonEvent, wrong), steps.Dispatch(0))
+        taken: tuple[steps.Step, ...] = (steps.Dispatch(0), *map(steps.DispatchNonEvent, wrong), steps.Dispatch(0))
         return Scenario((plan,), (Caller(taken),), inside_loop=inside)
 
     numbers = st.integers(0, len(NON_EVENTS) - 1)
@@ -105,6 +106,15 @@ def invalid(traits: Traits) -> st.SearchStrategy[Scenario]:
     """A registration that cannot be."""
     every = INVALID_REGISTRATIONS if traits.async_handlers else (*INVALID_REGISTRATIONS, ASYNC_REGISTRATION)
     return st.sampled_from(every).map(lambda wrong: Scenario(registration=wrong))
+
+
+def beside_a_neighbour(traits: Traits) -> tuple[Scenario, ...]:
+    """Handlers that dispatch to another dispatcher of the same class, which has handlers of its own."""
+    # A caller who waits for the neighbour's handlers on the loop of the async ones may keep them from running.
+    roles = ("plain",) if traits.guarantees.blocks_caller else ("plain", "coroutine")
+    to_neighbour = HandlerPlan(beside=tuple(map(EventPlan, (*USUAL, events.Noted))))
+    plans = (*map(EventPlan, USUAL), EventPlan(events.Paid, handlers=dict.fromkeys(roles, to_neighbour)))
+    return (Scenario(plans, (in_turn(len(plans)),)),) if traits.neighbours else ()
 
 
 def every_content(traits: Traits) -> tuple[Scenario, ...]:
