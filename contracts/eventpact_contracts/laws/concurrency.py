@@ -133,7 +133,7 @@ def _deep(traits: Traits) -> tuple[Scenario, ...]:
 )
 def cascades(view: TraceView) -> Fault | None:
     """Find a cascade that does not settle; an event that is refused to a handler is no part of it."""
-    if not any(call.start.cause for call in view.calls) or view.trace.hindrance:
+    if not _nested(view) or view.trace.hindrance:
         return None
     for call in view.calls:
         what = f"a handler dispatched {view.name(call.event)}" if call.start.cause else f"{view.name(call.event)}"
