@@ -239,27 +239,31 @@ class Probes:
     def __init__(self) -> None:
         self.program: Program | None = None
         self._programs: dict[str, Program] = {}
-        self._kept: dict[tuple[bool, bool, str], Mapping[type[DomainEvent], Any]] = {}
+        self._kept: dict[tuple[bool, bool, bool, str], Mapping[type[DomainEvent], Any]] = {}
         self._over: set[str] = set()
         self._known: set[int] = set()
 
     def handlers(
-        self, *, async_handlers: bool = True, usual: bool = False, owner: str = ""
+        self, *, async_handlers: bool = True, usual: bool = False, empty: bool = False, owner: str = ""
     ) -> Mapping[type[DomainEvent], Any]:
         """The handlers that stay: an engine that is slow to start serves all dispatchers that are built with them."""
-        which = async_handlers, usual, owner
+        which = async_handlers, usual, empty, owner
         if which not in self._kept:
-            self._kept[which] = self.new_handlers(async_handlers=async_handlers, usual=usual, owner=owner)
+            self._kept[which] = self.new_handlers(async_handlers=async_handlers, usual=usual, empty=empty, owner=owner)
         return self._kept[which]
 
     def new_handlers(
-        self, *, async_handlers: bool = True, usual: bool = False, owner: str = ""
+        self, *, async_handlers: bool = True, usual: bool = False, empty: bool = False, owner: str = ""
     ) -> dict[type[DomainEvent], Any]:
-        """Handlers that nobody else knows: of every kind, or the usual ones; their names begin with ``owner``."""
+        """Handlers that nobody else knows: of every kind, or the usual ones; their names begin with ``owner``.
+
+        Args:
+            empty: whether a type without any is registered with an empty list.
+        """
         made: dict[type[DomainEvent], Any] = {}
         shared: list[Any] = []
         for kind, roles in ROLES.items():
-            if usual and kind in ODD:
+            if (usual and kind in ODD) or not (roles or empty):
                 continue
             if kind in SHARED and shared:
                 made[kind] = tuple(shared)

@@ -303,7 +303,8 @@ class _Session:
     def _opened(self, owner: str = "") -> Generator[EventDispatcher]:
         subject, forgotten = self._subject, self._scenario.forgotten
         make = PROBES.new_handlers if forgotten else PROBES.handlers
-        handlers = make(async_handlers=subject.async_handlers, usual=subject.usual_handlers, owner=owner)
+        kinds = {"async_handlers": subject.async_handlers, "usual": subject.usual_handlers}
+        handlers = make(**kinds, empty=subject.empty_lists, owner=owner)
         opening = subject.open(handlers, PROBES.on_failure)
         try:
             dispatcher = opening.__enter__()

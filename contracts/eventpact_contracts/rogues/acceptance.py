@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from eventpact.domain.dispatcher import (
     DispatcherClosedError,
@@ -272,6 +272,27 @@ class ByQualifiedName(PassThrough):
             if "one wire name" not in str(error) or len({key.__qualname__ for key in handlers}) < len(handlers):
                 raise
             super().__init__(dict(list(handlers.items())[:-1]), on_failure)
+
+
+@rogue("A4", "a dispatcher was built with a mutable event type that is called like another")
+class RememberingNames(PassThrough):
+    """An event type that was found to be fine is known by its name from then on, to every dispatcher."""
+
+    fine: ClassVar[dict[str, type[DomainEvent]]] = {}
+
+    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
+        known = {self.fine.get(str(key), key): given for key, given in handlers.items()}
+        super().__init__(known if len(known) == len(handlers) else handlers, on_failure)
+        self.fine.update({**{str(key): key for key in handlers}, **self.fine})
+
+
+@rogue("A4", "without handlers")
+class LookingAtHandlers(PassThrough):
+    """An event type is looked at when a handler of it is."""
+
+    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
+        taken = {key: given for key, given in handlers.items() if given or not isinstance(given, list)}
+        super().__init__(taken, on_failure)
 
 
 def _is_generator(handler: Any) -> bool:

@@ -173,3 +173,11 @@ class RememberingForAll(PassThrough):
 
     def route_of(self, event_type: type[DomainEvent]) -> Route:
         return self.remembered.setdefault(event_type, super().route_of(event_type))
+
+
+@rogue("R2", "ShippedToNobody", also={"R4": "what has no handler is delivered", "L1": "a handler may fail with it"})
+class FillingTheEmpty(PassThrough):
+    """An event type that is registered without handlers has those of its nearest base that has some."""
+
+    def route_of(self, event_type: type[DomainEvent]) -> Route:
+        return next((self.table[base] for base in event_type.__mro__ if self.table.get(base)), ())

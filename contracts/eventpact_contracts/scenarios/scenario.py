@@ -54,6 +54,8 @@ class Traits:
     """An ``async def handle`` may be registered."""
     schedulable: bool = False
     """It runs on an event loop whose schedule can be chosen."""
+    empty_lists: bool = False
+    """An event type may be registered with an empty list of handlers."""
     neighbours: bool = False
     """Two of them share nothing that is meant to be shared, such as a broker or a database."""
 

@@ -54,6 +54,7 @@ class Subject:
         outlives: whether its engine outlives the dispatcher.
         max_open: how many may be open at the same time in one process, where opening one is slow.
         target: where a fresh process finds it, for the law that kills processes.
+        empty_lists: whether it takes an event type with an empty list of handlers, which it may refuse.
         usual_handlers: whether it cannot be built with unusual handlers, so that it is judged with the others.
         schedulable: whether it runs on an event loop whose schedule can be chosen.
         slow: whether it is slow to open, so that those for scenarios which do not close are kept open.
@@ -72,6 +73,7 @@ class Subject:
     outlives: bool = False
     max_open: int = 1
     target: str | None = None
+    empty_lists: bool = True
     usual_handlers: bool = False
     schedulable: bool = False
     slow: bool = False
@@ -125,7 +127,14 @@ class Subject:
         depth = _MAX_DEPTH if deep else min(_MAX_DEPTH, max(10, int(_CASCADE_SECONDS / self.pace)))
         in_memory = not self.outlives and self.guarantees.delivery is Delivery.AT_MOST_ONCE
         return Traits(
-            self.guarantees, self.needs_loop, depth, quick, self.async_handlers, self.schedulable, quick and in_memory
+            self.guarantees,
+            self.needs_loop,
+            depth,
+            quick,
+            self.async_handlers,
+            self.schedulable,
+            self.empty_lists,
+            quick and in_memory,
         )
 
     @property

@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from eventpact.domain.events import DomainEvent
 from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import FAMILY, ROLES, UNSUBSCRIBED
-from eventpact_contracts.scenarios.invalid import ASYNC_REGISTRATION, INVALID_REGISTRATIONS, NON_EVENTS
+from eventpact_contracts.scenarios.invalid import (
+    ASYNC_REGISTRATION,
+    EMPTY_REGISTRATIONS,
+    INVALID_REGISTRATIONS,
+    NON_EVENTS,
+)
 from eventpact_contracts.scenarios.scenario import Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.parts import ANY, SUBSCRIBED, USUAL, in_turn, of, one_caller, planning
 from eventpact_contracts.scenarios.values import CONTENTS, TEXTS
@@ -104,8 +109,7 @@ def non_events(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
 
 def invalid(traits: Traits) -> st.SearchStrategy[Scenario]:
     """A registration that cannot be."""
-    every = INVALID_REGISTRATIONS if traits.async_handlers else (*INVALID_REGISTRATIONS, ASYNC_REGISTRATION)
-    return st.sampled_from(every).map(lambda wrong: Scenario(registration=wrong))
+    return st.sampled_from(every_invalid(traits))
 
 
 def beside_a_neighbour(traits: Traits) -> tuple[Scenario, ...]:
@@ -125,8 +129,9 @@ def every_content(traits: Traits) -> tuple[Scenario, ...]:
 
 
 def every_invalid(traits: Traits) -> tuple[Scenario, ...]:
-    """Each of them once."""
+    """Each registration that cannot be, once."""
     every = INVALID_REGISTRATIONS if traits.async_handlers else (*INVALID_REGISTRATIONS, ASYNC_REGISTRATION)
+    every += EMPTY_REGISTRATIONS if traits.empty_lists else ()
     return tuple(Scenario(registration=wrong) for wrong in every)
 
 
