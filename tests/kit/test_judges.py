@@ -47,6 +47,7 @@ from eventpact_contracts.scenarios.events import RETURNED_COROUTINES
 NESTED = dispatched("b", cause="a")
 NESTED_JUNK = dispatched("j", "", cause="a", note="None")
 OVERDUE = Entry(kind=Kind.OVERDUE, time=9.0, caller="closer")
+CLOSING_CANCELLED = (closing(), begun(), Entry(kind=Kind.CANCELLED, caller="closer"))
 JUDGEMENTS = Path(__file__).with_name("judgements.txt")
 EVENT = taken("a")
 GOOD = (*EVENT, *handled("a", *BOTH), IDLE)
@@ -231,6 +232,7 @@ UPHELD: list[tuple[str, Trace]] = [
     ("A2", trace(dispatched("a"), refused("a"), GOOD)),
     ("A2", trace(dispatched("a"), refused("a", exception="DispatchUncertainError"), handled("a", *BOTH))),
     ("A3", trace(closing(), begun(), dispatched("a"), refused("a", exception="DispatcherClosedError"), closed())),
+    ("A3", trace(EVENT, CLOSING_CANCELLED, dispatched("b"), refused("b", exception="DispatcherClosedError"))),
     # What comes before closing, and what is no event, are not its.
     (
         "A3",
@@ -464,6 +466,8 @@ SILENT: list[tuple[str, str, Trace]] = [
     ("R3", "a crash may double", trace(EVENT, handled("a", *BOTH), CRASHED, handled("a", *BOTH, attempt=2))),
     ("A3", "closing had not begun", trace(GOOD)),
     ("A5", "it was closed", trace(dispatched("a"), refused("a", exception="DispatcherClosedError"))),
+    ("L1", "closing was cancelled", trace(EVENT, CLOSING_CANCELLED, handled("a", *BOTH), IDLE)),
+    ("L3", "closing was cancelled", trace(EVENT, CLOSING_CANCELLED, dispatched("b"), raised("b", "RuntimeError"))),
     ("L1", "it was not closed", trace(GOOD)),
     ("L4", "nothing was ever handled", trace(EVENT, closing(), closed("a"))),
     ("R3", "what failed may be tried again", trace(EVENT, broken("a", *BOTH), handled("a", *BOTH, attempt=2))),
@@ -691,6 +695,7 @@ VIOLATED: list[tuple[str, str, Trace]] = [
     ),
     ("A3", "dispatch never returned", trace(begun(), dispatched("j", ""), dispatched("a"))),
     ("A3", "was accepted", trace(closing(), begun(), EVENT, closed("a"))),
+    ("A3", "Paid e2 was dispatched after closing had begun, and was accepted", trace(EVENT, CLOSING_CANCELLED, GOOD_B)),
     ("A3", "instead of DispatcherClosedError", trace(closing(), begun(), dispatched("a"), refused("a"), closed())),
     (
         "A3",

@@ -155,6 +155,18 @@ class Brusque(PassThrough):
         raise DispatchError("something is wrong") from error
 
 
+@rogue("A3", "was accepted")
+class Reopening(PassThrough):
+    """Closing that is cancelled has not happened, so it opens again."""
+
+    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
+        try:
+            return await super().aclose(timeout)
+        except asyncio.CancelledError:
+            PassThrough.__init__(self, self.table, self.on_failure)
+            raise
+
+
 @rogue("A4", "a dispatcher was built with", defect="a misconfigured backend is replaced by a silent no-op")
 class Careless(PassThrough):
     """A configuration that makes no sense is replaced by none."""

@@ -56,8 +56,8 @@ class Traits:
     """It runs on an event loop whose schedule can be chosen."""
     empty_lists: bool = False
     """An event type may be registered with an empty list of handlers."""
-    neighbours: bool = False
-    """Two of them share nothing that is meant to be shared, such as a broker or a database."""
+    in_memory: bool = False
+    """It has no engine that is slow to open or outlives it, which two of them might share."""
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ class Subject:
         # Where the caller waits, events take as long as calls do; and on his stack they may be.
         deep = self.needs_loop or self.guarantees.blocks_caller or not self.pace
         depth = _MAX_DEPTH if deep else min(_MAX_DEPTH, max(10, int(_CASCADE_SECONDS / self.pace)))
-        in_memory = not self.outlives and self.guarantees.delivery is Delivery.AT_MOST_ONCE
+        in_memory = not (self.slow or self.outlives) and self.guarantees.delivery is Delivery.AT_MOST_ONCE
         return Traits(
             self.guarantees,
             self.needs_loop,
@@ -134,7 +134,7 @@ class Subject:
             self.async_handlers,
             self.schedulable,
             self.empty_lists,
-            quick and in_memory,
+            in_memory,
         )
 
     @property

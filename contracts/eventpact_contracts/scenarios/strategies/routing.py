@@ -118,7 +118,7 @@ def beside_a_neighbour(traits: Traits) -> tuple[Scenario, ...]:
     roles = ("plain",) if traits.guarantees.blocks_caller else ("plain", "coroutine")
     to_neighbour = HandlerPlan(beside=tuple(map(EventPlan, (*USUAL, events.Noted))))
     plans = (*map(EventPlan, USUAL), EventPlan(events.Paid, handlers=dict.fromkeys(roles, to_neighbour)))
-    return (Scenario(plans, (in_turn(len(plans)),)),) if traits.neighbours else ()
+    return (Scenario(plans, (in_turn(len(plans)),)),) if traits.in_memory else ()
 
 
 def every_content(traits: Traits) -> tuple[Scenario, ...]:
