@@ -38,7 +38,16 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("SECRET", "short", "openssl rand -hex 32"),
         ("BASE_URL", "https://", "https://shop.example"),
         ("BASE_URL", "https://shop.example/a b", "https://shop.example"),
-        ("BASE_URL", "https://shop.example/\n", "https://shop.example"),
+        ("BASE_URL", "https://shop.example/\n", "control character"),
+        ("BASE_URL", "https://shop.example/\u200b", "https://shop.example"),
+        ("BROKER", "redis://cache/0\t", "control character"),
+        ("DATABASE", "postgresql://db.example\n/shop", "control character"),
+        ("DATABASE", "sqlite:///shop.db\r", "control character"),
+        ("SMTP", "smtp://mail.example\t:25", "control character"),
+        ("SMTP", "smtp://mail example:25", "impossible host"),
+        ("SMTP", "smtp://mail\u200b.example", "impossible host"),
+        ("SMTP", "smtp://mail.example:0", "impossible host or port"),
+        ("BROKER", "redis://cache:0", "impossible host or port"),
         ("BROKER", "redis://cache:port", "impossible host or port"),
         ("DATABASE", "postgresql://db.example:x/shop", "impossible host or port"),
         ("SMTP", "smtp://mail.example:99999", "impossible host or port"),
@@ -220,6 +229,12 @@ def test_a_dotenv_that_is_no_file_is_refused(make: Callable[[str], None]) -> Non
         load_settings()
 
 
+def test_a_folder_with_a_nul_in_its_name_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("EVENTPACT_DATA_DIR=a\0b\n")  # which no environment variable can have
+    with pytest.raises(SettingsError, match=r"^EVENTPACT_DATA_DIR in \.env, line 1: has a NUL character"):
+        load_settings()
+
+
 def test_a_wrong_value_in_dotenv_is_named_with_its_line(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("EVENTPACT_DISPATCHER=sync\nEVENTPACT_PORT=99999\n")
     with pytest.raises(SettingsError, match=r"^EVENTPACT_PORT in \.env, line 2: must be a number from 0 to 65535$"):
@@ -325,6 +340,13 @@ def test_a_tilde_in_the_data_folder_is_the_home_of_the_user(monkeypatch: pytest.
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("EVENTPACT_DATA_DIR", "~/ev")
     assert load_settings().data_dir == tmp_path / "ev"
+
+
+@pytest.mark.parametrize("name", ["50%20off", "what?", "what?a=b", "a#b", "ünï ; '\"", "a:b@c"])
+def test_the_database_is_in_the_data_folder_whatever_that_is_called(tmp_path: Path, name: str) -> None:
+    build_parts(Settings(data_dir=tmp_path / name)).database.close()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name / "eventpact.db").is_file()
 
 
 def test_a_secret_is_made_up_for_trying_out_and_kept_where_nobody_else_may_read(tmp_path: Path) -> None:

@@ -228,7 +228,10 @@ class Settings(BaseSettings):
     def database_url(self) -> str:
         """The URL in SQLAlchemy's form."""
         if self.database is None:
-            return f"sqlite:///{self.data_dir / 'eventpact.db'}"
+            from sqlalchemy import URL
+
+            # A % or a ? in the folder's name would mean another file, outside of the folder.
+            return URL.create("sqlite", database=str(self.data_dir / "eventpact.db")).render_as_string()
         return self.database.replace("postgresql://", "postgresql+psycopg://", 1)
 
 

@@ -50,15 +50,20 @@ def _url(url: str, *schemes: str) -> SplitResult:
         raise ValueError(f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
     if "\0" in unquote(url):
         raise ValueError("has a NUL character (%00), which nothing that it names can have")
+    if re.search(r"[\x01-\x1f\x7f]", url):  # of which urlsplit drops some
+        raise ValueError("has a tab, a line end or another control character")
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        if parts.port == 0:
+            raise ValueError
     except ValueError:  # its text would quote a password that has a slash in it
         raise ValueError("has an impossible host or port (in a password, / is written %2F and @ is %40)") from None
     return parts
 
 
 def _check_host(host: str) -> None:
+    if not host.isprintable() or " " in host:
+        raise ValueError("has an impossible host: there is a space in it, or what cannot be seen")
     try:
         host.encode("idna")  # as it is done before it is looked up
     except UnicodeError:
@@ -161,6 +166,8 @@ def _database(url: str) -> str:
 
 
 def _folder(folder: Path) -> Path:
+    if "\0" in str(folder):
+        raise ValueError("has a NUL character, which no folder can have in its name")
     try:
         return folder.expanduser()  # no shell has seen what stands in .env
     except RuntimeError:

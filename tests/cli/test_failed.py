@@ -47,6 +47,13 @@ def test_the_list_fits_100_columns_and_names_the_event(capsys: pytest.CaptureFix
     assert "OSError: the mail server said to a***@example.com" in output
 
 
+@pytest.mark.parametrize("command", ["list", "show 1"])
+def test_a_text_that_a_terminal_would_obey_is_shown_escaped(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    fail("é\x1b]0;title\x07\x9b2J\u202e")
+    assert main(["failed", *command.split()]) == 0
+    assert r"é\x1b]0;title\x07\x9b2J\u202e" in capsys.readouterr().out
+
+
 def test_the_list_as_json_is_one_document_with_addresses_masked(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["failed", "list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []

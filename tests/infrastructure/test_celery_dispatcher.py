@@ -99,8 +99,10 @@ def test_what_an_event_s_class_makes_of_it_is_made_once(valkey: str) -> None:
 
 
 @pytest.mark.parametrize("consume", [True, False])
-@pytest.mark.parametrize("options", [{"retries": -1}, {"backoff": float("nan")}, {"max_backoff": "9"}])
-def test_retries_that_could_never_be_are_refused_when_it_is_built(options: dict[str, Any], consume: bool) -> None:
+@pytest.mark.parametrize(
+    "options", [{"retries": -1}, {"backoff": float("nan")}, {"max_backoff": "9"}, {"context": "id"}]
+)
+def test_an_option_that_could_never_work_is_refused_when_it_is_built(options: dict[str, Any], consume: bool) -> None:
     with pytest.raises(RegistrationError, match=rf"^{next(iter(options))} is "):
         CeleryEventDispatcher(app_on("memory://"), {Counted: Recorder()}, consume=consume, **options)
 

@@ -967,6 +967,8 @@ VIOLATED: list[tuple[str, str, Trace]] = [
         ),
     ),
     ("G2", "do not grow: 2000 ms, 1000 ms", trace(EVENT, tried(2, 1), guarantees=RETRYING)),
+    # They are what passes between two calls, and no waits.
+    ("G2", "do not grow: 0 ms, 0 ms", trace(EVENT, tried(0.0001, 0.0003), guarantees=RETRYING)),
     # It is the last that counts.
     (
         "G2",
@@ -1056,15 +1058,20 @@ def test_a_registration_that_was_taken_counts_like_one_that_was_refused() -> Non
     assert law("A4").observations(trace(rejected("RegistrationError", "Bad"), built)) == 2
 
 
-def test_judges_count_and_say_what_they_did_when_somebody_last_read_it() -> None:
-    """``judgements.txt``, line by line: how often an allowed trace shows what its law is about, and why one is not."""
+def judgements() -> str:
+    """How often each allowed trace shows what its law is about, and why each forbidden one breaks it."""
     said = [f"{law_id} observed {law(law_id).observations(allowed)}" for law_id, allowed in UPHELD]
     for law_id, _, forbidden in VIOLATED:
         violation = law(law_id).judge(forbidden)
         assert violation is not None
         clock = " (if the clock says so again)" if violation.timed else ""
         said.append(f"{law_id} violated: {violation.message}{clock}")
-    assert "\n".join(said).splitlines() == JUDGEMENTS.read_text("utf-8").splitlines()
+    return "\n".join(said) + "\n"
+
+
+def test_judges_count_and_say_what_they_did_when_somebody_last_read_it() -> None:
+    """``judgements.txt``, line by line; ``PYTHONPATH=tests python -m kit.test_judges`` writes it, to be read."""
+    assert judgements().splitlines() == JUDGEMENTS.read_text("utf-8").splitlines()
 
 
 @pytest.mark.parametrize("each", LAWS, ids=[each.id for each in LAWS])
@@ -1112,3 +1119,7 @@ def test_titles_and_promises_are_in_the_words_of_the_contract() -> None:
     of_dispatchers = {key: said for key, said in words.items() if key[0] not in "HX"}
     assert [f"{each.id} {each.title}" for each in LAWS] == list(of_dispatchers)
     assert [each.promise for each in LAWS] == list(of_dispatchers.values())
+
+
+if __name__ == "__main__":
+    JUDGEMENTS.write_text(judgements(), "utf-8")

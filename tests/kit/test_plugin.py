@@ -331,6 +331,7 @@ def test_results_do_not_leak_into_the_files_of_other_plugins(run: Run, pytester:
     [
         (["--eventpact-json=no/such/x.json"], "cannot write no/such/x.json: there is no directory no/such"),
         (["--eventpact-html=."], "cannot write .: it is a directory"),
+        (["--eventpact-junit=-"], "cannot write -: the standard output is for people; give a file"),
         (["--eventpact-json=x", "--eventpact-junit=x"], "cannot write x for both json and junit"),
     ],
 )

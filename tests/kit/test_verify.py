@@ -104,6 +104,7 @@ class TestUsage:
             (["sync", "--frobnicate"], "--frobnicate"),
             (["sync", "--html", "no/such/folder/page.html"], "there is no directory no/such/folder"),
             (["sync", "--json", "."], "it is a directory"),
+            (["sync", "--json", "-"], "cannot write -: the standard output is for people; give a file"),
             (["sync", "--junit", "x", "--markdown", "x"], "cannot write x for both junit and markdown"),
             (["sync", "--law", "H1"], "sync has no law H1; it has R1"),
             (["--quiet"], "there is no TARGET"),

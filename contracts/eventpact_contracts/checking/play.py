@@ -82,7 +82,8 @@ def play(
 ) -> Evidence:
     """Play the scenarios of these laws, or only parts of them, and return the findings.
 
-    Whatever is opened is closed before it returns. No part is begun after ``seconds``, doubled for a slow engine.
+    Whatever is opened is closed before it returns. No part is begun after ``seconds``, doubled for an engine
+    in other processes.
 
     Args:
         only: the names of the parts.

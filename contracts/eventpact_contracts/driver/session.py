@@ -14,7 +14,7 @@ from eventpact.domain.dispatcher import EventDispatcher
 from eventpact_contracts.driver.driver import Driver
 from eventpact_contracts.driver.gates import HANGS, closed
 from eventpact_contracts.driver.leaks import Leaks, TaskLeaks, forget
-from eventpact_contracts.driver.probes import PROBES, SUBSCRIPTIONS, USUAL_SUBSCRIPTIONS
+from eventpact_contracts.driver.probes import PROBES, SUBSCRIPTIONS, USUAL_SUBSCRIPTIONS, subscriptions_of
 from eventpact_contracts.driver.program import NEIGHBOUR, Program
 from eventpact_contracts.driver.recorder import LogWatcher, Recorder, id_of, logging_to, raised
 from eventpact_contracts.driver.scheduled_loop import ScheduledLoop, StuckError
@@ -79,6 +79,8 @@ def run_scenario(subject: Subject, scenario: Scenario, patience: float) -> Run:
         CouldNotRunError: there is no dispatcher to run it over.
     """
     subscriptions = USUAL_SUBSCRIPTIONS if subject.usual_handlers else SUBSCRIPTIONS
+    if scenario.only is not None:
+        subscriptions = subscriptions_of(kinds=scenario.only)
     if scenario.has_neighbour:
         subscriptions += tuple((NEIGHBOUR + kind, NEIGHBOUR + handler) for kind, handler in subscriptions)
     recorder = Recorder(
@@ -305,6 +307,8 @@ class _Session:
         make = PROBES.new_handlers if forgotten else PROBES.handlers
         kinds = {"async_handlers": subject.async_handlers, "usual": subject.usual_handlers}
         handlers = make(**kinds, empty=subject.empty_lists, owner=owner)
+        if self._scenario.only is not None:
+            handlers = {kind: handlers[kind] for kind in self._scenario.only}
         opening = subject.open(handlers, PROBES.on_failure)
         try:
             dispatcher = opening.__enter__()

@@ -26,6 +26,12 @@ _GROWTH: Final = 1.2
 _SHRINKING: Final = 0.7
 """A wait that is shorter than the one before by this factor has shrunk, however much it varies."""
 
+_SLOW_SECONDS: Final = 0.25
+"""An attempt takes longer than most dispatchers wait for the second one."""
+
+_NO_WAIT_SECONDS: Final = 0.0005
+"""What passes before a handler is called again at once; it varies, and so seems to grow now and then."""
+
 _FEW: Final = 3
 """Of more deliveries that are tried again, one waits for another, and not for its time alone."""
 
@@ -76,7 +82,9 @@ def _one_attempt(view: TraceView) -> str | None:
 
 
 def _permanent(traits: Traits) -> tuple[Scenario, ...]:
-    """Permanent failures, beside others; each number of failures; and a delivery that nothing delays but its waits."""
+    """Permanent failures, beside others; each number of failures; a delivery that nothing delays but its waits; and one
+    whose attempts take longer than these.
+    """
     counts = (*range(1, traits.guarantees.retries + 1), ALWAYS)
     for_good = tuple(
         EventPlan(events.Paid, handlers={"plain": HandlerPlan(fails=ALWAYS, how=how), "coroutine": HandlerPlan(1)})
@@ -94,7 +102,11 @@ def _permanent(traits: Traits) -> tuple[Scenario, ...]:
     changing += (EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=1, how="with a permanent cause")}),)
     alone = (EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS)}),)
     usual = tuple(Scenario(plans, (in_turn(len(plans)),)) for plans in (for_good, changing, each, alone))
-    return (*usual, _beside_successes()) if traits.guarantees.retries > 1 else usual
+    if traits.guarantees.retries < 2:
+        return usual
+    slow = HandlerPlan(fails=ALWAYS, seconds=_SLOW_SECONDS)
+    slowly = Scenario((EventPlan(events.Placed, handlers={"plain": slow}),), (in_turn(1),))
+    return (*usual, _beside_successes(), *((slowly,) if traits.quick else ()))
 
 
 def _beside_successes() -> Scenario:
@@ -157,7 +169,8 @@ def _waits_grow(view: TraceView) -> Fault | None:
         return None
     shortest = [min(waits[place]) for place in sorted(waits)]
     # They may stop growing where there is a longest one.
-    if shortest[-1] < shortest[0] * _GROWTH or any(b < a * _SHRINKING for a, b in pairwise(shortest)):
+    is_none = shortest[-1] < _NO_WAIT_SECONDS
+    if is_none or shortest[-1] < shortest[0] * _GROWTH or any(b < a * _SHRINKING for a, b in pairwise(shortest)):
         shown = ", ".join(f"{wait * 1000:.0f} ms" for wait in shortest)
         return Fault(f"the waits before the attempts that followed do not grow: {shown}", timed=True)
     return None
@@ -252,9 +265,10 @@ def _back_in_time(traits: Traits) -> tuple[Scenario, ...]:
     several = HandlerPlan(spawns=tuple(EventPlan(kind) for kind in (events.Paid, events.Priced) for _ in range(3)))
     spawning = tuple(EventPlan(events.Signed, handlers={role: several}) for role in ROLES[events.Signed])
     scenarios.append(Scenario((EventPlan(events.Placed, handlers={"plain": several}), *spawning), (in_turn(2),)))
-    # A handler of two types, one of which is held up.
-    slow = EventPlan(events.Recorded, handlers={ROLES[events.Recorded][0]: HandlerPlan(seconds=0.05)})
-    scenarios.append(Scenario((slow, EventPlan(events.Recorded), EventPlan(events.Returned)), (in_turn(3),)))
+    # A handler of two types, which come in turn behind one that is held up.
+    slow = EventPlan(events.Recorded, handlers={role: HandlerPlan(seconds=0.05) for role in ROLES[events.Recorded]})
+    behind = tuple(EventPlan(kind) for kind in (events.Recorded, events.Returned, events.Recorded, events.Returned))
+    scenarios.append(Scenario((slow, *behind), (in_turn(5),)))
     if traits.guarantees.retries:
         # A failed event comes again behind later ones, unless the engine makes the others wait.
         fails = EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=1)})

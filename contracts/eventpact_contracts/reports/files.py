@@ -30,6 +30,8 @@ def unwritable(files: Mapping[str, Path]) -> str | None:
     """The reason why one of these files cannot be written, in one line; None if all can be."""
     taken: dict[Path, str] = {}
     for option, file in files.items():
+        if file == Path("-"):
+            return "cannot write -: the standard output is for people; give a file"
         if file.is_dir():
             return f"cannot write {file}: it is a directory"
         if not file.parent.is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from collections import deque
 from collections.abc import Awaitable, Generator, Sequence
 from contextlib import contextmanager
@@ -48,6 +49,34 @@ class Impatient(Retrying):
     """It tries again, and at once, each time."""
 
     waits: ClassVar[tuple[float, ...]] = (0.004, 0.001)
+
+
+@rogue("G2", "do not grow")
+class Punctual(Retrying):
+    """The time that an attempt has taken is part of the wait for the next, so that a slow one leaves none."""
+
+    took = 0.0
+
+    def attempt(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
+        began = time.monotonic()
+        try:
+            return super().attempt(subscription, event)
+        finally:
+            self.took = time.monotonic() - began
+
+    def rest(self, seconds: float) -> None:
+        super().rest(max(0.0, seconds - self.took))
+
+
+@rogue("G2", "and 1 are allowed", also={"I3": "attempts are counted that it does not own up to"})
+class Reconnecting(PassThrough):
+    """A connection that broke is nobody's failure, it thinks: the handler is called once more."""
+
+    def attempt(self, subscription: Subscription, event: DomainEvent) -> Awaitable[None] | None:
+        try:
+            return super().attempt(subscription, event)
+        except ConnectionError:
+            return super().attempt(subscription, event)
 
 
 @rogue("G2", "are promised")

@@ -13,7 +13,7 @@ from eventpact.infrastructure.dispatching.cascades import Cascade
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 from eventpact_contracts.rogues.rogue import rogue
-from eventpact_contracts.rogues.sound.pass_through import PassThrough, Route
+from eventpact_contracts.rogues.sound.pass_through import LoopPassThrough, PassThrough, Route
 
 __all__ = ["RaisingLater"]
 
@@ -71,6 +71,14 @@ class LettingThrough(Leaky):
         return isinstance(failed.exception, DispatchError)
 
 
+@rogue("I1", "the caller of dispatch got", also={**_RAISED, **_C3})
+class Alarmed(Leaky):
+    """A failure that says something of the process is not the handler's alone, it thinks."""
+
+    def leaks(self, subscription: Subscription, failed: FailedDelivery) -> bool:
+        return isinstance(failed.exception, MemoryError | RecursionError)
+
+
 @rogue(
     "I2",
     "never received",
@@ -100,6 +108,25 @@ class Contagious(PassThrough):
         except self.breaks_off:
             self.broken_off.add(event.event_id)
             raise
+
+
+@rogue(
+    "I5",
+    "neither reported, nor tried again, nor returned",
+    also={"I3": "a failure is not reported", "L1": "it is not returned, either", "C3": "it says L1 of every schedule"},
+)
+class Presumptuous(LoopPassThrough):
+    """A handler that was cancelled while it closes was cancelled by closing, it thinks, which knows what it does."""
+
+    closing = False
+
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        if not (self.closing and isinstance(failed.exception, asyncio.CancelledError)):
+            super().report(subscription, failed)
+
+    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
+        self.closing = True
+        return await super().aclose(timeout)
 
 
 @rogue("I5", "never received")

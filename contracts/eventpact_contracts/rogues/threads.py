@@ -1,13 +1,20 @@
-"""Rogues with a thread of their own, which do in two steps what has to be one."""
+"""Rogues with a thread of their own: what they do in two steps has to be one, or they leave something behind."""
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import logging
 import threading
+import time
+from collections.abc import Coroutine, Sequence
+from functools import partial
+from typing import Any
 
 from eventpact.domain.events import DomainEvent
+from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact_contracts.rogues.rogue import rogue
-from eventpact_contracts.rogues.sound.in_a_thread import InAThread
+from eventpact_contracts.rogues.sound.in_a_thread import InAThread, Job
 
 __all__: list[str] = []
 
@@ -57,3 +64,93 @@ class RunningDry(InAThread):
         name = threading.current_thread().name
         _log.debug("%s has nothing left to do", name)
         self.is_at_work = False
+
+
+@rogue("G4", "dispatched first")
+class GroupingByType(InAThread):
+    """Its thread takes all that waits, one type after the other."""
+
+    def work(self) -> None:
+        while (first := self._jobs.get()) is not None:
+            batch: list[Job | None] = [first]
+            while not self._jobs.empty():
+                batch.append(self._jobs.get())
+            for job, subscription, event in sorted(filter(None, batch), key=lambda taken: type(taken[2]).__name__):
+                self.handle(job, subscription, event)
+            if None in batch:
+                return
+
+
+@rogue("L1", "past its deadline|did not return")
+class LookingLessAndLess(InAThread):
+    """Closing looks whether all is settled, each time after twice as long."""
+
+    async def idle(self, deadline: float) -> None:
+        pause = 0.01
+        while self._pending and time.monotonic() < deadline:
+            await asyncio.sleep(pause)
+            pause *= 2
+
+
+@rogue("L4", "the thread")
+class Resigned(InAThread):
+    """A thread that has not come to its end in time hangs, it thinks, and does not tell it to end."""
+
+    def stop(self, left: Sequence[DomainEvent]) -> None:
+        if not left:
+            super().stop(left)
+
+
+class WithALoop(InAThread):
+    """A good one: it has one event loop for all that is to be awaited."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self.loop = self.loop or asyncio.new_event_loop()
+        self.loop.run_until_complete(coroutine)
+
+    def work(self) -> None:
+        super().work()
+        self.close_loop()
+
+    def close_loop(self) -> None:
+        """Close the loop, if there is one."""
+        if self.loop is not None:
+            self.loop.close()
+
+
+@rogue("L4", "unclosed event loop|open")
+class Replacing(WithALoop):
+    """A loop that was interrupted is not to be trusted: it takes another, and leaves the first one open."""
+
+    def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        try:
+            super().run(coroutine)
+        except (KeyboardInterrupt, SystemExit):
+            self.loop = None
+            raise
+
+
+@rogue("L4", "unclosed event loop|open")
+class Presuming(WithALoop):
+    """There is a loop to close where there are ``async def`` handlers, it thinks."""
+
+    def close_loop(self) -> None:
+        if any(subscription.is_async for route in self._table.values() for subscription in route):
+            super().close_loop()
+
+
+@rogue("L4", "never awaited", also={"A5": "what it refuses is begun, too"})
+class Eager(InAThread):
+    """An ``async def`` handler is called when the event comes, and its coroutine awaited when its turn comes."""
+
+    def route(self, event: DomainEvent) -> tuple[Subscription, ...]:
+        return tuple(
+            dataclasses.replace(each, handle=partial(_first, each.handle(event))) if each.is_async else each
+            for each in super().route(event)
+        )
+
+
+def _first(prepared: Any, event: DomainEvent) -> Any:  # noqa: ARG001 - called as a handle is
+    return prepared

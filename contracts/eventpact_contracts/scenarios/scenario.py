@@ -35,6 +35,7 @@ _RECOVERY_SECONDS: Final = 40.0
 """An engine that was unavailable may take so long until it works again."""
 
 _SLOW_SECONDS: Final = 0.2
+_LONG_SECONDS: Final = 4.0
 
 ALWAYS: Final = -1
 """As a number of failures: every attempt fails."""
@@ -152,6 +153,7 @@ class Scenario:
         unavailable: whether they are dispatched while the engine is unavailable.
         interleaved: whether callers that are threads give way in the middle of ``dispatch``, again and again.
         forgotten: whether nobody but the dispatcher knows the handlers.
+        only: the event types that have handlers, where not all of them have.
     """
 
     events: tuple[EventPlan, ...] = ()
@@ -167,6 +169,7 @@ class Scenario:
     unavailable: bool = False
     interleaved: bool = False
     forgotten: bool = False
+    only: tuple[type[DomainEvent], ...] | None = None
 
     @property
     def hindrance(self) -> str:
@@ -229,7 +232,7 @@ class Scenario:
         if any(plan.pauses_after is not None for plan in plans):
             return False  # it is a matter of milliseconds who comes first
         is_held = any(plan.held or plan.report_held for plan in plans)
-        gives_up = is_held and any(step.timeout < _SLOW_SECONDS for step in self.steps_of(steps.Close))
+        gives_up = is_held and any(step.timeout < _LONG_SECONDS for step in self.steps_of(steps.Close))
         rests = bool(self.steps_of(steps.Rest))
         return gives_up or rests or any(plan.seconds >= _SLOW_SECONDS for plan in plans)
 

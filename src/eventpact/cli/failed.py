@@ -13,7 +13,7 @@ from eventpact.bootstrap import Parts, build_parts, engine_of, existing, with_br
 from eventpact.domain.dispatcher import DispatchError, EventDispatcher, Handlers
 from eventpact.infrastructure.dispatching.failures import FailureReporter
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
-from eventpact.infrastructure.monitoring.logs import masked
+from eventpact.infrastructure.monitoring.logs import harmless, masked
 from eventpact.infrastructure.persistence.failure_store import DISAGREEMENT, Failure
 from eventpact.infrastructure.persistence.replay import ReplayError, replay_by_dispatcher, replay_by_outbox
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
@@ -73,7 +73,7 @@ def _list(failures: Sequence[Failure], *, as_json: bool) -> int:
             f"  {failure.first_failed_at:%Y-%m-%d %H:%M}Z to {failure.last_failed_at:%Y-%m-%d %H:%M}Z",
             f"        {failure.error_type}: {' '.join(failure.error.split())}",
         )
-        for line in map(masked, lines):
+        for line in map(_printable, map(masked, lines)):
             print(line if len(line) <= _COLUMNS else f"{line[: _COLUMNS - 1]}…")
     if not failures:
         print("nothing has failed")
@@ -85,8 +85,13 @@ def _show(failure: Failure, *, as_json: bool) -> int:
         print(json.dumps(vars(failure), default=str, indent=2))
         return 0
     for name, value in vars(failure).items():
-        print(f"{name:>16}  {'-' if value is None else value}")
+        print(f"{name:>16}  {'-' if value is None else _printable(str(value))}")
     return 0
+
+
+def _printable(text: str) -> str:
+    """Return the text without what a terminal would obey; handlers, clients and other programs wrote it."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def _masked(failure: Failure) -> dict[str, object]:
@@ -135,7 +140,7 @@ def _replay_by_dispatcher(failure: Failure, parts: Parts) -> str:
         return "is dispatched again, to the workers"
     again = parts.failures.get(failure.failure_id)
     if again is not None:
-        raise ReplayError(f"it failed again: {again.error_type}: {masked(again.error)}")
+        raise ReplayError(f"it failed again: {again.error_type}: {harmless(again.error)}")
     return "is delivered"
 
 

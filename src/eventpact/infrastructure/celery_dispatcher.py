@@ -23,7 +23,7 @@ from eventpact.infrastructure.celery.brokers import check_agreement, check_app, 
 from eventpact.infrastructure.celery.messages import event_message, queue_of, task_name
 from eventpact.infrastructure.celery.publisher import BrokerConnection, Publisher
 from eventpact.infrastructure.celery.task import EventTasks
-from eventpact.infrastructure.dispatching.context import ContextCarrier, capture
+from eventpact.infrastructure.dispatching.context import ContextCarrier, capture, check_carrier
 from eventpact.infrastructure.dispatching.failures import FailureReporter, RetryPolicy, UnreadableSink
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.dispatching.threads import reset_in_children
@@ -86,6 +86,7 @@ class CeleryEventDispatcher(EventDispatcher):
         policy = RetryPolicy(retries=retries, backoff=backoff, max_backoff=max_backoff)
         check_app(celery_app, policy)
         check_agreement(agreement)
+        check_carrier(context)
         self._app = celery_app
         conf = celery_app.conf
         survives = is_amqp(celery_app) and conf.task_acks_late and conf.task_reject_on_worker_lost

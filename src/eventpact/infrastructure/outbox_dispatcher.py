@@ -22,11 +22,12 @@ from eventpact.domain.dispatcher import (
     Guarantees,
     Handlers,
     Ordering,
+    RegistrationError,
 )
 from eventpact.domain.events import DomainEvent
-from eventpact.infrastructure.dispatching.context import ContextCarrier, capture
+from eventpact.infrastructure.dispatching.context import ContextCarrier, capture, check_carrier
 from eventpact.infrastructure.dispatching.failures import FailureReporter, RetryPolicy, UnreadableSink
-from eventpact.infrastructure.dispatching.registration import check_range
+from eventpact.infrastructure.dispatching.registration import check_range, check_sink
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
 from eventpact.infrastructure.dispatching.threads import reset_in_children
 from eventpact.infrastructure.outbox.deliveries import Deliveries, DeliveriesElsewhere, DeliveriesHere
@@ -117,6 +118,15 @@ class OutboxEventDispatcher(EventDispatcher):
         check_range("poll", poll, (int, float), _SHORTEST.total_seconds(), _LONGEST.total_seconds())
         if resend is not None:
             check_range("resend", resend, (timedelta,), _SHORTEST, _LONGEST)
+        if not isinstance(store, OutboxStore):
+            raise RegistrationError(f"store is a {type(store).__name__}; give an OutboxStore(database)")
+        if isinstance(inner, type) or not callable(inner):
+            raise RegistrationError(
+                f"inner is {inner!r:.100}; give a function of handlers and a failure sink, such as"
+                " lambda handlers, failures: SyncEventDispatcher(handlers, on_failure=failures)"
+            )
+        if on_unreadable is not None:
+            check_sink(on_unreadable, "the sink of unreadable entries", "UnreadableMessage")
         self._table = SubscriptionTable(handlers)
         self._build = inner
         self._store = store
@@ -128,6 +138,7 @@ class OutboxEventDispatcher(EventDispatcher):
         self._poll = poll
         self._resend = resend
         self._relays = relay
+        check_carrier(context)
         self._context = context
         self._closing = False
         self._lock = threading.Lock()

@@ -231,6 +231,7 @@ def test_an_exchange_of_the_app_keeps_no_event_from_its_queue(valkey: str) -> No
 @pytest.mark.parametrize(
     ("broker", "settings", "says"),
     [
+        ("memory://", {"task_always_eager": True}, "leave it out, or build a SyncEventDispatcher"),
         ("memory://", {"accept_content": ["pickle"]}, "let accept_content hold json"),
         ("memory://", {"accept_content": ["nosuch"]}, "let accept_content hold json"),
         ("memory://", {"task_compression": "nosuch"}, "task_compression name a method that is installed"),

@@ -183,19 +183,25 @@ class ShyError(Exception):
         raise RuntimeError(name)
 
 
+class ShiestError(Exception):
+    def __getattribute__(self, name: str) -> object:
+        raise BaseException(name)
+
+
 def ask(failed: FailedDelivery) -> None:
     isinstance(failed.exception, OSError)
 
 
 @pytest.mark.parametrize("sink", [None, ask, Mock(side_effect=ShyError), FailureReporter(masked=True)])
+@pytest.mark.parametrize(("shy", "raised"), [(ShyError, "RuntimeError"), (ShiestError, "BaseException")])
 def test_an_exception_that_can_be_asked_nothing_is_reported_and_spares_the_caller(
-    sink: FailureSink | None, caplog: pytest.LogCaptureFixture
+    sink: FailureSink | None, shy: type[Exception], raised: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     neighbour = Mock()
-    failing = Mock(**{"handle.side_effect": ShyError})
+    failing = Mock(**{"handle.side_effect": shy})
     SyncEventDispatcher({Renamed: [failing, neighbour]}, on_failure=sink).dispatch(Renamed(name="x"))
     neighbour.handle.assert_called_once()
-    assert "ShyError\n(it cannot be shown: RuntimeError)" in caplog.messages[-1]
+    assert f"{shy.__name__}\n(it cannot be shown: {raised})" in caplog.messages[-1]
 
 
 @pytest.mark.parametrize("cause", [ValueError("b" * 10_000_000), ValueError("b\n" * 1_000_000), None])

@@ -4,16 +4,22 @@ import functools
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, make_dataclass
-from functools import partial
+from functools import partial, singledispatchmethod
 from types import FunctionType
 from typing import Any, ClassVar, NamedTuple
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock, create_autospec
 
 import pytest
 
 from eventpact.domain.dispatcher import FailedDelivery, RegistrationError
 from eventpact.domain.events import AccountCreatedEvent, DomainEvent
-from eventpact.infrastructure.dispatching.subscriptions import Handle, Subscription, SubscriptionTable, handler_name
+from eventpact.infrastructure.dispatching.subscriptions import (
+    Handle,
+    Subscription,
+    SubscriptionTable,
+    close_unawaited,
+    handler_name,
+)
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 
 
@@ -285,6 +291,39 @@ def test_former_names_may_be_annotated_as_the_class_s_own() -> None:
         former_names: ClassVar[tuple[str, ...]] = ("Left",)
 
     assert SubscriptionTable({Moved: recorder}).named("Left") is Moved
+
+
+class ByKind:
+    @singledispatchmethod
+    def handle(self, event: object) -> None:
+        raise TypeError
+
+    @handle.register
+    def _(self, event: Renamed) -> None: ...
+
+
+class Plain:
+    def handle(self, event: Renamed) -> None: ...
+
+
+class Async:
+    async def handle(self, event: Renamed) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("handler", "is_async"),
+    [
+        (ByKind(), False),
+        (create_autospec(Plain, instance=True), False),
+        (create_autospec(Async, instance=True), True),
+        (AsyncMock(), True),
+        (Mock(), False),
+    ],
+)
+def test_a_handler_that_binds_its_handle_in_another_way_is_taken(handler: Any, *, is_async: bool) -> None:
+    [subscription] = SubscriptionTable({Renamed: handler})[Renamed]
+    assert subscription.is_async is is_async
+    close_unawaited(subscription.handle(Renamed(name="x")))
 
 
 class Spy(list[DomainEvent]):

@@ -284,10 +284,13 @@ def test_refusals_in_a_row_are_logged_ever_more_rarely(
     assert len(logged) == len(refusals).bit_length()
 
 
-def test_an_exception_that_has_no_text_is_kept(database: Database, background: Background) -> None:
+@pytest.mark.parametrize("raised", [RuntimeError, asyncio.CancelledError])
+def test_an_exception_that_has_no_text_is_kept(
+    database: Database, background: Background, raised: type[BaseException]
+) -> None:
     class BrokenError(Exception):
         def __str__(self) -> str:
-            raise RuntimeError
+            raise raised
 
     class Failing:
         def handle(self, event: Counted) -> None:
@@ -299,7 +302,7 @@ def test_an_exception_that_has_no_text_is_kept(database: Database, background: B
     outbox.dispatch(Counted(number=1))
     until(lambda: entries(database) == 0)
     (failure,) = failures.all()
-    assert (failure.error_type, "RuntimeError" in failure.error) == ("BrokenError", True)
+    assert (failure.error_type, raised.__name__ in failure.error) == ("BrokenError", True)
 
 
 def test_the_clock_of_a_server_does_not_decide_what_is_due(

@@ -5,6 +5,7 @@ import time
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -210,6 +211,40 @@ def test_a_number_that_could_never_work_is_refused_when_it_is_built(
         with pytest.raises(RegistrationError, match=rf"^{name} is .*; give (int|float|timedelta|int or float), "):
             OutboxEventDispatcher({Counted: Recorder()}, INNER["sync"], OutboxStore(database), **{name: value})  # type: ignore[arg-type]
     database.close()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"inner": SyncEventDispatcher}, r"inner is <class .*SyncEventDispatcher'>; give a function of handlers and a"),
+        ({"inner": SyncEventDispatcher({})}, "inner is <eventpact.*; give a function of handlers and a failure sink"),
+        ({"store": "sqlite:///shop.db"}, r"store is a str; give an OutboxStore\(database\)"),
+        ({"on_unreadable": 1}, "the sink of unreadable entries is no function, but int"),
+        ({"context": "traceparent"}, r"context is a str; give a ContextCarrier, which has inject\(\) and extract"),
+    ],
+)
+def test_an_argument_that_could_never_work_is_refused_by_its_name(
+    tmp_path: Path, wrong: dict[str, Any], says: str
+) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'none.db'}")
+    with pytest.raises(RegistrationError, match=f"^{says}"):
+        OutboxEventDispatcher({Counted: Recorder()}, **{"inner": INNER["sync"], "store": OutboxStore(database)} | wrong)
+    database.close()
+
+
+@ENGINES
+def test_a_handler_whose_result_is_a_generator_has_failed(
+    database: Database, background: Background, inner: str, resend: timedelta | None
+) -> None:
+    class Yielding:
+        def handle(self, event: Counted) -> object:
+            return (each for each in [event])
+
+    reported: list[FailedDelivery] = []
+    outbox = background.outbox({Counted: Yielding()}, database, inner, on_failure=reported.append, resend=resend)
+    outbox.dispatch(Counted())
+    until(lambda: entries(database) == 0)
+    assert [type(failed.exception) for failed in reported] == [TypeError]
 
 
 def test_a_handler_that_has_not_begun_is_called_with_the_retry_of_its_neighbour(database: Database) -> None:

@@ -7,7 +7,8 @@ import dataclasses
 import queue
 import threading
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine, Sequence
+from typing import Any
 
 from eventpact.domain.dispatcher import (
     DispatcherClosedError,
@@ -22,9 +23,9 @@ from eventpact.infrastructure.dispatching.failures import FailureReporter, undel
 from eventpact.infrastructure.dispatching.subscriptions import Subscription, SubscriptionTable, must_await
 from eventpact_contracts.rogues.sound.pass_through import PassThrough
 
-__all__ = ["InAThread"]
+__all__ = ["InAThread", "Job"]
 
-_Job = tuple[object, Subscription, DomainEvent]
+Job = tuple[object, Subscription, DomainEvent]
 
 
 class InAThread(EventDispatcher):
@@ -35,7 +36,7 @@ class InAThread(EventDispatcher):
     def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
         self._table = SubscriptionTable(handlers)
         self._failures = FailureReporter(on_failure)
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._pending: dict[object, DomainEvent] = {}
         self._running: object = None
         self._closed = False
@@ -47,7 +48,7 @@ class InAThread(EventDispatcher):
         threading.Thread(target=self.work, daemon=True).start()
 
     def dispatch(self, event: DomainEvent) -> None:
-        route = self._table.route(event)
+        route = self.route(event)
         with self._lock:
             if self._closed:
                 raise DispatcherClosedError("it is closed")
@@ -55,6 +56,10 @@ class InAThread(EventDispatcher):
                 job = object()
                 self._pending[job] = event
                 self._jobs.put((job, subscription, event))
+
+    def route(self, event: DomainEvent) -> tuple[Subscription, ...]:
+        """The subscriptions that receive an event."""
+        return self._table.route(event)
 
     def work(self) -> None:
         """Handle whatever comes, until there is nothing more to come."""
@@ -76,7 +81,7 @@ class InAThread(EventDispatcher):
         error: BaseException | None = None
         try:
             if must_await(result := subscription.handle(event)):
-                asyncio.run(_awaited(result))
+                self.run(_awaited(result))
         except BaseException as raised:  # noqa: BLE001 - reported, if anybody still waits for it
             error = raised
         with self._lock:
@@ -85,24 +90,33 @@ class InAThread(EventDispatcher):
             if error is not None and is_wanted:
                 self._failures.report(FailedDelivery(event, subscription.handler, error, attempts=1))
 
+    def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run what a handler has returned."""
+        asyncio.run(coroutine)
+
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
         with self._lock:
             if self._closed:
                 return ()
             self._closed = True
         deadline = time.monotonic() + timeout
-        await self._idle(deadline)
+        await self.idle(deadline)
         with self._lock:
             left = [event for job, event in self._pending.items() if job is not self._running]
             self._pending = {job: event for job, event in self._pending.items() if job is self._running}
-        await self._idle(deadline + 0.5)
+        await self.idle(deadline + 0.5)
         with self._lock:
             left += self._pending.values()
             self._pending.clear()
-        self._jobs.put(None)
+        self.stop(left)
         return undelivered(left)
 
-    async def _idle(self, deadline: float) -> None:
+    def stop(self, left: Sequence[DomainEvent]) -> None:
+        """Have the thread end when it has done what it is at; ``left`` are the undelivered."""
+        self._jobs.put(None)
+
+    async def idle(self, deadline: float) -> None:
+        """Wait until nothing is pending, or the deadline has passed."""
         while self._pending and time.monotonic() < deadline:  # noqa: ASYNC110 - the thread has no loop to tell
             await asyncio.sleep(0.005)  # between two looks; the deadline is above
 

@@ -176,7 +176,7 @@ class Retrying(PassThrough):
             except Exception as error:
                 if self.is_final(error):
                     raise
-                time.sleep(wait)  # the back-off, in the caller's time
+                self.rest(wait)  # the back-off, in the caller's time
             else:
                 attempt = partial(self.attempt, subscription, event)
                 return _retried(waits[number:], self.is_final, attempt, result) if isawaitable(result) else None
@@ -190,6 +190,10 @@ class Retrying(PassThrough):
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
         self.deadline = min(self.deadline, time.monotonic() + timeout)
         return await super().aclose(timeout)
+
+    def rest(self, seconds: float) -> None:
+        """Wait before the next attempt."""
+        time.sleep(seconds)
 
     def is_final(self, error: Exception) -> bool:
         """Return whether it does not try again after this."""

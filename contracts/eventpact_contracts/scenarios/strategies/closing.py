@@ -43,6 +43,9 @@ SINGLE: Final = (events.Placed, events.Priced, events.Signed)
 _DEEP: Final = 1_000
 """So deep a cascade may be where an event takes less than a millisecond."""
 
+_LONG_SECONDS: Final = 3.0
+"""Who looks at longer and longer intervals whether all is settled no longer looks each second by then."""
+
 _BACKLOG: Final = 120
 """Events that are pending when the dispatcher closes."""
 
@@ -225,6 +228,8 @@ def closing_in_each_state(traits: Traits) -> tuple[Scenario, ...]:
         _all_held(traits),
         # Where the caller waits for the handler, it is his to wait for.
         *(() if traits.guarantees.blocks_caller else (_resisting(),)),
+        # An interruption of its own is none of the dispatcher's, which has not given it up.
+        *(_cancels_itself(kind, role) for kind, role in ((events.Priced, "coroutine"), (events.Placed, "plain"))),
         # It ends in the second of grace, when the handlers behind it are not to have their turn any more.
         _let_go_late("plain", [], inside=False),
         # It takes longer than closing needs to look at it once.
@@ -237,6 +242,8 @@ def closing_in_each_state(traits: Traits) -> tuple[Scenario, ...]:
             if traits.guarantees.retries
         ),
     ]
+    if traits.quick:
+        found.append(_held_too_long((events.Placed, HandlerPlan(held=True)), timeout=_LONG_SECONDS))
     if traits.quick and not traits.guarantees.blocks_caller:
         found += [_backlog(timeout) for timeout in (0.0, 5.0)]
         # A chain that is shorter takes long for other reasons: each dispatcher would take a while to open.
@@ -251,16 +258,15 @@ def closing_in_each_state(traits: Traits) -> tuple[Scenario, ...]:
     return tuple(found)
 
 
-def _held_too_long(*given: tuple[type[DomainEvent], HandlerPlan]) -> Scenario:
+def _held_too_long(*given: tuple[type[DomainEvent], HandlerPlan], timeout: float = 0.02) -> Scenario:
     """Plain handlers, or the reports of their failures, are held until closing has ended."""
     plans = tuple(EventPlan(kind, handlers={"plain": handler}) for kind, handler in given)
     # An engine with one thread holds one of them only.
     closer: tuple[steps.Step, ...] = (
         steps.AwaitStarted(0),
-        steps.AwaitReturned(1, 0.05),
-        steps.Close(0.02),
-        steps.Release(0),
-        steps.Release(1),
+        *(steps.AwaitReturned(n, 0.05) for n in range(1, len(plans))),
+        steps.Close(timeout),
+        *(steps.Release(n) for n in range(len(plans))),
     )
     return Scenario(plans, (*each_apart(len(plans)), Caller(closer)), close=True)
 
@@ -276,6 +282,17 @@ def _all_held(traits: Traits) -> Scenario:
         *(steps.Release(n) for n in range(len(plans))),
     )
     return Scenario(plans, (*each_apart(len(plans)), Caller(closer)), close=True)
+
+
+def _cancels_itself(kind: type[DomainEvent], role: str) -> Scenario:
+    """A handler is let go on while closing has time left, and raises what cancels a task."""
+    plan = EventPlan(kind, handlers={role: HandlerPlan(held=True, fails=ALWAYS, how="CancelledError")})
+    callers = (
+        Caller((steps.Dispatch(0),), thread=True),
+        Caller((steps.AwaitStarted(0), steps.Close(5.0))),
+        Caller((steps.AwaitBegun(), steps.Release(0))),
+    )
+    return Scenario((plan,), callers, close=True)
 
 
 def _resisting() -> Scenario:

@@ -6,7 +6,10 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
+from eventpact.domain.events import DomainEvent
 from eventpact_contracts.scenarios import events, steps
+from eventpact_contracts.scenarios.events import ROLES
+from eventpact_contracts.scenarios.failures import INTERRUPTIONS
 from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.closing import HELD, SINGLE, between_attempts
 from eventpact_contracts.scenarios.strategies.parts import ANY, each_apart, failing_or_not, in_turn, planning
@@ -52,10 +55,58 @@ def leaks(traits: Traits) -> st.SearchStrategy[Scenario]:
 
 
 def leaking_in_each_state(traits: Traits) -> tuple[Scenario, ...]:
-    """Closing ends what the first callers have begun together, and what waits for its next attempt."""
+    """Closing ends what the first callers have begun together, what waits for its next attempt or its turn, and what
+    an interruption has left; one that was given up ends when its handler does, and one that is refused begins nothing.
+    """
     retries = traits.guarantees.retries
     waiting = tuple(replace(between_attempts(kind, ALWAYS, 0.0), leaks=True) for kind in (SINGLE if retries else ()))
-    return (*(_first_together(number) for number in range(6 if traits.quick else 1)), *waiting)
+    return (
+        *(_first_together(number) for number in range(6 if traits.quick else 1)),
+        *waiting,
+        *_given_up_in_turn(),
+        _interrupted(traits),
+        _refused(),
+        *((_with_few(kind) for kind in (*SINGLE, None)) if traits.quick else ()),
+    )
+
+
+def _with_few(kind: type[DomainEvent] | None) -> Scenario:
+    """A dispatcher with one handler, or with none, has something to do, and closes."""
+    plans = tuple(map(EventPlan, (events.Noted,) if kind is None else (kind, events.Noted)))
+    taken = Caller((*in_turn(len(plans)).steps, steps.Close(5.0)))
+    return Scenario(plans, (taken,), close=True, leaks=True, only=() if kind is None else (kind,))
+
+
+def _given_up_in_turn() -> tuple[Scenario, ...]:
+    """Closing gives up what is held, and those of the same handler behind it; they are let go on afterwards."""
+    closer = Caller((steps.AwaitStarted(0), steps.AwaitReturned(1, 0.05), steps.Close(0.02), steps.Release(0)))
+    return tuple(
+        Scenario(
+            (EventPlan(kind, handlers={ROLES[kind][0]: HELD}), EventPlan(kind)),
+            (*each_apart(2), closer),
+            close=True,
+            leaks=True,
+        )
+        for kind in SINGLE
+    )
+
+
+def _interrupted(traits: Traits) -> Scenario:
+    """Handlers raise what is no ``Exception``, each in turn, and are awaited where they can."""
+    plans = [
+        EventPlan(kind, handlers={ROLES[kind][0]: HandlerPlan(fails=ALWAYS, how=name)})
+        for name, failure in INTERRUPTIONS.items()
+        for kind in SINGLE
+        if kind is events.Placed or failure.may_be_awaited(on_loop=traits.needs_loop)
+    ]
+    return Scenario(tuple(plans), (Caller((*in_turn(len(plans)).steps, steps.Close(5.0))),), close=True, leaks=True)
+
+
+def _refused() -> Scenario:
+    """A closed dispatcher refuses what comes."""
+    taken = (steps.Dispatch(0), steps.Close(5.0), steps.Dispatch(1), steps.Dispatch(2))
+    plans = tuple(EventPlan(kind) for kind in (events.Priced, events.Paid, events.Signed))
+    return Scenario(plans, (Caller(taken),), close=True, leaks=True)
 
 
 def _first_together(number: int) -> Scenario:

@@ -83,6 +83,11 @@ def check_app(app: Celery, policy: RetryPolicy) -> None:
     """Raise :class:`RegistrationError` if events could never be published with this app, or never be handled."""
     if not isinstance(app, Celery):
         raise RegistrationError(f"the Celery app is a {type(app).__name__}; give a celery.Celery")
+    if app.conf.task_always_eager:
+        raise RegistrationError(
+            "the Celery app has task_always_eager, but an event is always published, and would wait for a worker; leave"
+            " it out, or build a SyncEventDispatcher where it is set"
+        )
     on_redis = transport_of(app) == "redis"
     for url in broker_urls(app):
         try:

@@ -33,7 +33,7 @@ from eventpact.infrastructure.celery.messages import (
     task_name,
 )
 from eventpact.infrastructure.celery.publisher import Publisher
-from eventpact.infrastructure.dispatching.context import ContextCarrier, run_with
+from eventpact.infrastructure.dispatching.context import ContextCarrier, check_carrier, run_with
 from eventpact.infrastructure.dispatching.failures import (
     FailureReporter,
     RetryPolicy,
@@ -89,6 +89,7 @@ class EventTasks:
         self.agreement = agreement or {}
         check_app(celery_app, self.policy)
         check_agreement(agreement)
+        check_carrier(context)
         if on_unreadable is not None:
             check_sink(on_unreadable, "the sink of unreadable messages", "UnreadableMessage")
         for name in self.table.wire_names:

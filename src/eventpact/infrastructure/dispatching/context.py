@@ -9,7 +9,10 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar, copy_context
 from typing import ParamSpec, Protocol, TypeVar
 
-__all__ = ["ContextCarrier", "VariableCarrier", "capture", "run_with"]
+from eventpact.domain.dispatcher import RegistrationError
+from eventpact.infrastructure.dispatching.registration import attribute
+
+__all__ = ["ContextCarrier", "VariableCarrier", "capture", "check_carrier", "run_with"]
 
 _log = logging.getLogger("eventpact")
 
@@ -44,6 +47,14 @@ class VariableCarrier:
         for name, variable in self._variables.items():
             if name in carried:
                 variable.set(carried[name])
+
+
+def check_carrier(context: object) -> None:
+    """Raise :class:`RegistrationError` unless it is a carrier, or None."""
+    if context is not None and not all(callable(attribute(context, name)) for name in ("inject", "extract")):
+        raise RegistrationError(
+            f"context is a {type(context).__name__}; give a ContextCarrier, which has inject() and extract(carried)"
+        )
 
 
 def capture(carrier: ContextCarrier | None) -> dict[str, str]:

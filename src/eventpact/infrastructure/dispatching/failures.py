@@ -99,7 +99,7 @@ _MAX_DETAILS: Final = 8_000
 def _details(exception: BaseException, masked: bool) -> str:
     try:
         parts = traceback.format_tb(exception.__traceback__) if masked else traceback.format_exception(exception)
-    except Exception as error:  # noqa: BLE001 - an exception may be as broken as the code that raised it
+    except BaseException as error:  # noqa: BLE001 - an exception may be as broken as the code that raised it
         return f"(it cannot be shown: {type(error).__name__})"
     text, half = "".join(parts), _MAX_DETAILS // 2
     if len(text) <= _MAX_DETAILS:

@@ -50,7 +50,7 @@ def check_sink(sink: object, what: str = "the failure sink", wanted: str = "Fail
     """Raise :class:`RegistrationError` unless it is a plain function of one failed delivery, or whatever is wanted."""
     if not callable(sink):
         raise RegistrationError(f"{what} is no function, but {type(sink).__name__}; give a callable")
-    if _is_generator(sink) or any(map(inspect.iscoroutinefunction, (sink, type(sink).__call__))):
+    if _is_generator(sink) or is_async(sink) or is_async(type(sink).__call__):
         raise RegistrationError(f"{what} is async or a generator, and would never run; make it a function")
     if fault := _misfit(sink, wanted):
         name = getattr(sink, "__qualname__", type(sink).__qualname__)
@@ -130,23 +130,34 @@ def _check_handle(wanted: str, handler: object, handle: Any) -> None:
             f"{wanted}, {path(type(handler))}, has a handle that is a generator, and would never run; take the yield"
             " out of it"
         )
-    if fault := _misfit(handle, "event"):
+    # What is bound without being a method, as of a singledispatchmethod, may wrap one that takes self, too.
+    if fault := _misfit(handle, "event", follow_wrapped=not isinstance(handle, FunctionType)):
         raise RegistrationError(f"{wanted}, {path(type(handler))}, has handle{fault}")
 
 
 def _is_generator(function: object) -> bool:
     """Return whether calling it would run nothing, because it is a generator, async or not."""
     return any(
-        is_one(each)
+        _is(each, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
         for each in (function, type(function).__call__)
-        for is_one in (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
     )
 
 
-def _misfit(function: Callable[..., Any], wanted: str) -> str | None:
+def is_async(function: object) -> bool:
+    """Return whether it is an ``async def``."""
+    return _is(function, inspect.iscoroutinefunction)
+
+
+def _is(function: object, *kinds: Callable[[object], bool]) -> bool:
+    """Return whether a function is of one of these kinds, by its flags; those of a mock of a function are all true."""
+    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+    return type(flags) is int and any(is_one(function) for is_one in kinds)
+
+
+def _misfit(function: Callable[..., Any], wanted: str, *, follow_wrapped: bool = True) -> str | None:
     """Return the signature of a function that does not take one argument, and why it does not; else None."""
     try:
-        signature = inspect.signature(function)
+        signature = inspect.signature(function, follow_wrapped=follow_wrapped)
     except Exception:  # noqa: BLE001 - some callables do not tell
         return None
     try:

@@ -29,6 +29,7 @@ from eventpact.infrastructure.dispatching.registration import (
     former_names,
     handle_of,
     innermost,
+    is_async,
     path,
 )
 
@@ -69,7 +70,7 @@ class Subscription:
     """True if ``handle`` is an ``async def``. A plain ``handle`` may still return an awaitable."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "is_async", inspect.iscoroutinefunction(self.handle))
+        object.__setattr__(self, "is_async", is_async(self.handle))
 
 
 class SubscriptionTable(Mapping[type[DomainEvent], tuple[Subscription, ...]]):
@@ -198,11 +199,11 @@ def recorded(
             return None
         try:
             result = subscription.handle(event)
+            if must_await(result):
+                return _Finishing(finish(event, result), result)
         except BaseException:
             failed(event)
             raise
-        if inspect.isawaitable(result):
-            return _Finishing(finish(event, result), result)
         succeeded(event)
         return None
 

@@ -199,7 +199,7 @@ def _unchanged(failure: Failure) -> sa.ColumnElement[bool]:
 def _error_text(exception: BaseException) -> str:
     try:
         return _text(str(exception))
-    except Exception as error:  # noqa: BLE001 - an exception may be as broken as the code that raised it
+    except BaseException as error:  # noqa: BLE001 - an exception may be as broken as the code that raised it
         return f"(its text cannot be had: str() raised {type(error).__name__})"
 
 
