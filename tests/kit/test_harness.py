@@ -23,6 +23,7 @@ from eventpact.domain.dispatcher import (
     Guarantees,
     Handlers,
     Ordering,
+    RegistrationError,
 )
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
@@ -455,3 +456,19 @@ def test_the_hooks_of_a_contract_class_are_those_of_any_subject() -> None:
     made: AbstractContextManager[EventDispatcher] = Subject().subject({}, lambda failed: None)
     with made as dispatcher:
         assert dispatcher.guarantees == SYNC
+
+
+class RefusesEmptyLists(SyncEventDispatcher):
+    """A good dispatcher that has no use for an event type without handlers."""
+
+    def __init__(self, handlers: Handlers, *, on_failure: FailureSink | None = None) -> None:
+        if any(isinstance(given, list) and not given for given in handlers.values()):
+            raise RegistrationError("give each type a handler")
+        super().__init__(handlers, on_failure=on_failure)
+
+
+def test_who_refuses_an_empty_list_of_handlers_is_convicted_by_no_law() -> None:
+    results = check_laws(
+        [law(each) for each in ("R1", "R2", "R4", "A4")], Subject(factory=RefusesEmptyLists), examples=5
+    )
+    assert {each.law_id: each.outcome for each in results if each.outcome is not Outcome.UPHELD} == {}

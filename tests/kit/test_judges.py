@@ -45,7 +45,9 @@ from eventpact_contracts.laws.view import TraceView
 from eventpact_contracts.scenarios.events import RETURNED_COROUTINES
 
 NESTED = dispatched("b", cause="a")
+NESTED_JUNK = dispatched("j", "", cause="a", note="None")
 OVERDUE = Entry(kind=Kind.OVERDUE, time=9.0, caller="closer")
+CLOSING_CANCELLED = (closing(), begun(), Entry(kind=Kind.CANCELLED, caller="closer"))
 JUDGEMENTS = Path(__file__).with_name("judgements.txt")
 EVENT = taken("a")
 GOOD = (*EVENT, *handled("a", *BOTH), IDLE)
@@ -224,6 +226,7 @@ UPHELD: list[tuple[str, Trace]] = [
     ),
     ("A1", trace(dispatched("junk", "", note="None"), raised("junk", "TypeError", ""))),
     ("A1", trace(EVENT, dispatched("junk", "", note="None"), raised("junk", "TypeError", ""), handled("a", *BOTH))),
+    ("A1", trace(EVENT, NESTED_JUNK, raised("j", "TypeError", ""), handled("a", *BOTH))),
     ("A2", trace(dispatched("a"), refused("a"), IDLE)),
     # One that never returned was not refused.
     ("A2", trace(dispatched("b"), started("b", "Paid.plain"), dispatched("a"), refused("a"), IDLE)),
@@ -231,6 +234,7 @@ UPHELD: list[tuple[str, Trace]] = [
     ("A2", trace(dispatched("a"), refused("a"), GOOD)),
     ("A2", trace(dispatched("a"), refused("a", exception="DispatchUncertainError"), handled("a", *BOTH))),
     ("A3", trace(closing(), begun(), dispatched("a"), refused("a", exception="DispatcherClosedError"), closed())),
+    ("A3", trace(EVENT, CLOSING_CANCELLED, dispatched("b"), refused("b", exception="DispatcherClosedError"))),
     # What comes before closing, and what is no event, are not its.
     (
         "A3",
@@ -249,6 +253,10 @@ UPHELD: list[tuple[str, Trace]] = [
     ("A5", trace(EVENT, dispatched("b"), refused("b"), Entry(kind=Kind.LEFT, note="the thread x"))),
     ("C1", trace(taken("a", caller="one"), taken("b", caller="two"), handled("a", *BOTH), handled("b", *BOTH))),
     ("C2", trace(EVENT, handled("a", *BOTH), taken("b", "Placed", cause="a"), handled("b", "Placed.plain"))),
+    (
+        "C2",
+        trace(EVENT, NESTED_JUNK, raised("j", "TypeError", ""), NESTED, accepted("b"), handled("a", *BOTH), GOOD_B[2:]),
+    ),
     (
         "C1",
         trace(
@@ -460,10 +468,13 @@ SILENT: list[tuple[str, str, Trace]] = [
         trace(EVENT, broken("a", "Paid.plain"), closing(0), closed("a"), guarantees=RETRYING),
     ),
     ("I4", "the sink did not raise", trace(EVENT, broken("a", *BOTH), reported("a", "Paid.plain"))),
+    ("C2", "what is no event is no part of a cascade", trace(EVENT, NESTED_JUNK, raised("j", "TypeError", ""))),
     ("C2", "what is refused outside of a cascade", trace(dispatched("a"), refused("a", note="full"))),
     ("R3", "a crash may double", trace(EVENT, handled("a", *BOTH), CRASHED, handled("a", *BOTH, attempt=2))),
     ("A3", "closing had not begun", trace(GOOD)),
     ("A5", "it was closed", trace(dispatched("a"), refused("a", exception="DispatcherClosedError"))),
+    ("L1", "closing was cancelled", trace(EVENT, CLOSING_CANCELLED, handled("a", *BOTH), IDLE)),
+    ("L3", "closing was cancelled", trace(EVENT, CLOSING_CANCELLED, dispatched("b"), raised("b", "RuntimeError"))),
     ("L1", "it was not closed", trace(GOOD)),
     ("L4", "nothing was ever handled", trace(EVENT, closing(), closed("a"))),
     ("R3", "what failed may be tried again", trace(EVENT, broken("a", *BOTH), handled("a", *BOTH, attempt=2))),
@@ -668,6 +679,7 @@ VIOLATED: list[tuple[str, str, Trace]] = [
     ),
     ("A1", "None is no event, and dispatch never returned", trace(EVENT, dispatched("j", "", note="None"))),
     ("A1", "None is no event, and dispatch accepted it", trace(dispatched("j", "", note="None"), accepted("j", ""))),
+    ("A1", "None is no event, and dispatch accepted it", trace(GOOD, NESTED_JUNK, accepted("j", ""))),
     ("A1", "KeyError instead of TypeError", trace(dispatched("j", "", note="None"), raised("j", "KeyError", ""))),
     ("A1", "was delivered to", trace(dispatched("j", ""), raised("j", "TypeError", ""), started("j", "Paid.plain"))),
     ("A2", "refused, and delivered to Paid.plain", trace(dispatched("a"), started("a", "Paid.plain"), refused("a"))),
@@ -690,6 +702,7 @@ VIOLATED: list[tuple[str, str, Trace]] = [
     ),
     ("A3", "dispatch never returned", trace(begun(), dispatched("j", ""), dispatched("a"))),
     ("A3", "was accepted", trace(closing(), begun(), EVENT, closed("a"))),
+    ("A3", "Paid e2 was dispatched after closing had begun, and was accepted", trace(EVENT, CLOSING_CANCELLED, GOOD_B)),
     ("A3", "instead of DispatcherClosedError", trace(closing(), begun(), dispatched("a"), refused("a"), closed())),
     (
         "A3",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import chain, zip_longest
 from typing import Any, Final
 from zlib import crc32
@@ -301,7 +301,7 @@ class _Player:
         try:
             run_scenario(subject, idle, subject.settle_timeout)
         except CouldNotRunError as error:
-            self._open_with_usual_handlers(idle, error)
+            self._open_with_fewer_handlers(idle, error)
         takes_long = subject.max_open > 1 or time.monotonic() - started > _SLOW_SECONDS
         subject.slow = not subject.needs_loop and takes_long
         paces: list[float] = []
@@ -330,12 +330,18 @@ class _Player:
         subject.has_schedulable_tasks = subject.schedulable or not run_scenario(subject, tasks, patience=1.0).unfinished
         subject.hangs = hangs
 
-    def _open_with_usual_handlers(self, idle: Scenario, error: CouldNotRunError) -> None:
-        """Go on with usual handlers, if these can be had: not to take unusual ones breaks law R1.
+    def _open_with_fewer_handlers(self, idle: Scenario, error: CouldNotRunError) -> None:
+        """Go on without an empty list of handlers, which it may refuse, or else with usual handlers.
+
+        Not to take unusual ones breaks law R1.
 
         Raises:
             CouldNotRunError: it cannot be opened either way.
         """
+        self._subject.empty_lists = False
+        with suppress(CouldNotRunError):
+            run_scenario(self._subject, idle, self._subject.settle_timeout)
+            return
         self._subject.usual_handlers = True
         run = run_scenario(self._subject, idle, self._subject.settle_timeout)
         message = f"it cannot be built with handlers that are equal, falsy, unhashable or callable: {error}"

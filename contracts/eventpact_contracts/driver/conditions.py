@@ -68,6 +68,9 @@ class Conditions:
                 self._closed += 1
                 self._given_up.update(entry.events)
                 self._pending = {each for each in self._pending if each[0] not in self._given_up}
+            case Kind.CANCELLED:  # nobody knows what becomes of that which was pending
+                self._closed += 1
+                self._pending.clear()
             case Kind.LOGGED:
                 self.unlogged = False
         if kind in (Kind.SUCCEEDED, Kind.FAILED):

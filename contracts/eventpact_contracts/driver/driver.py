@@ -27,6 +27,9 @@ __all__ = ["Driver"]
 _OVERTIME_SECONDS: Final = 2.0
 """Seconds past the second of grace after which ``aclose`` is given up."""
 
+_CANCELLED_SECONDS: Final = 0.03
+"""Seconds after which ``aclose`` is cancelled, where the scenario says so."""
+
 _MAX_ROUNDS: Final = 10
 """So often the suite goes on waiting because something still happens."""
 
@@ -180,11 +183,11 @@ class Driver:
                 case steps.Release(event):
                     if event in self._ids:
                         program.release(self._ids[event])
-                case steps.Close(timeout, event, by_thread):
+                case steps.Close(timeout, event, by_thread, cancelled):
                     before = None if event is None else partial(self._dispatch, event, name)
                     if before is not None and by_thread:
                         before = partial(_by_thread, before)
-                    yield _Closing(program, name, timeout, before)
+                    yield _Closing(program, name, timeout, before, cancelled=cancelled)
 
     def _is_paused(self, event: int | None) -> bool:
         return self._pausing.is_reached or (event is not None and self._has_ended(event))
@@ -302,22 +305,24 @@ class _Closing:
     """The obstacle of a caller who closes the dispatcher."""
 
     def __init__(
-        self, program: Program, caller: str, timeout: float, before: Callable[[], object] | None = None
+        self, program: Program, caller: str, timeout: float, before: Callable[[], object] | None, *, cancelled: bool
     ) -> None:
         self._program, self._recorder = program, program.recorder
         self._caller, self._timeout, self._before = caller, timeout, before
-        self._is_overdue = False
+        self._seconds = _CANCELLED_SECONDS if cancelled else timeout + 1.0 + _OVERTIME_SECONDS
+        self._vain = Kind.CANCELLED if cancelled else Kind.OVERDUE
+        self._is_given_up = False
 
     def block(self) -> bool:
         return asyncio.run(self.wait())
 
     async def wait(self) -> bool:
         closing = asyncio.ensure_future(self._close())
-        done, _ = await asyncio.wait({closing}, timeout=self._timeout + 1.0 + _OVERTIME_SECONDS)
+        done, _ = await asyncio.wait({closing}, timeout=self._seconds)
         if done:
             return closing.result()
-        self._is_overdue = True
-        self._recorder.write(Kind.OVERDUE, caller=self._caller, timeout=self._timeout + 1.0 + _OVERTIME_SECONDS)
+        self._is_given_up = True
+        self._recorder.write(self._vain, caller=self._caller, timeout=self._seconds)
         closing.cancel()
         await asyncio.wait({closing}, timeout=_OVERTIME_SECONDS)
         return False
@@ -336,10 +341,10 @@ class _Closing:
                     raise TypeError(f"aclose is no async def: it returned {ascii(aclose)[:80]}")
                 left = await announced(aclose, lambda: recorder.write(Kind.BEGUN, caller=caller))
         except BaseException as error:  # noqa: BLE001 - recorded, for the laws to judge
-            if not self._is_overdue:
+            if not self._is_given_up:
                 recorder.write(Kind.RAISED, caller=caller, **raised(error))
             return False
-        if self._is_overdue:
+        if self._is_given_up:
             return False
         self._program.closed(caller, left, lateness.seconds)
         return True

@@ -11,15 +11,19 @@ import threading
 import time
 import types
 import weakref
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
-__all__ = ["Delay", "Gate", "Obstacle", "Pause", "announced", "run_awaiting", "run_blocking", "wake"]
+from eventpact.domain.dispatcher import EventDispatcher
+from eventpact_contracts.scenarios.failures import text_of
+
+__all__ = ["HANGS", "Delay", "Gate", "Obstacle", "Pause", "announced", "closed", "run_awaiting", "run_blocking", "wake"]
 
 T = TypeVar("T")
 
+HANGS: Final = "aclose did not return"
 _MAX_HOLD_SECONDS: Final = 60.0
 _MAX_LOOP_HOLD_SECONDS: Final = 0.25
 _held_up: Final[weakref.WeakSet[asyncio.AbstractEventLoop]] = weakref.WeakSet()
@@ -100,6 +104,19 @@ def wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event | None) -> None:
     if event is not None:
         with suppress(RuntimeError):  # the loop is closed, and with it whoever waited
             loop.call_soon_threadsafe(event.set)
+
+
+async def closed(dispatcher: EventDispatcher | None, timeout: float, more: float) -> tuple[Sequence[object], str]:
+    """Close it, and wait ``more`` seconds past its deadline; return the undelivered, and how closing failed, if so."""
+    if dispatcher is None:
+        return (), ""
+    try:
+        undelivered = await asyncio.wait_for(dispatcher.aclose(timeout), timeout + more)
+    except TimeoutError:
+        return (), f"{HANGS} in {timeout + more:g} s"
+    except Exception as error:  # noqa: BLE001 - recorded, for law L1 to judge
+        return (), f"aclose raised {type(error).__name__}: {text_of(error)}"
+    return undelivered if isinstance(undelivered, tuple | list) else (), ""
 
 
 class Gate:

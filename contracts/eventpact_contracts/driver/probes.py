@@ -13,15 +13,19 @@ from typing import Any, Final
 from eventpact.domain.dispatcher import FailedDelivery
 from eventpact.domain.events import DomainEvent
 from eventpact_contracts.driver.gates import Obstacle, run_awaiting, run_blocking
-from eventpact_contracts.driver.program import Program
+from eventpact_contracts.driver.program import NEIGHBOUR, Program
 from eventpact_contracts.driver.recorder import id_of
 from eventpact_contracts.scenarios.events import ODD, ROLES, SHARED, Marker, is_async, is_awaitable, label_of
+from eventpact_contracts.scenarios.scenario import Scenario
 
-__all__ = ["PROBES", "SUBSCRIPTIONS", "USUAL_SUBSCRIPTIONS", "Probe", "Probes", "subscriptions_of"]
+__all__ = ["PROBES", "SUBSCRIPTIONS", "Probe", "Probes", "subscriptions_in", "subscriptions_of"]
 
 
 class _Base:
     """Part of every probe: its name, and its attempts."""
+
+    owner = ""
+    """Begins its name, where its dispatcher is not the only one."""
 
     def __init__(self, probes: Probes, role: str, kinds: tuple[type[DomainEvent], ...]) -> None:
         self.probes, self.role, self.kinds = probes, role, kinds
@@ -29,7 +33,7 @@ class _Base:
     def name_for(self, event: object) -> str:
         """The name of this probe as it receives the event: a shared one has a name for each type that it serves."""
         kind = type(event) if type(event) in self.kinds else self.kinds[0]
-        return f"{label_of(kind)}.{self.role}"
+        return f"{self.owner}{label_of(kind)}.{self.role}"
 
     def attempt(self, event: DomainEvent) -> Generator[Obstacle, Any, object]:
         return self.probes.attempt(event, self.name_for(event))
@@ -226,8 +230,13 @@ def subscriptions_of(*, kinds: tuple[type[DomainEvent], ...] = tuple(ROLES)) -> 
 SUBSCRIPTIONS: Final = subscriptions_of()
 """The subscriptions of a dispatcher, as a trace names them."""
 
-USUAL_SUBSCRIPTIONS: Final = subscriptions_of(kinds=tuple(kind for kind in ROLES if kind not in ODD))
-"""Those of one that cannot be built with unusual handlers."""
+
+def subscriptions_in(scenario: Scenario, *, usual: bool) -> tuple[tuple[str, str], ...]:
+    """Those of the dispatchers of a scenario, with the usual handlers or with all."""
+    kinds = tuple(ROLES) if scenario.only is None else scenario.only
+    found = subscriptions_of(kinds=tuple(kind for kind in kinds if kind not in ODD or not usual))
+    neighbours = ((NEIGHBOUR + kind, NEIGHBOUR + handler) for kind, handler in found if scenario.has_neighbour)
+    return (*found, *neighbours)
 
 
 class Probes:
@@ -236,29 +245,39 @@ class Probes:
     def __init__(self) -> None:
         self.program: Program | None = None
         self._programs: dict[str, Program] = {}
-        self._kept: dict[tuple[bool, bool], Mapping[type[DomainEvent], Any]] = {}
+        self._kept: dict[tuple[bool, bool, bool, str], Mapping[type[DomainEvent], Any]] = {}
         self._over: set[str] = set()
         self._known: set[int] = set()
 
-    def handlers(self, *, async_handlers: bool = True, usual: bool = False) -> Mapping[type[DomainEvent], Any]:
+    def handlers(
+        self, *, async_handlers: bool = True, usual: bool = False, empty: bool = False, owner: str = ""
+    ) -> Mapping[type[DomainEvent], Any]:
         """The handlers that stay: an engine that is slow to start serves all dispatchers that are built with them."""
-        which = async_handlers, usual
+        which = async_handlers, usual, empty, owner
         if which not in self._kept:
-            self._kept[which] = self.new_handlers(async_handlers=async_handlers, usual=usual)
+            self._kept[which] = self.new_handlers(async_handlers=async_handlers, usual=usual, empty=empty, owner=owner)
         return self._kept[which]
 
-    def new_handlers(self, *, async_handlers: bool = True, usual: bool = False) -> dict[type[DomainEvent], Any]:
-        """Handlers that nobody else knows: of every kind, or the usual ones."""
+    def new_handlers(
+        self, *, async_handlers: bool = True, usual: bool = False, empty: bool = False, owner: str = ""
+    ) -> dict[type[DomainEvent], Any]:
+        """Handlers that nobody else knows: of every kind, or the usual ones; their names begin with ``owner``.
+
+        Args:
+            empty: whether a type without any is registered with an empty list.
+        """
         made: dict[type[DomainEvent], Any] = {}
         shared: list[Any] = []
         for kind, roles in ROLES.items():
-            if usual and kind in ODD:
+            if (usual and kind in ODD) or not (roles or empty):
                 continue
             if kind in SHARED and shared:
                 made[kind] = tuple(shared)
                 continue
             kinds = SHARED if kind in SHARED else (kind,)
             several = [_class_of(role, async_handlers=async_handlers)(self, role, kinds) for role in roles]
+            for each in several:
+                each.owner = owner
             self._known.update(map(id, several))
             if kind in SHARED:
                 shared = several

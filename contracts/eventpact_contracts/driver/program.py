@@ -19,9 +19,14 @@ from eventpact_contracts.driver.threads import Pausing, in_thread
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.scenarios.events import ROLES, Marker, label_of
 from eventpact_contracts.scenarios.failures import EVERY
+from eventpact_contracts.scenarios.invalid import NON_EVENTS
 from eventpact_contracts.scenarios.scenario import ALWAYS, EventPlan, HandlerPlan
+from eventpact_contracts.scenarios.values import MEANINGLESS
 
-__all__ = ["Program"]
+__all__ = ["NEIGHBOUR", "Program"]
+
+NEIGHBOUR: Final = "neighbour's "
+"""Begins the names of whatever belongs to a neighbour: another dispatcher of the same class, open at the same time."""
 
 _REPEATS: Final = 4
 """So often an event is dispatched again that an engine leaves in doubt, as a careful caller would."""
@@ -33,17 +38,6 @@ _NOTHING: Final = HandlerPlan()
 _MANY_ATTEMPTS: Final = 20
 _MAX_REFUSALS: Final = 3  # so often a handler dispatches in vain
 
-_MEANINGLESS: Final[tuple[object, ...]] = (
-    False,
-    True,
-    0,
-    "done",
-    ValueError("returned, not raised"),
-    [],
-    {"ok": False},
-)
-"""Values that a handler may return, and that mean nothing."""
-
 
 class Program:
     """Plays the plans of events. Every method may be called on any thread.
@@ -51,6 +45,7 @@ class Program:
     Attributes:
         recorder: the record of this run.
         dispatcher: where handlers dispatch to.
+        neighbour: another one, if there is one.
         doubtful: the events that an engine left in doubt, with their callers.
         failed_once: whether a handler has failed.
         pausing: pauses the threads of a dispatcher.
@@ -68,6 +63,8 @@ class Program:
     ) -> None:
         self.recorder = recorder
         self.dispatcher: EventDispatcher | None = None
+        self.neighbour: EventDispatcher | None = None
+        self._neighbours: set[str] = set()
         self.doubtful: list[tuple[DomainEvent, str]] = []
         self._bound = bound
         self._retries = retries
@@ -109,7 +106,7 @@ class Program:
         known = str(event.event_id)
         content = self._fingerprints[known]
         for _ in range(1 + _REPEATS):
-            if not self._call(event, known, label_of(type(event)), caller, cause=cause, token=content):
+            if not self._call(event, known, self._label(event, known), caller, cause=cause, token=content):
                 return
             if self._plans[known].chain:  # twice at some depths, and again and again further down
                 return
@@ -117,20 +114,23 @@ class Program:
                 self.doubtful.append((event, caller))
                 return
 
-    def dispatch_non_event(self, label: str, thing: Any, caller: str) -> None:
-        self._call(thing, f"non-event: {label}", "", caller, note=label)
+    def _label(self, event: object, known: str) -> str:
+        return (NEIGHBOUR if known in self._neighbours else "") + label_of(type(event))
+
+    def dispatch_non_event(self, label: str, thing: Any, caller: str, cause: str = "") -> None:
+        self._call(thing, f"non-event: {label}", "", caller, cause=cause, note=label)
 
     def _call(
         self, event: Any, known: str, kind: str, caller: str, *, cause: str = "", token: str = "", note: str = ""
     ) -> bool:
         """Call ``dispatch``; return whether it left the event in doubt."""
-        assert self.dispatcher is not None
+        dispatcher = self.neighbour if known in self._neighbours else self.dispatcher
+        assert dispatcher is not None
         about: dict[str, Any] = {"caller": caller, "event": known, "event_type": kind, "cause": cause}
         self.recorder.write(Kind.DISPATCHED, **about, token=token, note=note)
-        interruption = None
-        in_doubt = False
+        interruption, in_doubt = None, False
         try:
-            returned: object = self.dispatcher.dispatch(event)  # law R7 looks at it
+            returned: object = dispatcher.dispatch(event)  # law R7 looks at it
         except DispatchError as error:
             in_doubt = isinstance(error, DispatchUncertainError)
             self._refusals[cause] = self._refusals.get(cause, 0) + 1
@@ -196,12 +196,8 @@ class Program:
         return self._attempt(event, known, handler, self._start(event, known, handler))
 
     def _attempt(self, event: DomainEvent, known: str, handler: str, number: int) -> Generator[Obstacle, Any, object]:
-        about: dict[str, Any] = {
-            "event": known,
-            "event_type": label_of(type(event)),
-            "handler": handler,
-            "attempt": number,
-        }
+        label = self._label(event, known)
+        about: dict[str, Any] = {"event": known, "event_type": label, "handler": handler, "attempt": number}
         plan = self._plans.get(known)
         todo = _plan_of(plan, handler)
         raising = None
@@ -211,6 +207,10 @@ class Program:
             for child in _children(plan, todo, handler):
                 if self._refusals.get(known, 0) < _MAX_REFUSALS:  # each may take its time
                     self.dispatch(child, handler, cause=known)
+            for child in todo.beside if self.neighbour is not None else ():
+                self.dispatch(child, handler, announce=self._neighbours.add)  # as an outermost caller does
+            for place in todo.non_events:
+                self.dispatch_non_event(*NON_EVENTS[place], handler, known)
             if todo.afterwards:
                 self._begin_afterwards(known, handler, todo.afterwards)
             if todo.seconds:
@@ -235,7 +235,7 @@ class Program:
             raise
         self.recorder.write(Kind.SUCCEEDED, **about)
         self.pausing.after(todo.pauses_after)
-        return _MEANINGLESS[number_of(known) % len(_MEANINGLESS)] if todo.returns else None
+        return MEANINGLESS[number_of(known) % len(MEANINGLESS)] if todo.returns else None
 
     def _begin_afterwards(self, known: str, handler: str, plans: Iterable[EventPlan]) -> None:
         """Begin a thread with a copy of this context, which dispatches once the event of this handler is settled."""
@@ -267,7 +267,7 @@ class Program:
             self.recorder.write(
                 Kind.STARTED,
                 event=known,
-                event_type=label_of(type(event)),
+                event_type=self._label(event, known),
                 handler=handler,
                 attempt=number,
                 token=fingerprint(event),

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
 from eventpact.domain.dispatcher import EventDispatcher
 from eventpact_contracts.driver.driver import Driver
+from eventpact_contracts.driver.gates import HANGS, closed
 from eventpact_contracts.driver.leaks import Leaks, TaskLeaks, forget
-from eventpact_contracts.driver.probes import PROBES, SUBSCRIPTIONS, USUAL_SUBSCRIPTIONS, subscriptions_of
-from eventpact_contracts.driver.program import Program
+from eventpact_contracts.driver.probes import PROBES, subscriptions_in
+from eventpact_contracts.driver.program import NEIGHBOUR, Program
 from eventpact_contracts.driver.recorder import LogWatcher, Recorder, id_of, logging_to, raised
 from eventpact_contracts.driver.scheduled_loop import ScheduledLoop, StuckError
 from eventpact_contracts.driver.threads import in_thread
@@ -25,7 +26,6 @@ from eventpact_contracts.subjects.subject import CouldNotRunError, Subject
 
 __all__ = ["Run", "Unfinished", "run_scenario"]
 
-_HANGS: Final = "aclose did not return"
 _GUARD_SECONDS: Final = 3.0
 """For this much longer than the waits that a scenario consists of nothing may happen in it, before it is given up."""
 
@@ -78,9 +78,8 @@ def run_scenario(subject: Subject, scenario: Scenario, patience: float) -> Run:
     Raises:
         CouldNotRunError: there is no dispatcher to run it over.
     """
-    all_subscriptions = USUAL_SUBSCRIPTIONS if subject.usual_handlers else SUBSCRIPTIONS
     recorder = Recorder(
-        all_subscriptions if scenario.only is None else subscriptions_of(kinds=scenario.only),
+        subscriptions_in(scenario, usual=subject.usual_handlers),
         subject.guarantees,
         virtual=scenario.schedule is not None,
         outlives=subject.outlives,
@@ -109,7 +108,7 @@ def run_scenario(subject: Subject, scenario: Scenario, patience: float) -> Run:
                 _guarded(session, guard + scenario.quiet_seconds, most, recorder)
             except Unfinished as error:
                 if session.put_away_at is not None:
-                    session.note_hanging(f"{_HANGS}, nor let its thread go")
+                    session.note_hanging(f"{HANGS}, nor let its thread go")
                 else:
                     unfinished = str(error)
                     excused = isinstance(error, Interrupted | _NeedsThreadsError | _TooSlowError)
@@ -178,7 +177,7 @@ class _Session:
                 self._drive(dispatcher)
         else:
             self._let_go()  # there may be but so many at a time
-            with self._opened() as dispatcher:
+            with self._opened() as dispatcher, self._beside():
                 self._drive(dispatcher)
                 if not self._recorder.conditions.has_closed():
                     asyncio.run(self._put_away(dispatcher))
@@ -234,7 +233,7 @@ class _Session:
 
     async def _in_loop(self) -> None:
         leaks = TaskLeaks(self._scenario)
-        with self._opened() as dispatcher:
+        with self._opened() as dispatcher, self._beside():
             self._program.dispatcher = dispatcher
             await self._drive_in_loop(leaks)
             if not self._recorder.conditions.has_closed():
@@ -291,13 +290,23 @@ class _Session:
         while self._subject.kept:
             dispatcher, opened = self._subject.kept.pop()
             with opened:
-                asyncio.run(_closed(dispatcher, 1.0, 2.0))
+                asyncio.run(closed(dispatcher, 1.0, 2.0))
 
     @contextmanager
-    def _opened(self) -> Generator[EventDispatcher]:
+    def _beside(self) -> Generator[None]:
+        """Open a neighbour, where the scenario has one and the dispatcher can have any."""
+        with ExitStack() as stack:
+            if self._scenario.has_neighbour:
+                with suppress(CouldNotRunError):
+                    self._program.neighbour = stack.enter_context(self._opened(NEIGHBOUR))
+            yield
+
+    @contextmanager
+    def _opened(self, owner: str = "") -> Generator[EventDispatcher]:
         subject, forgotten = self._subject, self._scenario.forgotten
         make = PROBES.new_handlers if forgotten else PROBES.handlers
-        handlers = make(async_handlers=subject.async_handlers, usual=subject.usual_handlers)
+        kinds = {"async_handlers": subject.async_handlers, "usual": subject.usual_handlers}
+        handlers = make(**kinds, empty=subject.empty_lists, owner=owner)
         if self._scenario.only is not None:
             handlers = {kind: handlers[kind] for kind in self._scenario.only}
         opening = subject.open(handlers, PROBES.on_failure)
@@ -320,13 +329,14 @@ class _Session:
         """Close a dispatcher that a scenario left open. Where nothing is pending, it has nothing to return."""
         settled = self._recorder.conditions.settled()
         with_time = settled and not self._subject.hangs
-        self.put_away_at = time.monotonic()
-        undelivered, failure = await _closed(dispatcher, 1.0 if with_time else 0.0, 2.0 if with_time else 0.5)
-        self.put_away_at = None
-        if failure.startswith(_HANGS):
-            self.note_hanging(failure)
-        elif settled and (undelivered or failure):
-            self._recorder.write(Kind.PUT_AWAY, events=tuple(map(id_of, undelivered)), note=failure)
+        for each in (dispatcher, self._program.neighbour):
+            self.put_away_at = time.monotonic()
+            undelivered, failure = await closed(each, 1.0 if with_time else 0.0, 2.0 if with_time else 0.5)
+            self.put_away_at = None
+            if failure.startswith(HANGS):
+                self.note_hanging(failure)
+            elif settled and (undelivered or failure):
+                self._recorder.write(Kind.PUT_AWAY, events=tuple(map(id_of, undelivered)), note=failure)
 
     def is_in_vain(self, now: float) -> bool:
         """Return whether it is being put away, as others were in vain, and has blocked its thread."""
@@ -337,14 +347,3 @@ class _Session:
         self._subject.hangs = True
         if self._recorder.conditions.settled():
             self._recorder.write(Kind.PUT_AWAY, note=how)
-
-
-async def _closed(dispatcher: EventDispatcher, timeout: float, more: float) -> tuple[Sequence[object], str]:
-    """Close it, and wait ``more`` seconds past its deadline; return the undelivered, and how closing failed, if so."""
-    try:
-        undelivered = await asyncio.wait_for(dispatcher.aclose(timeout), timeout + more)
-    except TimeoutError:
-        return (), f"{_HANGS} in {timeout + more:g} s"
-    except Exception as error:  # noqa: BLE001 - recorded, for law L1 to judge
-        return (), f"aclose raised {type(error).__name__}: {text_of(error)}"
-    return undelivered if isinstance(undelivered, tuple | list) else (), ""

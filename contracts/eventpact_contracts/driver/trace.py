@@ -56,6 +56,8 @@ class Kind(Enum):
     """The suite closed the dispatcher when everything was settled, and that went wrong: ``events`` were returned all
     the same, or ``note`` tells how it ended.
     """
+    CANCELLED = "cancelled"
+    """The suite cancelled ``aclose``, which is to refuse what is dispatched nevertheless."""
     LEFT = "left behind"
     """Something of the dispatcher's outlived it; ``note`` names it."""
 

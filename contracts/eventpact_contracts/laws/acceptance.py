@@ -11,11 +11,13 @@ from eventpact_contracts.laws.view import TraceView
 from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import ROLES
 from eventpact_contracts.scenarios.scenario import Caller, EventPlan, HandlerPlan, Scenario, Traits
-from eventpact_contracts.scenarios.strategies.closing import full_when_closing
+from eventpact_contracts.scenarios.strategies.concurrent import full_when_closing
 from eventpact_contracts.scenarios.strategies.parts import FLOOD, in_turn
 from eventpact_contracts.scenarios.strategies.routing import every_content, every_invalid, every_non_event
 
 __all__: list[str] = []
+
+_LATE_KINDS = (events.Placed, events.Priced, events.Noted)
 
 _PARTS = 9
 """So many times other handlers get their turn in a flood that some do not take part in."""
@@ -141,14 +143,26 @@ def _dispatched_late(view: TraceView) -> int:
     return 0 if view.begun is None else sum(call.began > view.begun for call in view.calls)
 
 
+def _cancelled_closing(traits: Traits) -> tuple[Scenario, ...]:
+    """Closing waits for a handler, and is cancelled; events are dispatched then, with and without a handler."""
+    plans = (EventPlan(events.Placed, handlers={"plain": HandlerPlan(held=True)}), *map(EventPlan, _LATE_KINDS))
+    late = tuple(steps.Dispatch(number) for number in range(1, len(plans)))
+    closing = Caller((steps.AwaitStarted(0), steps.Close(0.5, cancelled=True), *late, steps.Release(0)))
+    dispatching = Caller((steps.Dispatch(0),), thread=True)
+    return (Scenario(plans, (dispatching, closing), close=True),) if traits.in_memory else ()
+
+
 @law(
     "A3",
     families=("closed", "racing", "paused"),
+    fixed=_cancelled_closing,
+    cancelled=True,
     observations=_dispatched_late,
     causes=(
         "the flag is set when closing ends instead of when it begins",
         "whether there is a handler is asked first, and whether it is closed afterwards",
         "a closed dispatcher takes events, and drops them",
+        "closing that is cancelled takes back that it has begun",
     ),
     rogue="undead",
 )

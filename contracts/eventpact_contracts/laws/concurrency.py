@@ -102,7 +102,7 @@ def threads(view: TraceView) -> Fault | None:
 
 
 def _nested(view: TraceView) -> int:
-    return sum(bool(call.start.cause) for call in view.calls)
+    return sum(bool(call.start.cause and call.start.event_type) for call in view.calls)
 
 
 def _deep(traits: Traits) -> tuple[Scenario, ...]:
@@ -142,13 +142,13 @@ def _deep(traits: Traits) -> tuple[Scenario, ...]:
 )
 def cascades(view: TraceView) -> Fault | None:
     """Find a cascade that does not settle; an event that is refused to a handler is no part of it."""
-    if not any(call.start.cause for call in view.calls) or view.trace.hindrance:
+    if not _nested(view) or view.trace.hindrance:
         return None
     for call in view.calls:
         what = f"a handler dispatched {view.name(call.event)}" if call.start.cause else f"{view.name(call.event)}"
         if call.end is None:
             return Fault(f"{what}, and dispatch never returned: a deadlock")
-        if not call.start.cause or call.accepted or call.end.interruption:
+        if not (call.start.cause and call.start.event_type) or call.accepted or call.end.interruption:
             continue
         if call.raised and not view.failed_during(call):
             return Fault(f"{what}, and dispatch raised {call.end.exception[0]}: {call.end.note}")

@@ -75,6 +75,7 @@ class Law:
         likeness: counts how often a trace reached a state like the one that it is about, which stands in for that one
             where the dispatcher could not be brought to it. The law is then upheld, with a detail on the attempts.
         usual_order: whether it judges only traces in which ready tasks ran in the usual order; C3 judges the others.
+        cancelled: whether it judges traces in which closing was cancelled, too.
         processes: whether it is about processes that are killed, so that its traces come from elsewhere.
         needs: the capability without which nothing of it remains to be compared.
         causes: its usual causes.
@@ -92,6 +93,7 @@ class Law:
     witness: Callable[[TraceView], str | None] | None = None
     likeness: Callable[[TraceView], int] | None = None
     usual_order: bool = False
+    cancelled: bool = False
     processes: bool = False
     needs: str = ""
     causes: tuple[str, ...] = ()
@@ -100,7 +102,7 @@ class Law:
     def judge(self, trace: Trace | TraceView) -> Violation | None:
         """Judge a trace."""
         view = _view(trace)
-        if self.usual_order and not view.is_usual:
+        if self._passes_over(view):
             return None
         fault = self.find_fault(view)
         return None if fault is None else Violation(self.id, fault.message, view.trace, timed=fault.timed)
@@ -108,7 +110,10 @@ class Law:
     def observations(self, trace: Trace | TraceView) -> int:
         """Count how often the trace reached the state that the law is about."""
         view = _view(trace)
-        return 0 if self.usual_order and not view.is_usual else self.observe(view)
+        return 0 if self._passes_over(view) else self.observe(view)
+
+    def _passes_over(self, view: TraceView) -> bool:
+        return (self.usual_order and not view.is_usual) or (view.was_cancelled and not self.cancelled)
 
 
 def _view(trace: Trace | TraceView) -> TraceView:

@@ -13,7 +13,7 @@ from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import FAMILY, ROLES, UNSUBSCRIBED, is_async, is_awaitable, label_of
 from eventpact_contracts.scenarios.scenario import Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.parts import FLOOD, SUBSCRIBED, each_apart, in_turn
-from eventpact_contracts.scenarios.strategies.routing import every_content
+from eventpact_contracts.scenarios.strategies.routing import beside_a_neighbour, every_content
 from eventpact_contracts.scenarios.values import ROUND_NUMBERS
 
 __all__ = ["delivered", "nowhere_else", "once"]
@@ -99,11 +99,13 @@ def _related(view: TraceView) -> int:
 @law(
     "R2",
     families=("relatives", "quiet"),
+    fixed=beside_a_neighbour,
     observations=_related,
     usual_order=True,
     causes=(
         "handlers are looked up with isinstance or along the MRO instead of by exact type",
         "handlers are looked up by a name that several types share",
+        "the handlers are kept on the class, or for the process, and another dispatcher has others",
     ),
     rogue="inheriting",
 )

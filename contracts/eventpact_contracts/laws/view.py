@@ -281,6 +281,11 @@ class TraceView:
         return not any(self.trace.of(Kind.FAILED, Kind.CRASHED))
 
     @property
+    def was_cancelled(self) -> bool:
+        """Return whether closing was cancelled, of which law A3 alone says something."""
+        return any(self.trace.of(Kind.CANCELLED))
+
+    @property
     def is_usual(self) -> bool:
         """Return whether ready tasks ran in the usual order. Law C3 judges the other traces."""
         return not self.trace.schedule

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 import time
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from eventpact.domain.dispatcher import (
     DispatcherClosedError,
@@ -52,6 +53,26 @@ class DuckTyping(PassThrough):
         if not isinstance(event, DomainEvent):
             raise AttributeError("it has no event_id")
         super().dispatch(event)
+
+
+@rogue("A1", "dispatch accepted it")
+class TrustingHandlers(PassThrough):
+    """A handler is trusted to dispatch events, and what else it gives finds no handlers."""
+
+    def prepare(self) -> None:
+        self.running = threading.local()
+
+    @contextmanager
+    def around(self, subscription: Subscription, event: DomainEvent) -> Generator[None]:
+        self.running.is_handler = True
+        try:
+            yield
+        finally:
+            self.running.is_handler = False
+
+    def dispatch(self, event: DomainEvent) -> None:
+        if isinstance(event, DomainEvent) or not getattr(self.running, "is_handler", False):
+            super().dispatch(event)
 
 
 @rogue("A2", "was refused, and delivered to", settle_timeout=0.5)
@@ -153,6 +174,18 @@ class Brusque(PassThrough):
 
     def refuse_closed(self, event: DomainEvent, error: DispatcherClosedError) -> None:
         raise DispatchError("something is wrong") from error
+
+
+@rogue("A3", "was accepted")
+class Reopening(PassThrough):
+    """Closing that is cancelled has not happened, so it opens again."""
+
+    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
+        try:
+            return await super().aclose(timeout)
+        except asyncio.CancelledError:
+            PassThrough.__init__(self, self.table, self.on_failure)
+            raise
 
 
 @rogue("A4", "a dispatcher was built with", defect="a misconfigured backend is replaced by a silent no-op")
@@ -272,6 +305,27 @@ class ByQualifiedName(PassThrough):
             if "one wire name" not in str(error) or len({key.__qualname__ for key in handlers}) < len(handlers):
                 raise
             super().__init__(dict(list(handlers.items())[:-1]), on_failure)
+
+
+@rogue("A4", "a dispatcher was built with a mutable event type that is called like another")
+class RememberingNames(PassThrough):
+    """An event type that was found to be fine is known by its name from then on, to every dispatcher."""
+
+    fine: ClassVar[dict[str, type[DomainEvent]]] = {}
+
+    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
+        known = {self.fine.get(str(key), key): given for key, given in handlers.items()}
+        super().__init__(known if len(known) == len(handlers) else handlers, on_failure)
+        self.fine.update({**{str(key): key for key in handlers}, **self.fine})
+
+
+@rogue("A4", "without handlers")
+class LookingAtHandlers(PassThrough):
+    """An event type is looked at when a handler of it is."""
+
+    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
+        taken = {key: given for key, given in handlers.items() if given or not isinstance(given, list)}
+        super().__init__(taken, on_failure)
 
 
 def _is_generator(handler: Any) -> bool:

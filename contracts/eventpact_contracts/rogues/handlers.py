@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import weakref
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, ClassVar
 
 from eventpact.domain.dispatcher import FailureSink, Handlers
 from eventpact.domain.events import DomainEvent
@@ -163,3 +163,21 @@ class Leasing(PassThrough):
         if not first.done():
             await super().deliver_async(subscription, event)
         await first
+
+
+@rogue("R2", "which is not subscribed to it", also={**NEVER_HANDLED, "R1": "those that are subscribed never have it"})
+class RememberingForAll(PassThrough):
+    """The handlers that an event type had once are remembered on the class, where every dispatcher looks."""
+
+    remembered: ClassVar[dict[type[DomainEvent], Route]] = {}
+
+    def route_of(self, event_type: type[DomainEvent]) -> Route:
+        return self.remembered.setdefault(event_type, super().route_of(event_type))
+
+
+@rogue("R2", "ShippedToNobody", also={"R4": "what has no handler is delivered", "L1": "a handler may fail with it"})
+class FillingTheEmpty(PassThrough):
+    """An event type that is registered without handlers has those of its nearest base that has some."""
+
+    def route_of(self, event_type: type[DomainEvent]) -> Route:
+        return next((self.table[base] for base in event_type.__mro__ if self.table.get(base)), ())

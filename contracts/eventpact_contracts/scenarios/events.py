@@ -44,6 +44,7 @@ __all__ = [
     "ShippedAbroad",
     "ShippedByAir",
     "ShippedByMule",
+    "ShippedToNobody",
     "Signed",
     "Size",
     "is_async",
@@ -137,6 +138,11 @@ class ShippedByMuleTrain(ShippedByMule):
 @dataclass(frozen=True, kw_only=True)
 class ShippedByCaravan(ShippedByMuleTrain):
     """A great-grandchild with a handler; between it and the head of the family nobody has any."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShippedToNobody(Shipped):
+    """A subclass that is registered with an empty list of handlers, where the dispatcher takes one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,6 +261,7 @@ ROLES: Final[dict[type[DomainEvent], tuple[str, ...]]] = {
     Priced: ("coroutine",),
     Paid: ("plain", "coroutine", "plain_too", "coroutine_too"),
     Shipped: ("plain", "coroutine"),
+    ShippedToNobody: (),
     ShippedAbroad: ("plain",),
     ShippedByAir: ("coroutine",),
     ShippedBothWays: ("plain",),
@@ -298,10 +305,11 @@ FAMILY: Final = (
     ShippedByMule,
     ShippedByMuleTrain,
     ShippedByCaravan,
+    ShippedToNobody,
 )
 """The types that are related."""
 
-UNSUBSCRIBED: Final = (Noted, AnotherPlaced, ShippedByMule, ShippedByMuleTrain, ShippedOverseas)
+UNSUBSCRIBED: Final = (Noted, AnotherPlaced, ShippedByMule, ShippedByMuleTrain, ShippedOverseas, ShippedToNobody)
 """The types that have no handler."""
 
 ODD: Final = (Mirrored, Emptied, Odd, Counted, Signed, Crowded, Recorded, Returned)

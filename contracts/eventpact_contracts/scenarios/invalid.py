@@ -12,7 +12,7 @@ from uuid import UUID
 from eventpact.domain.events import DomainEvent
 from eventpact_contracts.scenarios import events
 
-__all__ = ["ASYNC_REGISTRATION", "INVALID_REGISTRATIONS", "NON_EVENTS", "InvalidRegistration"]
+__all__ = ["ASYNC_REGISTRATION", "EMPTY_REGISTRATIONS", "INVALID_REGISTRATIONS", "NON_EVENTS", "InvalidRegistration"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,17 @@ class Mutable(DomainEvent):
     """No frozen dataclass."""
 
     number: int = 0
+
+
+class _MutableNamesake(DomainEvent):
+    """No frozen dataclass, in the place of one that is fine."""
+
+
+_MutableNamesake.__module__, _MutableNamesake.__name__, _MutableNamesake.__qualname__ = (
+    events.__name__,
+    "Placed",
+    "Placed",
+)
 
 
 @dataclass
@@ -211,6 +222,9 @@ INVALID_REGISTRATIONS: Final = (
         lambda: {_Order.Created: _Fine(), events.Placed: _Fine(), _Invoice.Created: _Fine()},
     ),
     InvalidRegistration("a mutable event type", ("Mutable",), lambda: {Mutable: _Fine()}),
+    InvalidRegistration(
+        "a mutable event type that is called like another", ("Placed",), lambda: {_MutableNamesake: _Fine()}
+    ),
     *(_unsafe(name, annotation) for name, annotation in _UNSAFE.items()),
     InvalidRegistration("a handler without handle", ("Placed", "_Deaf"), lambda: {events.Placed: _Deaf()}),
     InvalidRegistration(
@@ -245,3 +259,11 @@ ASYNC_REGISTRATION: Final = InvalidRegistration(
     lambda: {events.Noted: _Fine(), events.Placed: _FineAsync()},
 )
 """Impossible only for a dispatcher that declares ``async_handlers = False``."""
+
+EMPTY_REGISTRATIONS: Final = (
+    InvalidRegistration(
+        "a key that is no event, without handlers", ("int",), lambda: {events.Placed: _Fine(), int: []}
+    ),
+    InvalidRegistration("a mutable event type without handlers", ("Mutable",), lambda: {Mutable: []}),
+)
+"""Of interest only where an empty list of handlers is possible at all."""

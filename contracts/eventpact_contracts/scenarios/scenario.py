@@ -57,6 +57,10 @@ class Traits:
     """It runs on an event loop whose schedule can be chosen."""
     has_schedulable_tasks: bool = False
     """It does so at least where each handler is a coroutine: others may have threads."""
+    empty_lists: bool = False
+    """An event type may be registered with an empty list of handlers."""
+    in_memory: bool = False
+    """It has no engine that is slow to open or outlives it, which two of them might share."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ class HandlerPlan:
         pauses: how often an ``async def`` handler gives way before it ends.
         seconds: how long it takes.
         spawns: the events that it dispatches in turn.
+        non_events: the objects that are no events, by number, that it dispatches likewise.
+        beside: the events that it dispatches to a neighbour: another dispatcher of the same class.
         afterwards: the events that a thread dispatches, in a copy of its context, once the event is settled.
         returns: whether it returns something that is not ``None``, and means nothing.
         pauses_after: after how many lines the thread that called it pauses, once it has ended: see
@@ -88,6 +94,8 @@ class HandlerPlan:
     pauses: int = 0
     seconds: float = 0.0
     spawns: tuple[EventPlan, ...] = ()
+    non_events: tuple[int, ...] = ()
+    beside: tuple[EventPlan, ...] = ()
     afterwards: tuple[EventPlan, ...] = ()
     returns: bool = False
     pauses_after: int | None = None
@@ -186,6 +194,11 @@ class Scenario:
     def handler_plans(self) -> list[HandlerPlan]:
         """The plans of the handlers of all events."""
         return [plan for event in self.events for plan in event.handlers.values()]
+
+    @property
+    def has_neighbour(self) -> bool:
+        """Return whether another dispatcher of the same class, with handlers of its own, is open at the same time."""
+        return any(plan.beside for plan in self.handler_plans)
 
     @property
     def seconds(self) -> float:

@@ -128,11 +128,13 @@ class Close:
 
     Attributes:
         by_thread: whether a thread dispatches it, while the caller's event loop is kept busy.
+        cancelled: whether closing is cancelled after a moment, if it has not ended by then.
     """
 
     timeout: float
     event: int | None = None
     by_thread: bool = False
+    cancelled: bool = False
 
 
 Step = (

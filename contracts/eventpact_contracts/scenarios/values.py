@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any, Final
 
-__all__ = ["CONTENTS", "TEXTS"]
+__all__ = ["CONTENTS", "MEANINGLESS", "TEXTS"]
 
 TEXTS: Final = (
     "",
@@ -74,3 +74,14 @@ CONTENTS: Final[tuple[dict[str, Any], ...]] = (
 
 ROUND_NUMBERS: Final = ({"number": 1}, {"number": 2}, {"text": "a"}, {"price": Decimal("1.50")})
 """Contents that are nothing special, other than not the default."""
+
+MEANINGLESS: Final[tuple[object, ...]] = (
+    False,
+    True,
+    0,
+    "done",
+    ValueError("returned, not raised"),
+    [],
+    {"ok": False},
+)
+"""Values that a handler may return, and that mean nothing."""

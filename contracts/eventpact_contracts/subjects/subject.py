@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, Exit
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from eventpact.domain.dispatcher import EventDispatcher, FailureSink, Guarantees
+from eventpact.domain.dispatcher import Delivery, EventDispatcher, FailureSink, Guarantees
 from eventpact_contracts.scenarios.scenario import Traits
 
 __all__ = [
@@ -54,6 +54,7 @@ class Subject:
         outlives: whether its engine outlives the dispatcher.
         max_open: how many may be open at the same time in one process, where opening one is slow.
         target: where a fresh process finds it, for the law that kills processes.
+        empty_lists: whether it takes an event type with an empty list of handlers, which it may refuse.
         usual_handlers: whether it cannot be built with unusual handlers, so that it is judged with the others.
         schedulable: whether it runs on an event loop whose schedule can be chosen.
         has_schedulable_tasks: whether it does so at least with handlers that are coroutines.
@@ -73,6 +74,7 @@ class Subject:
     outlives: bool = False
     max_open: int = 1
     target: str | None = None
+    empty_lists: bool = True
     usual_handlers: bool = False
     schedulable: bool = False
     has_schedulable_tasks: bool = False
@@ -133,6 +135,8 @@ class Subject:
             async_handlers=self.async_handlers,
             schedulable=self.schedulable,
             has_schedulable_tasks=self.has_schedulable_tasks,
+            empty_lists=self.empty_lists,
+            in_memory=not (self.slow or self.outlives) and self.guarantees.delivery is Delivery.AT_MOST_ONCE,
         )
 
     @staticmethod

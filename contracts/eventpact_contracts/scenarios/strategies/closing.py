@@ -12,10 +12,14 @@ from eventpact.domain.events import DomainEvent
 from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import ROLES
 from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
-from eventpact_contracts.scenarios.strategies.concurrent import FIRST_LINES, failing_after, paused_after
+from eventpact_contracts.scenarios.strategies.concurrent import (
+    FIRST_LINES,
+    failing_after,
+    full_when_closing,
+    paused_after,
+)
 from eventpact_contracts.scenarios.strategies.parts import (
     ANY,
-    FLOOD,
     USUAL,
     each_apart,
     exceptions,
@@ -33,7 +37,6 @@ __all__ = [
     "closing",
     "closing_in_each_state",
     "closing_twice",
-    "full_when_closing",
     "racing",
 ]
 
@@ -53,9 +56,6 @@ _BACKLOG: Final = 120
 
 _UNREPORTED_LINES: Final = range(4, 34, 5)
 """Of the lines between an attempt that failed and its report, some: it takes more of them to do so by mistake."""
-
-_WAITING_SECONDS: Final = 0.2
-"""By then a caller waits for room, if he is ever going to."""
 
 _FIRST_WAIT_SECONDS: Final = 0.7
 """Longer than most dispatchers wait before a second attempt."""
@@ -336,20 +336,6 @@ def _backlog(timeout: float) -> Scenario:
         (steps.AwaitBegun(), steps.Release(0)) if timeout else (steps.AwaitClosed(), steps.Release(0))
     )
     return Scenario(plans, (Caller((*in_turn(len(plans)).steps, steps.Close(timeout))), Caller(opening)), close=True)
-
-
-def full_when_closing(timeout: float) -> Scenario:
-    """A flood in which a caller waits for room, if the dispatcher is one that lets him, when closing makes some: by
-    settling what is pending, or by giving it up.
-    """
-    held = EventPlan(events.Placed, handlers={"plain": HELD})
-    flooding = Caller((steps.Dispatch(0), steps.Flood(1, FLOOD)), thread=True)
-    closing = Caller((steps.AwaitStarted(0), steps.Rest(_WAITING_SECONDS), steps.Close(timeout)))
-    made = steps.AwaitBegun() if timeout > 1.0 else steps.AwaitClosed()
-    releasing = Caller((made, steps.Release(0)), thread=True)
-    # One who began to wait later waits longer: until closing has given up, and everybody has let it take its second.
-    late = Caller((steps.AwaitStarted(0), steps.Rest(_WAITING_SECONDS / 2), steps.Dispatch(1)), thread=True)
-    return Scenario((held, EventPlan(events.Placed)), (flooding, closing, releasing, late), close=True)
 
 
 def _reporting() -> Scenario:

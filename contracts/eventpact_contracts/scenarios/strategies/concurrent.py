@@ -15,6 +15,7 @@ from eventpact_contracts.scenarios.schedule import Schedule
 from eventpact_contracts.scenarios.schedule import schedules as orders
 from eventpact_contracts.scenarios.strategies.parts import (
     ANY,
+    FLOOD,
     USUAL,
     each_apart,
     failing_or_not,
@@ -29,6 +30,7 @@ __all__ = [
     "FIRST_LINES",
     "cascades",
     "failing_after",
+    "full_when_closing",
     "held",
     "ordered",
     "paused",
@@ -46,6 +48,9 @@ _MAX_LINES = 200
 
 _BLOCKED_SECONDS = 0.03
 """The time that a scenario gives a caller who is likely to be waiting."""
+
+_WAITING_SECONDS: Final = 0.2
+"""By then a caller waits for room, if he is ever going to."""
 
 
 def threads(traits: Traits) -> st.SearchStrategy[Scenario]:
@@ -309,3 +314,17 @@ def held(traits: Traits) -> st.SearchStrategy[Scenario]:
 def _held(kind: type[DomainEvent], role: int) -> EventPlan:
     roles = ROLES[kind]
     return EventPlan(kind, handlers={roles[role % len(roles)]: HandlerPlan(held=True)})
+
+
+def full_when_closing(timeout: float) -> Scenario:
+    """A flood in which a caller waits for room, if the dispatcher is one that lets him, when closing makes some: by
+    settling what is pending, or by giving it up.
+    """
+    held = EventPlan(events.Placed, handlers={"plain": HandlerPlan(held=True)})
+    flooding = Caller((steps.Dispatch(0), steps.Flood(1, FLOOD)), thread=True)
+    closing = Caller((steps.AwaitStarted(0), steps.Rest(_WAITING_SECONDS), steps.Close(timeout)))
+    made = steps.AwaitBegun() if timeout > 1.0 else steps.AwaitClosed()
+    releasing = Caller((made, steps.Release(0)), thread=True)
+    # One who began to wait later waits longer: until closing has given up, and everybody has let it take its second.
+    late = Caller((steps.AwaitStarted(0), steps.Rest(_WAITING_SECONDS / 2), steps.Dispatch(1)), thread=True)
+    return Scenario((held, EventPlan(events.Placed)), (flooding, closing, releasing, late), close=True)

@@ -7,14 +7,21 @@ from typing import Final
 
 from hypothesis import strategies as st
 
+from eventpact.domain.events import DomainEvent
 from eventpact_contracts.scenarios import events, steps
-from eventpact_contracts.scenarios.events import FAMILY, UNSUBSCRIBED
-from eventpact_contracts.scenarios.invalid import ASYNC_REGISTRATION, INVALID_REGISTRATIONS, NON_EVENTS
+from eventpact_contracts.scenarios.events import FAMILY, ROLES, UNSUBSCRIBED
+from eventpact_contracts.scenarios.invalid import (
+    ASYNC_REGISTRATION,
+    EMPTY_REGISTRATIONS,
+    INVALID_REGISTRATIONS,
+    NON_EVENTS,
+)
 from eventpact_contracts.scenarios.scenario import Caller, EventPlan, HandlerPlan, Scenario, Traits
-from eventpact_contracts.scenarios.strategies.parts import ANY, SUBSCRIBED, in_turn, of, one_caller, planning
+from eventpact_contracts.scenarios.strategies.parts import ANY, SUBSCRIBED, USUAL, in_turn, of, one_caller, planning
 from eventpact_contracts.scenarios.values import CONTENTS, TEXTS
 
 __all__ = [
+    "beside_a_neighbour",
     "every_content",
     "every_invalid",
     "every_non_event",
@@ -88,23 +95,30 @@ def _described(traits: Traits) -> st.SearchStrategy[EventPlan]:
 
 
 def non_events(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
-    """Objects that are no events, beside events."""
-    return st.builds(
-        lambda kind, wrong, inside: Scenario(
-            (EventPlan(kind),),
-            (Caller((steps.Dispatch(0), *(steps.DispatchNonEvent(number) for number in wrong), steps.Dispatch(0))),),
-            inside_loop=inside,
-        ),
-        st.sampled_from(ANY),
-        st.lists(st.integers(0, len(NON_EVENTS) - 1), min_size=1, max_size=4),
-        st.booleans(),
-    )
+    """Objects that are no events, beside events; a handler dispatches some."""
+
+    def scenario(kind: type[DomainEvent], wrong: list[int], nested: list[int], inside: bool) -> Scenario:
+        plan = EventPlan(kind, handlers={ROLES[kind][-1]: HandlerPlan(non_events=tuple(nested))} if nested else {})
+        taken: tuple[steps.Step, ...] = (steps.Dispatch(0), *map(steps.DispatchNonEvent, wrong), steps.Dispatch(0))
+        return Scenario((plan,), (Caller(taken),), inside_loop=inside)
+
+    numbers = st.integers(0, len(NON_EVENTS) - 1)
+    several, few = st.lists(numbers, min_size=1, max_size=4), st.lists(numbers, max_size=2)
+    return st.builds(scenario, st.sampled_from(ANY), several, few, st.booleans())
 
 
 def invalid(traits: Traits) -> st.SearchStrategy[Scenario]:
     """A registration that cannot be."""
-    every = INVALID_REGISTRATIONS if traits.async_handlers else (*INVALID_REGISTRATIONS, ASYNC_REGISTRATION)
-    return st.sampled_from(every).map(lambda wrong: Scenario(registration=wrong))
+    return st.sampled_from(every_invalid(traits))
+
+
+def beside_a_neighbour(traits: Traits) -> tuple[Scenario, ...]:
+    """Handlers that dispatch to another dispatcher of the same class, which has handlers of its own."""
+    # A caller who waits for the neighbour's handlers on the loop of the async ones may keep them from running.
+    roles = ("plain",) if traits.guarantees.blocks_caller else ("plain", "coroutine")
+    to_neighbour = HandlerPlan(beside=tuple(map(EventPlan, (*USUAL, events.Noted))))
+    plans = (*map(EventPlan, USUAL), EventPlan(events.Paid, handlers=dict.fromkeys(roles, to_neighbour)))
+    return (Scenario(plans, (in_turn(len(plans)),)),) if traits.in_memory else ()
 
 
 def every_content(traits: Traits) -> tuple[Scenario, ...]:
@@ -115,16 +129,19 @@ def every_content(traits: Traits) -> tuple[Scenario, ...]:
 
 
 def every_invalid(traits: Traits) -> tuple[Scenario, ...]:
-    """Each of them once."""
+    """Each registration that cannot be, once."""
     every = INVALID_REGISTRATIONS if traits.async_handlers else (*INVALID_REGISTRATIONS, ASYNC_REGISTRATION)
+    every += EMPTY_REGISTRATIONS if traits.empty_lists else ()
     return tuple(Scenario(registration=wrong) for wrong in every)
 
 
 def every_non_event(traits: Traits) -> tuple[Scenario, ...]:  # noqa: ARG001
-    """Each object that is no event, before the dispatcher has seen any event."""
+    """Each object that is no event, before the dispatcher has seen any event; and handlers that dispatch each."""
     numbers = range(len(NON_EVENTS))
+    nested = dict.fromkeys(("plain", "coroutine"), HandlerPlan(non_events=tuple(numbers)))
     return (
         Scenario((EventPlan(events.Placed),), (Caller((*map(steps.DispatchNonEvent, numbers), *in_turn(1).steps)),)),
         Scenario((), (Caller(tuple(map(steps.DispatchNonEvent, numbers))),), inside_loop=True),
         Scenario((), (Caller(tuple(map(steps.DispatchNonEvent, numbers[:3])), thread=True),)),
+        Scenario((EventPlan(events.Paid, handlers=nested),), (in_turn(1),)),
     )
