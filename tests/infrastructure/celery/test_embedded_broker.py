@@ -65,6 +65,17 @@ def test_no_other_user_gets_in_because_it_listens_in_its_folder_alone(tmp_path: 
         assert stat.S_IMODE((folder / "valkey.sock").stat().st_mode) == 0o700
 
 
+def test_it_starts_where_the_folder_for_temporary_files_has_a_space_in_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own folder, too, as that of the demo is in the other."""
+    with tempfile.TemporaryDirectory(prefix="a space ", dir="/tmp") as odd:
+        monkeypatch.setattr("tempfile.tempdir", odd)
+        with EmbeddedBroker(tmp_path / "a folder") as broker, client_of(broker) as client:
+            assert client.ping()
+        assert not os.listdir(odd)
+
+
 @pytest.mark.parametrize("target", [None, "somewhere else"])
 def test_a_link_in_its_place_that_it_did_not_make_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str | None

@@ -271,16 +271,20 @@ def _short(folder: Path) -> Path:
     this user's; where that folder is sticky, nobody else can replace it then.
     """
     folder = folder.resolve()
-    if len(os.fsencode(folder)) <= _MAX_PATH_BYTES and re.fullmatch(r"[\w./+-]+", str(folder), re.ASCII):
+    if _fits(folder):
         return folder
     name = f"eventpact-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"
-    links = Path(tempfile.gettempdir()) / name, Path("/tmp") / name  # noqa: S108 - checked below; TMPDIR may be long, too
-    link = next((link for link in links if len(os.fsencode(link)) <= _MAX_PATH_BYTES), links[-1])
+    links = Path(tempfile.gettempdir()) / name, Path("/tmp") / name  # noqa: S108 - checked below; TMPDIR may not fit, either
+    link = next(filter(_fits, links), links[-1])
     with suppress(FileExistsError):  # it is checked whoever made it
         link.symlink_to(folder)
     if not link.is_symlink() or link.lstat().st_uid != os.geteuid() or link.readlink() != folder:
         raise BrokerError(f"{link} is not this user's link to {folder}; remove it, or give a shorter --data-dir")
     return link
+
+
+def _fits(path: Path) -> bool:
+    return len(os.fsencode(path)) <= _MAX_PATH_BYTES and bool(re.fullmatch(r"[\w./+-]+", str(path), re.ASCII))
 
 
 def _remove_link(folder: Path) -> None:
