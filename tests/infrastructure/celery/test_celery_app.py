@@ -63,3 +63,18 @@ def test_pickle_is_neither_written_nor_read() -> None:
 def test_without_a_broker_it_says_what_to_set() -> None:
     with pytest.raises(ValueError, match="EVENTPACT_BROKER"):
         make_celery(Broker(None), "web")
+
+
+@pytest.mark.parametrize("role", ["web", "worker"])
+def test_the_broker_is_that_of_the_settings_whatever_the_environment_says_to_celery(
+    role: Role, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("BROKER", "BROKER_READ", "BROKER_WRITE"):
+        monkeypatch.setenv(f"CELERY_{name}_URL", "amqp://somebody.else//")
+    monkeypatch.setenv("CELERY_RESULT_BACKEND", "django-db")
+    for name in ("CELERY_CONFIG_MODULE", "CELERY_LOADER", "DJANGO_SETTINGS_MODULE"):
+        monkeypatch.setenv(name, "is_not_there")
+    app = app_on(BROKERS[0], role)
+    for connection in (app.connection_for_read(), app.connection_for_write(), app.connection()):
+        assert (connection.transport_cls, connection.hostname) == ("redis", "127.0.0.1")
+    assert (app.conf.broker_url, app.conf.result_backend) == (BROKERS[0], "")

@@ -6,6 +6,8 @@ from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
 from celery import Celery
+from celery.app.utils import Settings
+from celery.loaders.app import AppLoader
 
 from eventpact.infrastructure.celery.messages import event_queue, queue_of
 from eventpact.infrastructure.celery.publisher import Connector
@@ -62,7 +64,7 @@ def make_celery(settings: CelerySettings, role: Role) -> Celery:
     """
     if settings.broker is None:
         raise ValueError("no broker is set; set EVENTPACT_BROKER, or start an embedded one with embedded_broker()")
-    app = Celery("eventpact", broker=settings.broker, set_as_current=False)
+    app = Celery("eventpact", broker=settings.broker, set_as_current=False, loader=f"{__name__}:OwnLoader", fixups=[])
     options: dict[str, Any] = {}
     for choice in choices(settings, role):
         outer, _, inner = choice.name.partition(".")
@@ -71,7 +73,27 @@ def make_celery(settings: CelerySettings, role: Role) -> Celery:
         else:
             app.conf[outer] = choice.value
     app.conf.broker_transport_options = options
+    object.__setattr__(app.conf, "__class__", _OwnSettings)  # an attribute that is set on it would be a setting
     return app
+
+
+class OwnLoader(AppLoader):
+    """Does not read ``CELERY_CONFIG_MODULE``, which another program of this environment is configured by."""
+
+    def read_configuration(self, env: str = "") -> dict[str, Any]:  # noqa: ARG002 - Celery's signature
+        return {}
+
+
+class _OwnSettings(Settings):
+    """Leaves ``CELERY_BROKER_URL`` and its like to other programs, too. Celery prefers them to the app's broker."""
+
+    @property
+    def broker_url(self) -> str:
+        url: str = self["broker_url"]
+        return url
+
+    broker_read_url = broker_write_url = broker_url
+    result_backend = ""
 
 
 def ping(app: Celery) -> None:
