@@ -113,6 +113,24 @@ def test_a_forked_child_has_connections_of_its_own(database: Database) -> None:
     check_database(database)
 
 
+def test_a_child_that_is_forked_inside_a_transaction_writes_nothing_over_the_connection_of_its_parent(
+    database: Database,
+) -> None:
+    check_database(database)
+    with database.transaction() as connection:
+        child = os.fork()
+        if not child:
+            refused = database.is_sqlite  # which has one writer, and that is the parent
+            try:
+                with database.transaction(0.1) as own:
+                    refused = own is connection
+            except sa.exc.SQLAlchemyError:
+                refused = not database.is_sqlite
+            finally:
+                os._exit(refused)
+        assert ended_well(child)
+
+
 def test_a_child_that_is_forked_while_a_thread_writes_can_write(database: Database) -> None:
     """SQLite's locks were copied with the thread's write: the child found the file locked for ever, or hung."""
     writing, forked = threading.Event(), threading.Event()

@@ -223,7 +223,9 @@ class Database:
             command.upgrade(config, "head")
 
     def reset_after_fork(self) -> None:
-        """Leave the connections of the parent process alone, in a forked child."""
+        """Leave the connections of the parent process alone, in a forked child, and a transaction that it is in."""
+        if (current := self._current.get()) is not None:
+            current.is_open = False
         self.engine.dispose(close=False)
         self._prepare_turns()
 
