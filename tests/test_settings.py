@@ -175,6 +175,21 @@ def test_what_can_work_is_taken(monkeypatch: pytest.MonkeyPatch, name: str, valu
     load_settings()
 
 
+@pytest.mark.parametrize(
+    ("spelling", "address", "link"),
+    [
+        ("0", "0.0.0.0", "http://127.0.0.1:8000"),
+        ("0x0", "0.0.0.0", "http://127.0.0.1:8000"),
+        ("::0", "::", "http://[::1]:8000"),
+        ("::ffff:0.0.0.0", "::ffff:0.0.0.0", "http://127.0.0.1:8000"),
+        ("localhost", "localhost", "http://localhost:8000"),
+    ],
+)
+def test_every_address_is_shown_as_that_and_links_name_one_of_them(spelling: str, address: str, link: str) -> None:
+    settings = load_settings(host=spelling)
+    assert (settings.host, settings.links_begin_with) == (address, link)
+
+
 def test_an_address_is_taken_unseen_where_no_library_for_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     # That is said where it is needed, with what to install.
     monkeypatch.setitem(sys.modules, "kombu", None)

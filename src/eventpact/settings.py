@@ -196,7 +196,7 @@ class Settings(BaseSettings):
         """The base URL: by default the address that the server listens on, as seen from its own machine."""
         if self.base_url is not None:
             return self.base_url
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - not listened on
+        host = {"0.0.0.0": "127.0.0.1", "::ffff:0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - not listened on
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property

@@ -1,6 +1,7 @@
 """Types of settings: each refuses a value in one line that says what it must be, and never quotes it."""
 
 import re
+import socket
 from collections.abc import Callable
 from datetime import timedelta
 from email.message import EmailMessage
@@ -205,7 +206,11 @@ def _host(host: str) -> str:
     if not host.isprintable() or set(" /@[]") & set(host):
         raise ValueError("must be an address or a name such as 127.0.0.1, :: or localhost, without a port")
     _check_host(host)
-    return host
+    try:
+        # So that 0, 0x0 and ::0, which are every address, are shown as that.
+        return str(socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)[0][4][0])
+    except OSError:  # a name
+        return host
 
 
 def _mail_from(address: str) -> str:
