@@ -173,6 +173,20 @@ def test_an_account_whose_event_was_refused_gets_its_mail_as_soon_as_its_owner_t
     assert world.verify.execute(ADA.email, world.code()).verified
 
 
+def test_the_reason_of_a_refusal_is_told_although_the_transaction_was_spoilt_by_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As PostgreSQL does it: each statement after one that failed fails, too, for that reason."""
+
+    def aborted(*_: object, **__: object) -> None:
+        raise sa.exc.InternalError("UPDATE", {}, Exception("current transaction is aborted"))
+
+    monkeypatch.setattr(world.repository, "release_mail", aborted)
+    world.dispatcher.refuse(DispatchError("the outbox does not exist"))
+    with pytest.raises(DispatchError, match="does not exist"):
+        world.create.execute(ADA)
+
+
 @pytest.mark.parametrize("address", ["unknown@example.com", "no address", "\ud800"])
 def test_a_code_for_an_address_without_an_account_is_passed_over_in_silence(world: World, address: str) -> None:
     world.resend.execute(address)

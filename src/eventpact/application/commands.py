@@ -1,6 +1,6 @@
 """The use cases: create an account, verify it, ask for another code."""
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from uuid import uuid4
 
 from eventpact.application.ports import AccountRepository, EmailTakenError, UnitOfWork, VerificationCodes
@@ -50,7 +50,8 @@ class _MailingCommand:
         try:
             self._dispatcher.dispatch(event)
         except DispatchError:
-            self._repository.release_mail(event.email, notice=isinstance(event, SignUpRepeatedEvent))
+            with suppress(Exception):  # a transaction that the refusal has spoilt undoes the reservation itself
+                self._repository.release_mail(event.email, notice=isinstance(event, SignUpRepeatedEvent))
             raise
 
 

@@ -31,6 +31,19 @@ async def test_a_missing_table_is_no_reason_to_send_again(
     assert "ada@" not in caplog.text
 
 
+async def test_a_missing_table_of_what_is_counted_is_a_failed_check_of_the_database(tmp_path: Path) -> None:
+    async with running(settings_for(tmp_path, dispatcher="asyncio", outbox=True)) as client:
+        with closing(sqlite3.connect(tmp_path / "eventpact.db")) as database:
+            database.execute("ALTER TABLE outbox RENAME TO elsewhere")
+            database.commit()
+        answer = await client.http.get("/health/ready")
+        with closing(sqlite3.connect(tmp_path / "eventpact.db")) as database:
+            database.execute("ALTER TABLE elsewhere RENAME TO outbox")
+            database.commit()
+    assert answer.status_code == 503
+    assert answer.json()["checks"] == {"database": "SQLITE_ERROR"}
+
+
 async def test_a_database_that_is_locked_is_worth_trying_again(tmp_path: Path) -> None:
     async with running(settings_for(tmp_path, dispatcher="sync")) as client:
         with closing(sqlite3.connect(tmp_path / "eventpact.db", isolation_level=None)) as database:

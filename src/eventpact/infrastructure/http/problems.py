@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from limits.errors import StorageError
-from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import InternalError, OperationalError, ProgrammingError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from eventpact.application.commands import InvalidCodeError
@@ -139,7 +139,8 @@ async def _database(_: Request, error: SQLAlchemyError) -> ProblemResponse:
 
 def _reason(error: SQLAlchemyError) -> str:
     # The text of others (of a broken constraint, say) may quote an address.
-    return explain(error) if isinstance(error, (OperationalError, ProgrammingError)) else type(error).__name__
+    is_explained = isinstance(error, (InternalError, OperationalError, ProgrammingError))
+    return explain(error) if is_explained else type(error).__name__
 
 
 async def _uncounted(_: Request, error: Exception) -> ProblemResponse:

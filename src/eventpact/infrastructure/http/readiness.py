@@ -56,9 +56,13 @@ class Readiness:
             self._current = name
             outcomes[name] = _outcome(name, check)
         self._current = "database"
-        if outcomes["database"] != "ok":
-            return Report(outcomes, {})
-        return Report(outcomes, {name: count() for name, count in self._counts.items()})
+        counts: dict[str, int] = {}
+        if outcomes["database"] == "ok":
+            outcomes["database"] = _outcome("database", lambda: counts.update(self._count()))
+        return Report(outcomes, counts)
+
+    def _count(self) -> dict[str, int]:
+        return {name: count() for name, count in self._counts.items()}
 
 
 def _outcome(name: str, check: Callable[[], object]) -> str:
