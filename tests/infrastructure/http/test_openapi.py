@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from support import openapi
@@ -18,6 +19,13 @@ OPERATIONS = {path: next(iter(methods.values())) for path, methods in SCHEMA["pa
 def test_the_schema_is_the_committed_one() -> None:
     committed = openapi.FILE.read_text(encoding="utf-8")
     assert openapi.current() == committed, "if the API was meant to change, run: python tests/support/openapi.py"
+
+
+@pytest.mark.parametrize("base", ["http://127.0.0.1:8000/", "https://shop.example/accounts-api/"])
+def test_requests_go_where_the_schema_is_whatever_path_a_proxy_puts_in_front(base: str) -> None:
+    """Those of /docs, too, which went to the root of the host."""
+    (server,) = SCHEMA["servers"]
+    assert urljoin(f"{base}openapi.json", server["url"]) == base
 
 
 def test_every_operation_declares_every_status() -> None:

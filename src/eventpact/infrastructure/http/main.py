@@ -157,6 +157,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             {"name": "accounts", "description": "Sign up, and prove to read the mail of an address."},
             {"name": "health", "description": "Questions of those who run the server."},
         ],
+        servers=[{"url": "."}],  # beside the schema, whatever path a proxy puts in front
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
