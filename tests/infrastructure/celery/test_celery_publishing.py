@@ -235,6 +235,18 @@ def test_ping_tells_whether_the_broker_answers(own_valkey: EmbeddedBroker) -> No
         assert time.monotonic() - started < BOUND
 
 
+def test_ping_tells_whether_redis_takes_writes_and_leaves_none(own_valkey: EmbeddedBroker) -> None:
+    """A full one accepts no sign-up without the outbox, so that a server in front of it is not ready."""
+    app = app_on(own_valkey.url, role="web")
+    with redis.Redis.from_url(own_valkey.url.replace("redis+socket://", "unix://")) as client:
+        client.config_set("maxmemory", 1)
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            ping(app)
+        client.config_set("maxmemory", 0)
+        ping(app)
+        assert not client.keys("*ready*")
+
+
 def test_a_second_try_that_is_refused_does_not_unsay_that_the_first_may_have_been_accepted(valkey: str) -> None:
     publisher = Publisher(app_on(valkey, role="web"))
     publisher.use(lambda _: None, "a first one, whose connection is held")

@@ -9,6 +9,7 @@ from celery import Celery
 from celery.app.utils import Settings
 from celery.loaders.app import AppLoader
 
+from eventpact.infrastructure.celery.brokers import is_amqp
 from eventpact.infrastructure.celery.messages import event_queue, queue_of
 from eventpact.infrastructure.celery.publisher import Connector
 
@@ -97,8 +98,15 @@ class _OwnSettings(Settings):
 
 
 def ping(app: Celery) -> None:
-    """Raise :class:`DispatchError` unless the broker answers within 2 seconds."""
-    Connector(app, [queue_of(app)]).connect("asking the broker").close()
+    """Raise unless the broker answers within 3 seconds and, if it is Redis, takes writes."""
+    queue = queue_of(app)
+    connection = Connector(app, [queue]).connect("asking the broker")
+    try:
+        if not is_amqp(app):
+            # Adds to a list that there is not, which changes nothing, and yet is refused as each write is.
+            connection.channel.client.lpushx(f"{queue.name}-ready", "")
+    finally:
+        connection.close()
 
 
 def _for_both(settings: CelerySettings, amqp: bool, late: bool) -> tuple[Choice, ...]:
