@@ -320,7 +320,7 @@ class _Player:
             self._try_schedules()
 
     def _try_schedules(self) -> None:
-        """Find out what of it runs on a loop whose schedule can be chosen. What it has in threads is stuck there."""
+        """Find out which handlers run on a loop whose schedule can be chosen. Those in threads are stuck there."""
         subject, hangs = self._subject, self._subject.hangs
         # A thread that were done before anybody waits for it would not have to reach for the loop.
         plain = EventPlan(Paid, handlers={"plain": HandlerPlan(seconds=_THREAD_SECONDS)})

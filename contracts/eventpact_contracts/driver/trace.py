@@ -57,7 +57,7 @@ class Kind(Enum):
     the same, or ``note`` tells how it ended.
     """
     CANCELLED = "cancelled"
-    """The suite cancelled ``aclose``, which is to refuse what is dispatched nevertheless."""
+    """The suite cancelled ``aclose``, after which events are refused nevertheless."""
     LEFT = "left behind"
     """Something of the dispatcher's outlived it; ``note`` names it."""
 

@@ -30,7 +30,7 @@ _SLOW_SECONDS: Final = 0.25
 """An attempt takes longer than most dispatchers wait for the second one."""
 
 _NO_WAIT_SECONDS: Final = 0.0005
-"""What passes before a handler is called again at once; it varies, and so seems to grow now and then."""
+"""The time before a handler is called again at once; it varies, and so seems to grow now and then."""
 
 _FEW: Final = 3
 """Of more deliveries that are tried again, one waits for another, and not for its time alone."""

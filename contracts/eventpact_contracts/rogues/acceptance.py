@@ -57,7 +57,7 @@ class DuckTyping(PassThrough):
 
 @rogue("A1", "dispatch accepted it")
 class TrustingHandlers(PassThrough):
-    """A handler is trusted to dispatch events, and what else it gives finds no handlers."""
+    """A handler is trusted to dispatch events, and anything else from it finds no handlers."""
 
     def prepare(self) -> None:
         self.running = threading.local()
@@ -122,7 +122,7 @@ class FullForOne(LoopPassThrough):
 
 @rogue("A2", "was refused, and delivered to", settle_timeout=0.5)
 class PuttingLater(LoopPassThrough):
-    """Another thread waits for room. It stops waiting in time, and what it wanted to put is put later."""
+    """Another thread waits for room. It stops waiting in time, and its event is put later."""
 
     within = staticmethod(partial(AsyncioEventDispatcher, max_pending=40))
 

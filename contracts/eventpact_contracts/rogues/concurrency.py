@@ -74,7 +74,7 @@ class Homesick(LoopPassThrough):
     also={"A5": "where it cannot accept, a DispatchError is owed", "L1": "what it has taken half-way is returned"},
 )
 class CountingOnAnyLoop(LoopPassThrough):
-    """Where a loop runs, it takes it for its own: a thread is one without a loop."""
+    """A loop that runs is its own, it thinks: a thread is one without a loop."""
 
     def prepare(self) -> None:
         self.loop = asyncio.get_running_loop()

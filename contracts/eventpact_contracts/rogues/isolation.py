@@ -116,7 +116,7 @@ class Contagious(PassThrough):
     also={"I3": "a failure is not reported", "L1": "it is not returned, either", "C3": "it says L1 of every schedule"},
 )
 class Presumptuous(LoopPassThrough):
-    """A handler that was cancelled while it closes was cancelled by closing, it thinks, which knows what it does."""
+    """A handler that was cancelled while it closes was cancelled by closing, it thinks, and on purpose."""
 
     closing = False
 

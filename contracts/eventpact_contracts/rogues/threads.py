@@ -1,4 +1,4 @@
-"""Rogues with a thread of their own: what they do in two steps has to be one, or they leave something behind."""
+"""Rogues with a thread of their own: they take two steps where one is due, or leave something behind."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def _show(failure: Failure, *, as_json: bool) -> int:
 
 
 def _printable(text: str) -> str:
-    """Return the text without what a terminal would obey; handlers, clients and other programs wrote it."""
+    """Return the text without commands that a terminal would obey; handlers, clients and other programs wrote it."""
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 

@@ -100,7 +100,7 @@ class InAThread(EventDispatcher):
         return is_wanted
 
     def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run what a handler has returned."""
+        """Run the coroutine that a handler has returned."""
         asyncio.run(coroutine)
 
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
@@ -121,7 +121,7 @@ class InAThread(EventDispatcher):
         return undelivered(left)
 
     def stop(self, left: Sequence[DomainEvent]) -> None:
-        """Have the thread end when it has done what it is at; ``left`` are the undelivered."""
+        """Have the thread end after its present delivery; ``left`` are the undelivered."""
         self._jobs.put(None)
 
     async def idle(self, deadline: float) -> None:

@@ -296,7 +296,7 @@ def _all_held(traits: Traits) -> Scenario:
 
 
 def _cancels_itself(kind: type[DomainEvent], role: str) -> Scenario:
-    """A handler is let go on while closing has time left, and raises what cancels a task."""
+    """A handler is let go on while closing has time left, and raises the exception that cancels a task."""
     plan = EventPlan(kind, handlers={role: HandlerPlan(held=True, fails=ALWAYS, how="CancelledError")})
     callers = (
         Caller((steps.Dispatch(0),), thread=True),

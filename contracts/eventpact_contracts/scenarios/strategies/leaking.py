@@ -55,8 +55,8 @@ def leaks(traits: Traits) -> st.SearchStrategy[Scenario]:
 
 
 def leaking_in_each_state(traits: Traits) -> tuple[Scenario, ...]:
-    """Closing ends what the first callers have begun together, what waits for its next attempt or its turn, and what
-    an interruption has left; one that was given up ends when its handler does, and one that is refused begins nothing.
+    """Closing ends all that the first callers began together, that waits for its next attempt or its turn, or that
+    an interruption has left. One that was given up ends when its handler does; one that is refused begins nothing.
     """
     retries = traits.guarantees.retries
     waiting = tuple(replace(between_attempts(kind, ALWAYS, 0.0), leaks=True) for kind in (SINGLE if retries else ()))
@@ -78,7 +78,7 @@ def _with_few(kind: type[DomainEvent] | None) -> Scenario:
 
 
 def _given_up_in_turn() -> tuple[Scenario, ...]:
-    """Closing gives up what is held, and those of the same handler behind it; they are let go on afterwards."""
+    """Closing gives up a held delivery, and one of the same handler behind it; they are let go on afterwards."""
     closer = Caller((steps.AwaitStarted(0), steps.AwaitReturned(1, 0.05), steps.Close(0.02), steps.Release(0)))
     return tuple(
         Scenario(
@@ -92,7 +92,7 @@ def _given_up_in_turn() -> tuple[Scenario, ...]:
 
 
 def _interrupted(traits: Traits) -> Scenario:
-    """Handlers raise what is no ``Exception``, each in turn, and are awaited where they can."""
+    """Handlers raise each interruption in turn, and are awaited where they can."""
     plans = [
         EventPlan(kind, handlers={ROLES[kind][0]: HandlerPlan(fails=ALWAYS, how=name)})
         for name, failure in INTERRUPTIONS.items()
@@ -103,7 +103,7 @@ def _interrupted(traits: Traits) -> Scenario:
 
 
 def _refused() -> Scenario:
-    """A closed dispatcher refuses what comes."""
+    """A closed dispatcher refuses events."""
     taken = (steps.Dispatch(0), steps.Close(5.0), steps.Dispatch(1), steps.Dispatch(2))
     plans = tuple(EventPlan(kind) for kind in (events.Priced, events.Paid, events.Signed))
     return Scenario(plans, (Caller(taken),), close=True, leaks=True)

@@ -130,7 +130,7 @@ def _check_handle(wanted: str, handler: object, handle: Any) -> None:
             f"{wanted}, {path(type(handler))}, has a handle that is a generator, and would never run; take the yield"
             " out of it"
         )
-    # What is bound without being a method, as of a singledispatchmethod, may wrap one that takes self, too.
+    # A handle that is bound without being a method, as of a singledispatchmethod, may wrap one that takes self, too.
     if fault := _misfit(handle, "event", follow_wrapped=not isinstance(handle, FunctionType)):
         raise RegistrationError(f"{wanted}, {path(type(handler))}, has handle{fault}")
 
