@@ -51,7 +51,9 @@ _FIXED_SHARE: Final = 0.6
 """The part of the time that fixed scenarios may take."""
 
 _OVERTIME_SHARE: Final = 0.25
-"""The part of the time by which it may be exceeded for the sake of laws that nothing was seen of yet."""
+"""The part of the time by which it may be exceeded for the sake of laws that nothing was seen of yet, doubled for an
+engine in other processes.
+"""
 
 _MAX_LEISURE: Final = 4.0
 """By this factor at most the families of a few laws have more time than they have beside all others."""
@@ -135,7 +137,7 @@ class _Player:
         names = tuple(name for name in names if only is None or name in set(only))
         if self._laws:
             self._warm_up()
-        if self._subject.max_open > 1 or self._subject.outlives:  # an engine in other processes waits for them, too
+        if self._is_elsewhere():
             self._deadline += self._deadline - self._started
         if self._subject.max_open > 1 and not self._subject.traits.quick:
             self._play_in_lanes(names, progress)
@@ -165,8 +167,13 @@ class _Player:
 
     def _is_over(self) -> bool:
         """Return whether time is up, and a little more where nothing was found."""
-        overtime = 0.0 if self._judging.found else _OVERTIME_SHARE * (self._deadline - self._started)
+        share = 2 * _OVERTIME_SHARE if self._is_elsewhere() else _OVERTIME_SHARE
+        overtime = 0.0 if self._judging.found else share * (self._deadline - self._started)
         return time.monotonic() > self._deadline + overtime
+
+    def _is_elsewhere(self) -> bool:
+        """Return whether its engine is in other processes, for which it waits, too."""
+        return self._subject.max_open > 1 or self._subject.outlives
 
     def _stop(self) -> None:
         seconds = time.monotonic() - self._started
@@ -210,9 +217,11 @@ class _Player:
         done += self._beside.in_groups(every, lambda: time.monotonic() > deadline or self._judging.knows_all())
         for law, scenario in in_turn:
             started = time.monotonic()
-            if started > deadline:
+            if self._is_over():
                 self._stop()
                 return
+            if started > deadline and self._judging.check_of(law).observations:
+                continue  # what is left of the time is for laws that nothing was seen of yet
             if scenario not in done and not self._judging.knows_all():
                 done.append(scenario)
                 if self._beside.waiting and (scenario.leaks or scenario.loop_gone):

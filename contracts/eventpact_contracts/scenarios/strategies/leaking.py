@@ -63,10 +63,8 @@ def leaking_in_each_state(traits: Traits) -> tuple[Scenario, ...]:
     return (
         *(_first_together(number) for number in range(6 if traits.quick else 1)),
         *waiting,
-        *_given_up_in_turn(),
-        _interrupted(traits),
         _refused(),
-        *((_with_few(kind) for kind in (*SINGLE, None)) if traits.quick else ()),
+        *((*_given_up_in_turn(), _interrupted(traits), *map(_with_few, (*SINGLE, None))) if traits.quick else ()),
     )
 
 
