@@ -9,8 +9,6 @@ from itertools import chain, zip_longest
 from typing import Any, Final
 from zlib import crc32
 
-import hypothesis
-from hypothesis import given
 from hypothesis.errors import HypothesisException
 
 from eventpact_contracts.checking.beside import Beside, unique
@@ -19,7 +17,7 @@ from eventpact_contracts.checking.outcomes import Evidence, LawCheck, Violation
 from eventpact_contracts.driver.session import run_scenario
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.laws import Law
-from eventpact_contracts.scenarios.drawing import EnoughDrawn, quiet_settings
+from eventpact_contracts.scenarios.drawing import EnoughDrawn, draw
 from eventpact_contracts.scenarios.events import Paid, Priced
 from eventpact_contracts.scenarios.families import FAMILIES, Family
 from eventpact_contracts.scenarios.scenario import Caller, EventPlan, HandlerPlan, Scenario
@@ -270,22 +268,9 @@ class _Player:
         Raises:
             CouldNotRunError: Hypothesis could not draw them.
         """
-        drawn = 0
-
-        @hypothesis.seed(self._seed + crc32(family.name.encode()))
-        @quiet_settings(max(3, round(self._examples * family.share)), shrink=False)
-        @given(family.scenarios(self._subject.traits))
-        def each(scenario: Scenario) -> None:
-            nonlocal drawn
-            if drawn == most:
-                raise EnoughDrawn
-            drawn += 1
-            take(scenario)
-
+        seed, examples = self._seed + crc32(family.name.encode()), max(3, round(self._examples * family.share))
         try:
-            each()
-        except EnoughDrawn:
-            pass
+            draw(family.scenarios(self._subject.traits), take, seed=seed, examples=examples, most=most)
         except HypothesisException as error:
             raise CouldNotRunError(f"Hypothesis could not draw scenarios: {error}") from error
 

@@ -187,7 +187,7 @@ def _give_way(frame: FrameType, event: str, argument: object) -> Any:  # noqa: A
 
 _MAX_PAUSE_SECONDS: Final = 0.05
 _MAX_FAILED_PAUSE_SECONDS: Final = 0.15
-"""Where a failure is still to be reported: longer than closing usually waits for a thread to end."""
+"""For a failure that is still to be reported: longer than closing usually waits for a thread to end."""
 
 
 class Pausing:

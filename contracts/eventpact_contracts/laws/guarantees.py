@@ -29,7 +29,7 @@ _SHRINKING: Final = 0.7
 _SLOW_SECONDS: Final = 0.25
 """An attempt takes longer than most dispatchers wait for the second one."""
 
-_NO_WAIT_SECONDS: Final = 0.0005
+_NO_WAIT_SECONDS: Final = 0.0015
 """The time before a handler is called again at once; it varies, and so seems to grow now and then."""
 
 _FEW: Final = 3

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import hypothesis
-from hypothesis import HealthCheck, Phase, Verbosity
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
 
-__all__ = ["EnoughDrawn", "quiet_settings"]
+import hypothesis
+from hypothesis import HealthCheck, Phase, Verbosity, given
+from hypothesis.strategies import SearchStrategy
+
+__all__ = ["EnoughDrawn", "draw", "quiet_settings"]
+
+T = TypeVar("T")
 
 
 class EnoughDrawn(BaseException):
@@ -25,3 +32,27 @@ def quiet_settings(max_examples: int, *, shrink: bool = True, steps: int = 50) -
         print_blob=False,
         verbosity=Verbosity.quiet,
     )
+
+
+def draw(
+    strategy: SearchStrategy[T], take: Callable[[T], object], *, seed: int, examples: int, most: int | None
+) -> None:
+    """Draw so many examples, the same ones each time, until one who takes them has enough, or ``most`` are drawn.
+
+    Raises:
+        HypothesisException: Hypothesis could not draw them.
+    """
+    drawn = 0
+
+    @hypothesis.seed(seed)
+    @quiet_settings(examples, shrink=False)
+    @given(strategy)
+    def each(example: T) -> None:
+        nonlocal drawn
+        if drawn == most:
+            raise EnoughDrawn
+        drawn += 1
+        take(example)
+
+    with suppress(EnoughDrawn):
+        each()

@@ -176,7 +176,7 @@ class Retrying(PassThrough):
             except Exception as error:
                 if self.is_final(error):
                     raise
-                self.rest(wait)  # the back-off, in the caller's time
+                self.rest(wait)
             else:
                 attempt = partial(self.attempt, subscription, event)
                 return _retried(waits[number:], self.is_final, attempt, result) if isawaitable(result) else None
@@ -193,7 +193,7 @@ class Retrying(PassThrough):
 
     def rest(self, seconds: float) -> None:
         """Wait before the next attempt."""
-        time.sleep(seconds)
+        time.sleep(seconds)  # the back-off, in the caller's time
 
     def is_final(self, error: Exception) -> bool:
         """Return whether it does not try again after this."""

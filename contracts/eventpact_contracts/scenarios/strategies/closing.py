@@ -49,7 +49,7 @@ _DEEP: Final = 1_000
 """So deep a cascade may be where an event takes less than a millisecond."""
 
 _LONG_SECONDS: Final = 3.0
-"""Who looks at longer and longer intervals whether all is settled no longer looks each second by then."""
+"""Longer than anybody looks each second who looks at longer and longer intervals whether all is settled."""
 
 _BACKLOG: Final = 120
 """Events that are pending when the dispatcher closes."""
