@@ -49,9 +49,7 @@ _FIXED_SHARE: Final = 0.6
 """The part of the time that fixed scenarios may take."""
 
 _OVERTIME_SHARE: Final = 0.25
-"""The part of the time by which it may be exceeded for the sake of laws that nothing was seen of yet, doubled for an
-engine in other processes.
-"""
+"""The part of the time that laws may take besides of which nothing was seen yet; twice that with an engine outside."""
 
 _MAX_LEISURE: Final = 4.0
 """By this factor at most the families of a few laws have more time than they have beside all others."""
@@ -59,6 +57,7 @@ _MAX_LEISURE: Final = 4.0
 _MAX_VAIN_RUNS: Final = 4
 """A family in which so many runs waited in vain has shown all that it can."""
 
+_OPENINGS: Final = 3
 _MAX_PACES: Final = 12
 """So often at most it is looked at how fast a dispatcher is."""
 
@@ -291,13 +290,11 @@ class _Player:
         """Open a dispatcher some times: lasting parts are started now, and how long it takes is known."""
         subject = self._subject
         idle = Scenario(callers=(Caller(()),))
-        started = time.monotonic()
         try:
             run_scenario(subject, idle, subject.settle_timeout)
         except CouldNotRunError as error:
             self._open_with_fewer_handlers(idle, error)
-        takes_long = subject.max_open > 1 or time.monotonic() - started > _SLOW_SECONDS
-        subject.slow = not subject.needs_loop and takes_long
+        subject.slow = not subject.needs_loop and (subject.max_open > 1 or self._opens_slowly(idle))
         paces: list[float] = []
         # One that looks slow is looked at again, as the machine may have been: few scenarios are played with slow ones.
         while len(paces) < 3 or (len(paces) < _MAX_PACES and not subject.slow and subject.seems_slow(min(paces))):
@@ -312,6 +309,15 @@ class _Player:
         subject.pace = max(1e-6, min(paces))
         if subject.needs_loop:
             self._try_schedules()
+
+    def _opens_slowly(self, idle: Scenario) -> bool:
+        """Return whether it takes long to open and close each time: once the machine may have been busy."""
+        for _ in range(_OPENINGS):
+            started = time.monotonic()
+            run_scenario(self._subject, idle, self._subject.settle_timeout)
+            if time.monotonic() - started < _SLOW_SECONDS or self._subject.hangs:
+                return False
+        return True
 
     def _try_schedules(self) -> None:
         """Find out which handlers run on a loop whose schedule can be chosen. Those in threads are stuck there."""
