@@ -253,6 +253,17 @@ UPHELD: list[tuple[str, Trace]] = [
     ("A5", trace(EVENT, dispatched("b"), refused("b"), Entry(kind=Kind.LEFT, note="the thread x"))),
     ("C1", trace(taken("a", caller="one"), taken("b", caller="two"), handled("a", *BOTH), handled("b", *BOTH))),
     ("C2", trace(EVENT, handled("a", *BOTH), taken("b", "Placed", cause="a"), handled("b", "Placed.plain"))),
+    # A handler complains of a depth of its own.
+    (
+        "C2",
+        trace(
+            EVENT,
+            handled("a", *BOTH),
+            taken("b", "Placed", cause="a"),
+            started("b", "Placed.plain"),
+            failed("b", "Placed.plain", exception="DepthError"),
+        ),
+    ),
     (
         "C2",
         trace(EVENT, NESTED_JUNK, raised("j", "TypeError", ""), NESTED, accepted("b"), handled("a", *BOTH), GOOD_B[2:]),
@@ -370,6 +381,18 @@ UPHELD: list[tuple[str, Trace]] = [
     ),
     # The last wait is longer by just the factor that is asked for.
     ("G2", trace(EVENT, tried(5, 6), guarantees=RETRYING)),
+    # It was due after a second or less, and waited for another delivery.
+    (
+        "G2",
+        trace(
+            taken("b", "Placed", time=2.0),
+            EVENT,
+            started("b", "Placed.plain", time=3.0),
+            succeeded("b", "Placed.plain", time=4.0),
+            tried(3, 2),
+            guarantees=RETRYING,
+        ),
+    ),
     ("G1", trace(dispatched("a"), handled("a", *BOTH), accepted("a"), dispatched("b"), guarantees=BLOCKING)),
     # Closing may have let the caller go.
     ("G1", trace(dispatched("a"), FAILED, closing(), accepted("a"), reported("a", "Paid.plain"), guarantees=BLOCKING)),
@@ -980,6 +1003,19 @@ VIOLATED: list[tuple[str, str, Trace]] = [
         ),
     ),
     ("G2", "do not grow: 2000 ms, 1000 ms", trace(EVENT, tried(2, 1), guarantees=RETRYING)),
+    # It waited for another delivery, and not long enough for that to be all.
+    (
+        "G2",
+        "do not grow: 3000 ms, 2000 ms",
+        trace(
+            taken("b", "Placed", time=2.0),
+            EVENT,
+            started("b", "Placed.plain", time=2.1),
+            succeeded("b", "Placed.plain", time=2.5),
+            tried(3, 2),
+            guarantees=RETRYING,
+        ),
+    ),
     # They are what passes between two calls, and no waits.
     ("G2", "do not grow: 0 ms, 0 ms", trace(EVENT, tried(0.0001, 0.0003), guarantees=RETRYING)),
     # It is the last that counts.

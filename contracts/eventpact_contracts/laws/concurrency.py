@@ -157,7 +157,7 @@ def cascades(view: TraceView) -> Fault | None:
             if pending <= _FEW_PENDING and not view.failed_during(call):
                 return Fault(f"{what}, and it was refused, though little was pending ({pending}): {call.end.note}")
     for entry in view.failures:
-        if "RecursionError" in entry.exception:
+        if entry.exception[:1] == ("RecursionError",):  # one that a handler makes is of a class of its own
             return Fault(f"RecursionError in {entry.handler}, {view.depth(entry.event)} deep in a cascade")
     if view.closing is not None or view.interruptions or view.trace.sink_raises:
         return None

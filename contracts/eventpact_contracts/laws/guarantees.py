@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from math import inf
 from typing import Final
 
 from eventpact.domain.dispatcher import Delivery, Ordering
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.laws.law import Fault, law
-from eventpact_contracts.laws.spans import Attempt, Call
+from eventpact_contracts.laws.spans import Call
 from eventpact_contracts.laws.view import TraceView
 from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import ROLES, is_shared
@@ -162,24 +164,49 @@ def _waits_grow(view: TraceView) -> Fault | None:
     again = [
         delivery for delivery, attempts in view.attempts.items() if len(attempts) > 1 and view.due(delivery[0]) < 2
     ]
-    waits: dict[int, list[float]] = {}
-    for attempts in [view.attempts[delivery] for delivery in again] if len(again) <= _FEW else []:
-        if not any(attempt.interrupted or view.was_cut_off(attempt) for attempt in attempts):
-            for place, wait in enumerate(_waits(attempts)):
+    waits: dict[int, list[tuple[float, float]]] = {}
+    for delivery in again if len(again) <= _FEW else []:
+        if not any(attempt.interrupted or view.was_cut_off(attempt) for attempt in view.attempts[delivery]):
+            for place, wait in enumerate(_waits(view, delivery)):
                 waits.setdefault(place, []).append(wait)
     if len(waits) < 2:
         return None
-    shortest = [min(waits[place]) for place in sorted(waits)]
+    # An attempt that is due may have to wait for others, too. So a wait was as long as it is seen to be or shorter, and
+    # as long as what is left of it without the time in which others were served, or longer.
+    at_most = [min(wait for wait, _ in waits[place]) for place in sorted(waits)]
+    at_least = [min(wait - served for wait, served in waits[place]) for place in sorted(waits)]
     # They may stop growing where there is a longest one.
-    is_none = shortest[-1] < _NO_WAIT_SECONDS
-    if is_none or shortest[-1] < shortest[0] * _GROWTH or any(b < a * _SHRINKING for a, b in pairwise(shortest)):
-        shown = ", ".join(f"{wait * 1000:.0f} ms" for wait in shortest)
+    is_none = at_most[-1] < _NO_WAIT_SECONDS
+    has_shrunk = any(after < before * _SHRINKING for before, after in zip(at_least, at_most[1:], strict=False))
+    if is_none or at_most[-1] < at_least[0] * _GROWTH or has_shrunk:
+        shown = ", ".join(f"{wait * 1000:.0f} ms" for wait in at_most)
         return Fault(f"the waits before the attempts that followed do not grow: {shown}", timed=True)
     return None
 
 
-def _waits(attempts: list[Attempt]) -> list[float]:
-    return [after.start.time - before.end.time for before, after in pairwise(attempts) if before.end is not None]
+def _waits(view: TraceView, delivery: tuple[str, str]) -> Iterator[tuple[float, float]]:
+    """Yield the seconds before each attempt but the first, and for how many of them another delivery was served."""
+    for before, after in pairwise(view.attempts[delivery]):
+        if before.end is None:
+            continue
+        began, ended = before.end.time, after.start.time
+        served, until = 0.0, began
+        for start, end in sorted(span for other, span in _served(view) if other != delivery):
+            served += max(0.0, min(end, ended) - max(start, until))
+            until = max(until, end)
+        yield ended - began, served
+
+
+def _served(view: TraceView) -> Iterator[tuple[tuple[str, str], tuple[float, float]]]:
+    """Yield when each delivery was served: from the call of ``dispatch`` to the end of the first attempt, and in the
+    attempts that followed.
+    """
+    for call in view.calls:
+        for handler in view.handlers_of(call.event) if call.accepted or call.in_doubt else ():
+            attempts = view.attempts.get((call.event, handler), [])
+            begins = [call.start.time, *(attempt.start.time for attempt in attempts[1:])]
+            ends = [attempt.end.time if attempt.end else inf for attempt in attempts]
+            yield from (((call.event, handler), span) for span in zip(begins, ends, strict=False))
 
 
 def _in_danger(view: TraceView) -> int:

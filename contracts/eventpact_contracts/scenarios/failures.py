@@ -62,6 +62,10 @@ class EqualError(Exception):
     __hash__ = None  # type: ignore[assignment]  # as in every class that defines its own equality
 
 
+class DepthError(RecursionError):
+    """A handler's own complaint, which is none of the stack on which it was called."""
+
+
 class NeverAgainError(PermanentFailureError):
     """A subclass of the error that says not to try again."""
 
@@ -116,7 +120,7 @@ FAILURES: Final[dict[str, Failure]] = {
     "OSError": Failure(lambda message: OSError(5, message)),
     "ConnectionError": Failure(ConnectionResetError),
     "MemoryError": Failure(MemoryError),
-    "RecursionError": Failure(RecursionError),
+    "RecursionError": Failure(DepthError),
     "Empty": Failure(queue.Empty),
     "CancelledError of futures": Failure(concurrent.futures.CancelledError),
     "Awkward": Failure(lambda message: AwkwardError(7, message)),
