@@ -154,7 +154,16 @@ class Trace:
 
     def of(self, *kinds: Kind) -> Iterator[Entry]:
         """The entries of these kinds, in order."""
+        if len(kinds) == 1:
+            return iter(self._by_kind.get(kinds[0], ()))
         return (entry for entry in self.entries if entry.kind in kinds)
+
+    @cached_property
+    def _by_kind(self) -> dict[Kind, list[Entry]]:
+        found: dict[Kind, list[Entry]] = {}
+        for entry in self.entries:
+            found.setdefault(entry.kind, []).append(entry)
+        return found
 
     @cached_property
     def labels(self) -> dict[str, str]:

@@ -280,7 +280,7 @@ class TraceView:
         """Return whether nothing failed and nothing crashed."""
         return not any(self.trace.of(Kind.FAILED, Kind.CRASHED))
 
-    @property
+    @cached_property
     def was_cancelled(self) -> bool:
         """Return whether closing was cancelled, of which law A3 alone says something."""
         return any(self.trace.of(Kind.CANCELLED))
