@@ -99,6 +99,8 @@ def _laid_out(folder: Path, name: str) -> Path:
 
 
 def _mutmut(folder: Path, children: int) -> Score:
+    # Python looks no second time for a folder that was not there, and would mutate nothing that is imported.
+    (folder / "mutants" / "src").mkdir(parents=True, exist_ok=True)
     for command in (["run", "--max-children", str(children)], ["export-cicd-stats"]):
         # Processes that a test starts import the mutant, too.
         path = os.pathsep.join(filter(None, [str(folder / "mutants" / "src"), os.environ.get("PYTHONPATH", "")]))
