@@ -307,8 +307,8 @@ class _Session:
         make = PROBES.new_handlers if forgotten else PROBES.handlers
         kinds = {"async_handlers": subject.async_handlers, "usual": subject.usual_handlers}
         handlers = make(**kinds, empty=subject.empty_lists, owner=owner)
-        if self._scenario.only is not None:
-            handlers = {kind: handlers[kind] for kind in self._scenario.only}
+        if (only := self._scenario.only) is not None:  # no comprehension, whose cell would keep all of them alive
+            handlers = dict(zip(only, map(handlers.__getitem__, only), strict=True))
         opening = subject.open(handlers, PROBES.on_failure)
         try:
             dispatcher = opening.__enter__()
