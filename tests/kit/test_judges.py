@@ -251,6 +251,9 @@ UPHELD: list[tuple[str, Trace]] = [
     ("A5", trace(dispatched("a", time=1.0), refused("a", time=2.9, bound=2.0))),
     ("A5", trace(dispatched("a", time=1.0), refused("a", time=3.0, bound=2.0))),
     ("A5", trace(EVENT, dispatched("b"), refused("b"), Entry(kind=Kind.LEFT, note="the thread x"))),
+    # Whom it may call without a loop, it calls.
+    ("A5", trace(EVENT, handled("a", *BOTH), dispatched("b"), refused("b"), hindrance="a loop that is stopped")),
+    ("A5", trace(EVENT, dispatched("b"), refused("b"), hindrance="an engine that is unavailable")),
     ("C1", trace(taken("a", caller="one"), taken("b", caller="two"), handled("a", *BOTH), handled("b", *BOTH))),
     ("C2", trace(EVENT, handled("a", *BOTH), taken("b", "Placed", cause="a"), handled("b", "Placed.plain"))),
     # A handler complains of a depth of its own.
@@ -770,6 +773,20 @@ VIOLATED: list[tuple[str, str, Trace]] = [
     ),
     ("C2", "never returned: a deadlock", trace(EVENT, handled("a", *BOTH), dispatched("b", cause="a"))),
     ("C2", "1 deep in a cascade", trace(EVENT, handled("a", *BOTH), taken("b", cause="a"), IDLE)),
+    ("A5", "with a loop that is stopped, and Paid.plain never", trace(EVENT, hindrance="a loop that is stopped")),
+    (
+        "I2",
+        "Paid.coroutine was broken off with Paid e1, after Paid.plain had failed",
+        trace(
+            EVENT,
+            started("a", "Paid.coroutine"),
+            broken("a", "Paid.plain"),
+            failed("a", "Paid.coroutine", exception="CancelledError", interruption=True, imposed=True),
+            CANCELLED_REPORT,
+        ),
+    ),
+    # However full it may have been, what it took it owes.
+    ("R1", "never received it", trace(EVENT, handled("a", "Paid.plain"), IDLE, hindrance="a flood of 600 events")),
     (
         "C2",
         "RecursionError in Placed.plain",

@@ -60,7 +60,6 @@ _MAX_VAIN_RUNS: Final = 4
 _OPENINGS: Final = 3
 _MAX_PACES: Final = 12
 """So often at most it is looked at how fast a dispatcher is."""
-
 _THREAD_SECONDS: Final = 0.005
 """By then whoever has begun a thread waits for it."""
 
@@ -294,7 +293,8 @@ class _Player:
             run_scenario(subject, idle, subject.settle_timeout)
         except CouldNotRunError as error:
             self._open_with_fewer_handlers(idle, error)
-        subject.slow = not subject.needs_loop and (subject.max_open > 1 or self._opens_slowly(idle))
+        subject.opening = 0.0 if subject.needs_loop or subject.max_open > 1 else self._opening_seconds(idle)
+        subject.slow = subject.max_open > 1 or subject.opening >= _SLOW_SECONDS
         paces: list[float] = []
         # One that looks slow is looked at again, as the machine may have been: few scenarios are played with slow ones.
         while len(paces) < 3 or (len(paces) < _MAX_PACES and not subject.slow and subject.seems_slow(min(paces))):
@@ -310,14 +310,14 @@ class _Player:
         if subject.needs_loop:
             self._try_schedules()
 
-    def _opens_slowly(self, idle: Scenario) -> bool:
-        """Return whether it takes long to open and close each time: once the machine may have been busy."""
-        for _ in range(_OPENINGS):
+    def _opening_seconds(self, idle: Scenario) -> float:
+        """Return how long it takes to open and close: the shortest of some times, as the machine may be busy."""
+        took: list[float] = []
+        while len(took) < _OPENINGS and min(took, default=_SLOW_SECONDS) >= _SLOW_SECONDS:
             started = time.monotonic()
             run_scenario(self._subject, idle, self._subject.settle_timeout)
-            if time.monotonic() - started < _SLOW_SECONDS or self._subject.hangs:
-                return False
-        return True
+            took.append(0.0 if self._subject.hangs else time.monotonic() - started)
+        return min(took)
 
     def _try_schedules(self) -> None:
         """Find out which handlers run on a loop whose schedule can be chosen. Those in threads are stuck there."""

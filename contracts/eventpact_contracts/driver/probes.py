@@ -129,6 +129,14 @@ def _handle(probe: _Base, event: DomainEvent) -> Any:
     return Probe.handle(probe, event)  # type: ignore[arg-type]  # it has everything that this needs
 
 
+class _LentProbe(_Base):
+    """An object whose ``handle`` is a method of another object."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.handle = Probe(*given).handle
+
+
 class _Falsy:
     def __bool__(self) -> bool:
         return False
@@ -201,6 +209,7 @@ _SPECIAL: Final[dict[str, type[_Base]]] = {
     "plain_callable": _mixed(_Callable, Probe),
     "plain_list": _ListProbe,
     "plain_attribute": _AttributeProbe,
+    "plain_lent": _LentProbe,
     "coroutine_falsy": _mixed(_Falsy, AsyncProbe),
     "coroutine_equal": _mixed(_Equal, AsyncProbe),
     "coroutine_callable": _mixed(_Callable, AsyncProbe),

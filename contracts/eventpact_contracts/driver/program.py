@@ -204,6 +204,14 @@ class Program:
         try:
             for _ in range(todo.pauses):
                 yield Pause()
+            if todo.held:
+                gate = self._hold(known, handler)
+                try:
+                    yield gate
+                except asyncio.CancelledError:
+                    if not todo.resists:
+                        raise
+                    yield gate
             for child in _children(plan, todo, handler):
                 if self._refusals.get(known, 0) < _MAX_REFUSALS:  # each may take its time
                     self.dispatch(child, handler, cause=known)
@@ -216,14 +224,6 @@ class Program:
             if todo.seconds:
                 self.recorder.write(Kind.HELD, event=known, handler=handler)
                 yield Delay(todo.seconds)
-            if todo.held:
-                gate = self._hold(known, handler)
-                try:
-                    yield gate
-                except asyncio.CancelledError:
-                    if not todo.resists:
-                        raise
-                    yield gate
             if todo.fails == ALWAYS or number <= todo.fails:
                 how = todo.then if todo.then and number > 1 else todo.how
                 raising = EVERY[how].make(f"{handler} attempt {number}")

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Generator
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,7 +28,6 @@ __all__ = ["Run", "Unfinished", "run_scenario"]
 
 _GUARD_SECONDS: Final = 3.0
 """For this much longer than the waits that a scenario consists of nothing may happen in it, before it is given up."""
-
 _MAX_GUARDS: Final = 3
 """So many times as long a scenario may take as long as something still happens in it."""
 
@@ -240,13 +239,15 @@ class _Session:
                 await self._put_away(dispatcher)
 
     def _without_its_loop(self) -> None:
-        """Drive it in threads; the loop that the dispatcher was built in is closed by then."""
-        with ExitStack() as stack:
+        """Drive it in threads; the loop that the dispatcher was built in is stopped or closed by then."""
 
-            async def build() -> EventDispatcher:
-                return stack.enter_context(self._opened())
+        async def enter(opening: AbstractContextManager[EventDispatcher]) -> EventDispatcher:
+            return stack.enter_context(opening)
 
-            self._program.dispatcher = asyncio.run(build())
+        with asyncio.Runner() as runner, ExitStack() as stack:
+            self._program.dispatcher = runner.run(enter(self._opened()))
+            if self._scenario.loop_gone == "closed":
+                runner.close()
             self.driver.in_threads()
             self.driver.settle()
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from itertools import chain
 
+from eventpact.domain.events import DomainEvent
 from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.laws.law import Fault, law
 from eventpact_contracts.laws.spans import Call
 from eventpact_contracts.laws.view import TraceView
 from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import ROLES
-from eventpact_contracts.scenarios.scenario import Caller, EventPlan, HandlerPlan, Scenario, Traits
+from eventpact_contracts.scenarios.scenario import WITHOUT_LOOP, Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.concurrent import full_when_closing
 from eventpact_contracts.scenarios.strategies.parts import FLOOD, in_turn
 from eventpact_contracts.scenarios.strategies.routing import every_content, every_invalid, every_non_event
@@ -80,7 +81,7 @@ def _cannot_accept(traits: Traits) -> tuple[Scenario, ...]:
         found += [_full_for_some(rescuer), full_when_closing(5.0), full_when_closing(0.02)]
     if traits.needs_loop:
         gone = tuple(EventPlan(kind) for kind in (events.Priced, events.Placed, events.Paid, *events.ODD)) * 3
-        found.append(Scenario(gone, (in_turn(len(gone)),), loop_gone=True, close=True))
+        found += [Scenario(gone, (in_turn(len(gone)),), loop_gone=how, close=True) for how in ("closed", "stopped")]
     plans = (EventPlan(events.Paid), EventPlan(events.Placed))
     found.append(Scenario(plans, (in_turn(2),), unavailable=True))
     return tuple(found)
@@ -143,19 +144,47 @@ def _dispatched_late(view: TraceView) -> int:
     return 0 if view.begun is None else sum(call.began > view.begun for call in view.calls)
 
 
-def _cancelled_closing(traits: Traits) -> tuple[Scenario, ...]:
+def _still_closed(traits: Traits) -> tuple[Scenario, ...]:
+    """Events that are dispatched by a handler that had begun before; after closing was cancelled; and to a full one."""
+    found = [_dispatching_late(events.Placed, "plain"), _dispatching_late(events.Priced, "coroutine")]
+    if traits.in_memory:
+        found.append(_cancelled_closing())
+    if traits.quick and not traits.guarantees.blocks_caller:
+        found.append(_full_and_closing())
+    return tuple(found)
+
+
+def _cancelled_closing() -> Scenario:
     """Closing waits for a handler, and is cancelled; events are dispatched then, with and without a handler."""
     plans = (EventPlan(events.Placed, handlers={"plain": HandlerPlan(held=True)}), *map(EventPlan, _LATE_KINDS))
     late = tuple(steps.Dispatch(number) for number in range(1, len(plans)))
     closing = Caller((steps.AwaitStarted(0), steps.Close(0.5, cancelled=True), *late, steps.Release(0)))
-    dispatching = Caller((steps.Dispatch(0),), thread=True)
-    return (Scenario(plans, (dispatching, closing), close=True),) if traits.in_memory else ()
+    return Scenario(plans, (Caller((steps.Dispatch(0),), thread=True), closing), close=True)
+
+
+def _dispatching_late(kind: type[DomainEvent], role: str) -> Scenario:
+    """A handler that has begun before dispatches while closing waits for it."""
+    spawning = HandlerPlan(held=True, spawns=tuple(map(EventPlan, _LATE_KINDS)))
+    callers = (
+        Caller((steps.Dispatch(0),), thread=True),
+        Caller((steps.AwaitStarted(0), steps.Close(5.0))),
+        Caller((steps.AwaitBegun(), steps.Release(0))),
+    )
+    return Scenario((EventPlan(kind, handlers={role: spawning}),), callers, close=True)
+
+
+def _full_and_closing() -> Scenario:
+    """Closing begins when no other event could be taken, if the dispatcher is ever full."""
+    held = EventPlan(events.Placed, handlers={"plain": HandlerPlan(held=True)})
+    flooding = Caller((steps.Flood(0, FLOOD), steps.Close(0.1)))
+    late = Caller((steps.AwaitBegun(), steps.Dispatch(1), steps.Dispatch(2), steps.Release(0)), thread=True)
+    return Scenario((held, EventPlan(events.Placed), EventPlan(events.Noted)), (flooding, late), close=True)
 
 
 @law(
     "A3",
     families=("closed", "racing", "paused"),
-    fixed=_cancelled_closing,
+    fixed=_still_closed,
     cancelled=True,
     observations=_dispatched_late,
     causes=(
@@ -236,6 +265,11 @@ def bounded(view: TraceView) -> Fault | None:
     """Find a call that did not refuse as it should, where it could not accept."""
     nested = any(call.start.cause for call in view.calls)
     for call in view.calls:
+        if call.accepted and view.trace.hindrance.startswith(WITHOUT_LOOP):
+            for handler in view.handlers_of(call.event):
+                if (call.event, handler) not in view.attempts:
+                    why = view.trace.hindrance
+                    return Fault(f"{view.name(call.event)} was accepted, with {why}, and {handler} never received it")
         if call.accepted or not call.start.event_type:
             continue
         what = f"dispatching {view.name(call.event)}"

@@ -97,7 +97,22 @@ def _only_failures(view: TraceView) -> bool:
 )
 def neighbours_spared(view: TraceView) -> Fault | None:
     """Find a delivery that a failing handler kept from being made; the neighbours of interruptions are law I5's."""
+    if fault := _broken_off(view):
+        return fault
     return _spared(view, view.failures) if _only_failures(view) else None
+
+
+def _broken_off(view: TraceView) -> Fault | None:
+    """Find an attempt that was ended from outside after a handler of the same event had failed."""
+    if not view.is_open or not all(entry.imposed for entry in view.interruptions):
+        return None
+    for cut in view.interruptions:
+        for failed in view.failures:
+            if failed.event == cut.event and failed.time <= cut.time:
+                return Fault(
+                    f"{cut.handler} was broken off with {view.name(cut.event)}, after {failed.handler} had failed"
+                )
+    return None
 
 
 def _spared(view: TraceView, culprits: list[Entry]) -> Fault | None:

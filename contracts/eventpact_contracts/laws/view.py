@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 from eventpact_contracts.driver.trace import Entry, Kind, Trace
 from eventpact_contracts.laws.spans import Attempt, Call, Closing, Span
 from eventpact_contracts.scenarios.events import RETURNED_COROUTINES, is_plain
+from eventpact_contracts.scenarios.scenario import FLOODED
 
 __all__ = ["TraceView"]
 
@@ -272,8 +273,8 @@ class TraceView:
 
     @property
     def is_open(self) -> bool:
-        """Return whether the dispatcher was not closed, and nothing kept it from accepting."""
-        return self.closing is None and not self.trace.hindrance
+        """Return whether the dispatcher was not closed, and nothing kept it from delivering, as full as it may be."""
+        return self.closing is None and (not self.trace.hindrance or self.trace.hindrance.startswith(FLOODED))
 
     @property
     def is_unbroken(self) -> bool:

@@ -1,24 +1,20 @@
-"""Rogues that accept impossible events and registrations, or refuse badly."""
+"""Rogues that accept what they cannot, or refuse badly."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
+import struct
 import threading
 import time
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, ClassVar
 
 from eventpact.domain.dispatcher import (
     DispatcherClosedError,
     DispatchError,
     DispatchUncertainError,
-    FailureSink,
-    Handlers,
-    RegistrationError,
 )
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
@@ -188,28 +184,6 @@ class Reopening(PassThrough):
             raise
 
 
-@rogue("A4", "a dispatcher was built with", defect="a misconfigured backend is replaced by a silent no-op")
-class Careless(PassThrough):
-    """A configuration that makes no sense is replaced by none."""
-
-    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
-        try:
-            super().__init__(handlers, on_failure)
-        except RegistrationError:
-            super().__init__({}, on_failure)
-
-
-@rogue("A4", "does not name what is wrong")
-class Curt(PassThrough):
-    """It refuses to be built, and does not say why."""
-
-    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
-        try:
-            super().__init__(handlers, on_failure)
-        except RegistrationError:
-            raise RegistrationError("invalid configuration") from None
-
-
 @rogue("A5", "and 2 s are allowed")
 class Patient(LoopPassThrough):
     """It hopes that there will be a loop. Once; so that checking it takes no longer than it must."""
@@ -284,50 +258,52 @@ class LateForNobody(PassThrough):
             super().accept(event, route)
 
 
-@rogue("A4", "a dispatcher was built with a handle that is a")
-class Lenient(PassThrough):
-    """A generator can be called, too."""
+@rogue("A3", "was accepted")
+class RememberingTheUnheard(PassThrough):
+    """A type that was seen to have no handler is done with at once, whatever the time."""
 
-    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
-        several = {key: given if isinstance(given, list | tuple) else [given] for key, given in handlers.items()}
-        kept = {key: [each for each in given if not _is_generator(each)] for key, given in several.items()}
-        super().__init__(kept, on_failure)
+    def prepare(self) -> None:
+        self.unheard: set[type[DomainEvent]] = set()
 
+    def dispatch(self, event: DomainEvent) -> None:
+        if type(event) not in self.unheard:
+            super().dispatch(event)
 
-@rogue("A4", "a dispatcher was built with two types of one wire name, in different classes")
-class ByQualifiedName(PassThrough):
-    """It looks for types of one name among their qualified names, which no wire has."""
-
-    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
-        try:
-            super().__init__(handlers, on_failure)
-        except RegistrationError as error:
-            if "one wire name" not in str(error) or len({key.__qualname__ for key in handlers}) < len(handlers):
-                raise
-            super().__init__(dict(list(handlers.items())[:-1]), on_failure)
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        super().accept(event, route)
+        if not route:
+            self.unheard.add(type(event))
 
 
-@rogue("A4", "a dispatcher was built with a mutable event type that is called like another")
-class RememberingNames(PassThrough):
-    """An event type that was found to be fine is known by its name from then on, to every dispatcher."""
+@rogue("A5", "with a loop that is stopped")
+class LeftForLater(LoopPassThrough):
+    """A loop that stands still, and is not closed, will run again, it hopes."""
 
-    fine: ClassVar[dict[str, type[DomainEvent]]] = {}
+    def prepare(self) -> None:
+        self.home = asyncio.get_running_loop()
 
-    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
-        known = {self.fine.get(str(key), key): given for key, given in handlers.items()}
-        super().__init__(known if len(known) == len(handlers) else handlers, on_failure)
-        self.fine.update({**{str(key): key for key in handlers}, **self.fine})
-
-
-@rogue("A4", "without handlers")
-class LookingAtHandlers(PassThrough):
-    """An event type is looked at when a handler of it is."""
-
-    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
-        taken = {key: given for key, given in handlers.items() if given or not isinstance(given, list)}
-        super().__init__(taken, on_failure)
+    def refuse(self, event: DomainEvent, error: DispatchError) -> None:
+        if "does not run" not in str(error) or self.home.is_closed():
+            raise error
 
 
-def _is_generator(handler: Any) -> bool:
-    handle = getattr(handler, "handle", None)
-    return inspect.isgeneratorfunction(handle) or inspect.isasyncgenfunction(handle)
+@rogue(
+    "A5",
+    "instead of a DispatchError",
+    also={
+        "C1": "where many dispatch, it raises as well",
+        "C2": "where a handler dispatches, it raises as well",
+        "L3": "while it closes, it raises as well",
+        "I2": "which field it cannot write has nothing to do with who failed",
+        "I4": "which field it cannot write has nothing to do with a sink",
+        "I1": "an error of its own may look like a handler's",
+        "R4": "an event that has no handler is written, too",
+        "A3": "closed, it writes first",
+    },
+)
+class Packing(PassThrough):
+    """Numbers are written in eight bytes, and a larger one raises the writer's own error."""
+
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        struct.pack("q", getattr(event, "number", 0))
+        super().accept(event, route)

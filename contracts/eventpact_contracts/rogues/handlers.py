@@ -1,4 +1,7 @@
-"""Rogues that serve the handlers that their authors thought of: distinct, true, uncallable, quick and well known."""
+"""Rogues that serve the handlers that their authors thought of: distinct, true, uncallable, quick and well known.
+
+Some accept a registration that is impossible, or refuse it badly.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import weakref
 from collections.abc import Awaitable
 from typing import Any, ClassVar
 
-from eventpact.domain.dispatcher import FailureSink, Handlers
+from eventpact.domain.dispatcher import FailureSink, Handlers, RegistrationError
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact_contracts.rogues.rogue import rogue
@@ -181,3 +184,74 @@ class FillingTheEmpty(PassThrough):
 
     def route_of(self, event_type: type[DomainEvent]) -> Route:
         return next((self.table[base] for base in event_type.__mro__ if self.table.get(base)), ())
+
+
+@rogue("A4", "a dispatcher was built with", defect="a misconfigured backend is replaced by a silent no-op")
+class Careless(PassThrough):
+    """A configuration that makes no sense is replaced by none."""
+
+    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
+        try:
+            super().__init__(handlers, on_failure)
+        except RegistrationError:
+            super().__init__({}, on_failure)
+
+
+@rogue("A4", "does not name what is wrong")
+class Curt(PassThrough):
+    """It refuses to be built, and does not say why."""
+
+    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
+        try:
+            super().__init__(handlers, on_failure)
+        except RegistrationError:
+            raise RegistrationError("invalid configuration") from None
+
+
+@rogue("A4", "a dispatcher was built with a handle that is a")
+class Lenient(PassThrough):
+    """A generator can be called, too."""
+
+    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
+        several = {key: given if isinstance(given, list | tuple) else [given] for key, given in handlers.items()}
+        kept = {key: [each for each in given if not _is_generator(each)] for key, given in several.items()}
+        super().__init__(kept, on_failure)
+
+
+@rogue("A4", "a dispatcher was built with two types of one wire name, in different classes")
+class ByQualifiedName(PassThrough):
+    """It looks for types of one name among their qualified names, which no wire has."""
+
+    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
+        try:
+            super().__init__(handlers, on_failure)
+        except RegistrationError as error:
+            if "one wire name" not in str(error) or len({key.__qualname__ for key in handlers}) < len(handlers):
+                raise
+            super().__init__(dict(list(handlers.items())[:-1]), on_failure)
+
+
+@rogue("A4", "a dispatcher was built with a mutable event type that is called like another")
+class RememberingNames(PassThrough):
+    """An event type that was found to be fine is known by its name from then on, to every dispatcher."""
+
+    fine: ClassVar[dict[str, type[DomainEvent]]] = {}
+
+    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
+        known = {self.fine.get(str(key), key): given for key, given in handlers.items()}
+        super().__init__(known if len(known) == len(handlers) else handlers, on_failure)
+        self.fine.update({**{str(key): key for key in handlers}, **self.fine})
+
+
+@rogue("A4", "without handlers")
+class LookingAtHandlers(PassThrough):
+    """An event type is looked at when a handler of it is."""
+
+    def __init__(self, handlers: Handlers, on_failure: FailureSink) -> None:
+        taken = {key: given for key, given in handlers.items() if given or not isinstance(given, list)}
+        super().__init__(taken, on_failure)
+
+
+def _is_generator(handler: Any) -> bool:
+    handle = getattr(handler, "handle", None)
+    return inspect.isgeneratorfunction(handle) or inspect.isasyncgenfunction(handle)

@@ -255,3 +255,24 @@ class StoppingShort(SyncEventDispatcher):
             with self._cascades.lock:
                 cascade.queue.clear()
         super()._drain(cascade)
+
+
+@rogue("I2", "was broken off", also={"R5": "who is broken off is not served for as long as it takes"})
+class OneForAll(LoopPassThrough):
+    """The handlers of an event are one group, of which the first failure cancels the others."""
+
+    def prepare(self) -> None:
+        self.groups: dict[UUID, set[asyncio.Task[None] | None]] = {}
+
+    async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
+        task, group = asyncio.current_task(), self.groups.setdefault(event.event_id, set())
+        group.add(task)
+        try:
+            await super().deliver_async(subscription, event)
+        except Exception:
+            for other in group - {task}:
+                if other is not None:
+                    other.cancel()
+            raise
+        finally:
+            group.discard(task)

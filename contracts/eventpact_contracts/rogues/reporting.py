@@ -220,3 +220,12 @@ class KeepingInTheBooks(PassThrough):
     async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
         left = await super().aclose(timeout)
         return undelivered((*self.books, *left))
+
+
+@rogue("I3", "with another handler")
+class NamingTheOwner(PassThrough):
+    """A failure is that of the object whose method was called."""
+
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        owner = getattr(subscription.handle, "__self__", failed.handler)
+        super().report(subscription, dataclasses.replace(failed, handler=owner))

@@ -6,11 +6,10 @@ Some are right for the events that their authors tried: small numbers, plain tex
 from __future__ import annotations
 
 import dataclasses
-import struct
 import unicodedata
 from collections.abc import Awaitable, Generator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from inspect import isawaitable
 from typing import Any
 
@@ -297,6 +296,16 @@ class Rounding(_Rewriting):
         return {"number": int(float(number)) if abs(number) < 2**1000 else number}
 
 
+@rogue("R6", "received another", also=_C3)
+class ToTheMinute(_Rewriting):
+    """Offsets from UTC have hours and minutes, it thinks."""
+
+    def changes(self, event: Any) -> dict[str, object]:
+        at: datetime = getattr(event, "at", event.occurred_at)
+        minutes = (at.utcoffset() or timedelta()) // timedelta(minutes=1)
+        return {"at": at.replace(tzinfo=timezone(timedelta(minutes=minutes)))}
+
+
 @rogue("R7", "instead of None")
 class Chatty(PassThrough):
     """It returns something, and callers come to rely on it."""
@@ -304,28 +313,6 @@ class Chatty(PassThrough):
     def dispatch(self, event: DomainEvent) -> None:
         super().dispatch(event)
         return event  # type: ignore[return-value]  # that is the defect
-
-
-@rogue(
-    "A5",
-    "instead of a DispatchError",
-    also={
-        "C1": "where many dispatch, it raises as well",
-        "C2": "where a handler dispatches, it raises as well",
-        "L3": "while it closes, it raises as well",
-        "I2": "which field it cannot write has nothing to do with who failed",
-        "I4": "which field it cannot write has nothing to do with a sink",
-        "I1": "an error of its own may look like a handler's",
-        "R4": "an event that has no handler is written, too",
-        "A3": "closed, it writes first",
-    },
-)
-class Packing(PassThrough):
-    """Numbers are written in eight bytes, and a larger one raises the writer's own error."""
-
-    def accept(self, event: DomainEvent, route: Route) -> None:
-        struct.pack("q", getattr(event, "number", 0))
-        super().accept(event, route)
 
 
 @rogue("R2", "AnotherPlaced", also={"R4": "what has no handler is delivered"})

@@ -188,3 +188,13 @@ class Eager(InAThread):
 
 def _first(prepared: Any, event: DomainEvent) -> Any:  # noqa: ARG001 - called as a handle is
     return prepared
+
+
+@rogue("A3", "instead of DispatcherClosedError")
+class FullFirst(InAThread):
+    """Whether there is room is asked before whether it is closed."""
+
+    def dispatch(self, event: DomainEvent) -> None:
+        if len(self._pending) >= 200:
+            raise DispatchError("it is full")
+        super().dispatch(event)

@@ -276,6 +276,7 @@ ROLES: Final[dict[type[DomainEvent], tuple[str, ...]]] = {
         "plain_list",
         "plain_equals_anything",
         "plain_attribute",
+        "plain_lent",
         "coroutine_falsy",
         "coroutine_callable",
         "awaitable",

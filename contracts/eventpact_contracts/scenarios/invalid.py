@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from unittest.mock import Mock
 from uuid import UUID
@@ -114,6 +115,9 @@ class _Invoice:
         """Told from the other one likewise."""
 
 
+_COUNTED_ELSEWHERE: Final = _holding("Counted", int)
+"""Told from the other one by its module, which a wire does not name either."""
+
 _UNSAFE: Final = {
     "HoldsList": list[int],
     "HoldsAnything": object,
@@ -161,6 +165,25 @@ class _AsyncGenerating:
 
     async def handle(self, event: DomainEvent) -> AsyncIterator[None]:  # noqa: ARG002
         yield
+
+
+class _GeneratingCall:
+    """A callable object whose ``__call__`` is a generator."""
+
+    def __call__(self, event: DomainEvent) -> Iterator[None]:  # noqa: ARG002
+        yield
+
+
+class _LendingGenerator:
+    """An object whose ``handle`` is such an object."""
+
+    handle = _GeneratingCall()
+
+
+class _PartOfGenerator:
+    """An object whose ``handle`` is a partial of a generator."""
+
+    handle = partial(_Generating().handle)
 
 
 class _Fine:
@@ -221,6 +244,11 @@ INVALID_REGISTRATIONS: Final = (
         ("Created",),
         lambda: {_Order.Created: _Fine(), events.Placed: _Fine(), _Invoice.Created: _Fine()},
     ),
+    InvalidRegistration(
+        "two types of one wire name, in different modules",
+        ("Counted",),
+        lambda: {events.Counted: _Fine(), events.Noted: _Fine(), _COUNTED_ELSEWHERE: _Fine()},
+    ),
     InvalidRegistration("a mutable event type", ("Mutable",), lambda: {Mutable: _Fine()}),
     InvalidRegistration(
         "a mutable event type that is called like another", ("Placed",), lambda: {_MutableNamesake: _Fine()}
@@ -250,6 +278,16 @@ INVALID_REGISTRATIONS: Final = (
         "a handle that is an async generator",
         ("Paid", "_AsyncGenerating"),
         lambda: {events.Paid: [_Fine(), _AsyncGenerating()]},
+    ),
+    InvalidRegistration(
+        "a handle whose __call__ is a generator",
+        ("Placed", "_LendingGenerator"),
+        lambda: {events.Placed: _LendingGenerator()},
+    ),
+    InvalidRegistration(
+        "a handle that is a partial of a generator",
+        ("Paid", "_PartOfGenerator"),
+        lambda: {events.Paid: [_Fine(), _PartOfGenerator()]},
     ),
 )
 

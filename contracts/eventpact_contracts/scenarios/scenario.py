@@ -28,6 +28,12 @@ __all__ = [
 
 S = TypeVar("S", bound=steps.Step)
 
+FLOODED: Final = "a flood of"
+"""Begins the hindrance of one that many events are dispatched to, of which it may refuse some."""
+
+WITHOUT_LOOP: Final = "a loop that is"
+"""Begins the hindrance of a dispatcher whose loop does not run."""
+
 _FLOOD: Final = 500
 """So many events may be too many for a dispatcher."""
 
@@ -71,7 +77,7 @@ class HandlerPlan:
         fails: how many attempts fail; :data:`ALWAYS` for all.
         how: the name of the exception: see :mod:`eventpact_contracts.scenarios.failures`.
         then: the name of that of later attempts, where it is another one.
-        held: whether it waits until the scenario lets it go on.
+        held: whether it waits until the scenario lets it go on, before all else.
         resists: whether it goes on waiting when it is cancelled, the first time.
         report_held: whether the failure sink does so, when this is reported to it.
         pauses: how often an ``async def`` handler gives way before it ends.
@@ -153,7 +159,7 @@ class Scenario:
         leaks: whether to look for leaks.
         schedule: the order in which ready tasks run.
         releases: where there are no tasks whose order could be chosen: the order in which held handlers go on.
-        loop_gone: whether the events are dispatched when the dispatcher's event loop is closed.
+        loop_gone: the events are dispatched when the dispatcher's event loop is ``stopped``, or ``closed``.
         unavailable: whether they are dispatched while the engine is unavailable.
         interleaved: whether callers that are threads give way in the middle of ``dispatch``, again and again.
         forgotten: whether nobody but the dispatcher knows the handlers.
@@ -169,7 +175,7 @@ class Scenario:
     leaks: bool = False
     schedule: Schedule | None = None
     releases: tuple[int, ...] = ()
-    loop_gone: bool = False
+    loop_gone: str = ""
     unavailable: bool = False
     interleaved: bool = False
     forgotten: bool = False
@@ -179,12 +185,12 @@ class Scenario:
     def hindrance(self) -> str:
         """The reason for which a dispatcher may have to refuse, other than closing; empty if there is none."""
         if self.loop_gone:
-            return "a loop that is closed"
+            return f"{WITHOUT_LOOP} {self.loop_gone}"
         if self.unavailable:
             return "an engine that is unavailable"
         taken = [flood for flood in self.steps_of(steps.Flood) if ROLES.get(self.events[flood.event].kind)]
         number = sum(flood.limit for flood in taken)
-        return f"a flood of {number:,} events" if number >= _FLOOD else ""
+        return f"{FLOODED} {number:,} events" if number >= _FLOOD else ""
 
     def steps_of(self, kind: type[S]) -> list[S]:
         """The steps of a kind, of all callers."""

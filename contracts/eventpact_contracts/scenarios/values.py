@@ -55,6 +55,8 @@ _MOMENTS: Final = (
     datetime(2024, 2, 29, 12, 0, 0, 1, tzinfo=timezone(timedelta(hours=5, minutes=45))),
     datetime(2038, 1, 19, 3, 14, 8, tzinfo=timezone(-timedelta(hours=23, minutes=59))),
     datetime(1890, 1, 1, tzinfo=timezone(timedelta(minutes=-44))),
+    datetime(1937, 5, 1, tzinfo=timezone(timedelta(minutes=19, seconds=32))),  # as that of Amsterdam was
+    datetime(1970, 1, 1, tzinfo=timezone(timedelta(seconds=-1, microseconds=1))),
 )
 
 CONTENTS: Final[tuple[dict[str, Any], ...]] = (

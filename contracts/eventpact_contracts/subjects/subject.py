@@ -25,6 +25,9 @@ __all__ = [
 _QUICK_SECONDS: Final = 0.003
 """A dispatcher that settles an event in less time is one in this process."""
 
+_MAX_OPENING_SECONDS: Final = 0.25
+"""A dispatcher that takes longer to open and close has no time for scenarios that want many of its kind."""
+
 _MAX_DEPTH: Final = 1_200
 _CASCADE_SECONDS: Final = 1.0
 """A cascade is as deep as it can be in about this time."""
@@ -60,6 +63,7 @@ class Subject:
         has_schedulable_tasks: whether it does so at least with handlers that are coroutines.
         slow: whether it is slow to open, so that those for scenarios which do not close are kept open.
         hangs: whether closing it has been waited for in vain.
+        opening: how many seconds it takes to open and close one, where that is not for the loop to do.
         pace: how many seconds it takes to settle an event.
         kept: those that are kept open, and have nothing to do.
         keeper: closes them.
@@ -80,6 +84,7 @@ class Subject:
     has_schedulable_tasks: bool = False
     slow: bool = False
     hangs: bool = False
+    opening: float = 0.0
     pace: float = 0.0
     longest: float = 0.0
     kept: list[tuple[EventDispatcher, ExitStack]] = field(default_factory=list)
@@ -123,7 +128,8 @@ class Subject:
     @property
     def traits(self) -> Traits:
         """Return the facts that the strategies need."""
-        quick = self.needs_loop or (not self.seems_slow(self.pace) and not self.slow)
+        opens_quickly = self.max_open == 1 and self.opening < _MAX_OPENING_SECONDS
+        quick = self.needs_loop or (opens_quickly and not self.seems_slow(self.pace))
         # Where the caller waits, events take as long as calls do; and on his stack they may be.
         deep = self.needs_loop or self.guarantees.blocks_caller or not self.pace
         depth = _MAX_DEPTH if deep else min(_MAX_DEPTH, max(10, int(_CASCADE_SECONDS / self.pace)))
@@ -136,7 +142,7 @@ class Subject:
             schedulable=self.schedulable,
             has_schedulable_tasks=self.has_schedulable_tasks,
             empty_lists=self.empty_lists,
-            in_memory=not (self.slow or self.outlives) and self.guarantees.delivery is Delivery.AT_MOST_ONCE,
+            in_memory=opens_quickly and not self.outlives and self.guarantees.delivery is Delivery.AT_MOST_ONCE,
         )
 
     @staticmethod

@@ -162,12 +162,13 @@ class AsyncioEventDispatcher(EventDispatcher):
 
     def _post(self, event: DomainEvent, route: tuple[Subscription, ...], home: asyncio.AbstractEventLoop) -> None:
         """Leave the deliveries where the loop finds them, which is in another thread."""
+        refusal = f"{type(event).__name__} was refused: the event loop of the dispatcher does not run"
+        if not home.is_running():
+            raise DispatchError(f"{refusal}; dispatch while it does, or build another where one runs")
         try:
             home.call_soon_threadsafe(self._start_posted)
         except RuntimeError as error:
-            raise DispatchError(
-                f"{type(event).__name__} was refused: the event loop of the dispatcher is closed; build another"
-            ) from error
+            raise DispatchError(f"{refusal} any more; build another where one runs") from error
         # The loop cannot look before the lock is released.
         self._inbox.extend((copy_context(), (event, subscription)) for subscription in route)
 

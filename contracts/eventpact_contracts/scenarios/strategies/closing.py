@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache, partial
+from itertools import islice
 from typing import Final
 
 from hypothesis import strategies as st
@@ -67,17 +68,15 @@ def closed(traits: Traits) -> st.SearchStrategy[Scenario]:  # noqa: ARG001
     def scenario(kind: type[DomainEvent], during: list[EventPlan], after: list[EventPlan], inside: bool) -> Scenario:
         # A held handler keeps closing from ending before the second caller had its turn.
         first = EventPlan(kind, handlers={ROLES[kind][0]: HELD})
-        late: tuple[steps.Step, ...] = (
-            steps.AwaitBegun(),
-            *(steps.Dispatch(1 + number) for number in range(len(during))),
-            steps.Release(0),
-            steps.AwaitClosed(),
-            *(steps.Dispatch(1 + len(during) + number) for number in range(len(after))),
-        )
+        numbers = iter(map(steps.Dispatch, range(1, 1 + 2 * len(during) + len(after))))
+        dispatching = tuple(islice(numbers, len(during)))
+        late: tuple[steps.Step, ...]
+        late = (steps.AwaitBegun(), *dispatching, steps.Release(0), steps.AwaitClosed(), *islice(numbers, len(after)))
+        before = [EventPlan(plan.kind) for plan in during]  # what was found out about a type may be remembered
         return Scenario(
-            (first, *during, *after),
+            (first, *during, *after, *before),
             (
-                Caller((steps.Dispatch(0),), thread=True),
+                Caller((*numbers, steps.Dispatch(0)), thread=True),
                 Caller((steps.AwaitStarted(0), steps.Close(5.0))),
                 Caller(late),
             ),

@@ -36,6 +36,8 @@ __all__ = [
 _CIRCUIT: Final = 12
 """More failures in a row than any usual limit."""
 
+_WAITING_SECONDS: Final = 0.03
+
 _MANY_FAILURES: Final = 120
 """More failures of one handler in a second than anybody would mail."""
 
@@ -128,10 +130,22 @@ def beside_one_that_fails(traits: Traits) -> tuple[Scenario, ...]:
     groups = [plans[first : first + size] for first in range(0, len(plans), size)]
     return (
         beside,
+        _while_others_wait(),
         *(Scenario((*some, last), (in_turn(1 + len(some)),)) for some in groups),
-        _odd_handlers_fail(traits),
+        *(_odd_handlers_fail(traits, first) for first in range(2)),
         *(_alike(how) for how in ("without a text", "the same object")),
     )
+
+
+def _while_others_wait() -> Scenario:
+    """One handler of an event fails, and the others have begun, and wait for something."""
+    failing, waiting = HandlerPlan(fails=ALWAYS, seconds=0.01), HandlerPlan(seconds=_WAITING_SECONDS)
+    roles = ROLES[events.Paid]
+    plans = tuple(
+        EventPlan(events.Paid, handlers={role: failing if role == fails else waiting for role in roles})
+        for fails in roles
+    )
+    return Scenario(plans, (in_turn(len(plans)),))
 
 
 def _alike(how: str) -> Scenario:
@@ -140,9 +154,10 @@ def _alike(how: str) -> Scenario:
     return Scenario((EventPlan(events.Paid, handlers=failing),), (in_turn(1),))
 
 
-def _odd_handlers_fail(traits: Traits) -> Scenario:
+def _odd_handlers_fail(traits: Traits, first: int) -> Scenario:
+    """Every other handler of an unusual kind fails."""
     kinds = (events.Odd, events.Mirrored, events.Recorded, events.Crowded) if traits.quick else (events.Odd,)
-    failing = [{role: HandlerPlan(fails=ALWAYS) for role in ROLES[kind][::2]} for kind in kinds]
+    failing = [{role: HandlerPlan(fails=ALWAYS) for role in ROLES[kind][first::2]} for kind in kinds]
     plans = [EventPlan(kind, handlers=handlers) for kind, handlers in zip(kinds, failing, strict=True)]
     return Scenario((*plans, EventPlan(events.Returned)), (in_turn(len(plans) + 1),))
 

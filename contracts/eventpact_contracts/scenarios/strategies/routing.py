@@ -68,7 +68,7 @@ def _described(traits: Traits) -> st.SearchStrategy[EventPlan]:
     integers = st.integers() | st.integers(-(2**13_900), 2**13_900)
     decimals = st.decimals(allow_nan=False)
     zones = st.timedeltas(timedelta(hours=-23, minutes=-59), timedelta(hours=23, minutes=59)).map(
-        lambda offset: timezone(timedelta(minutes=offset // timedelta(minutes=1)))
+        lambda offset: timezone(timedelta(seconds=offset // timedelta(seconds=1)))
     )
     moments = st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31), timezones=zones)  # noqa: DTZ001 - zones are drawn
     points = st.builds(events.Point, x=integers, label=text, at=st.none() | moments)
