@@ -198,3 +198,18 @@ class FullFirst(InAThread):
         if len(self._pending) >= 200:
             raise DispatchError("it is full")
         super().dispatch(event)
+
+
+@rogue("L2", "and the first call had time", also={"L1": "the first call gives up before its deadline"})
+class HurriedByTheSecond(InAThread):
+    """The deadline is the dispatcher's, and a second call with less time cuts it short."""
+
+    deadline = float("inf")
+
+    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
+        self.deadline = min(self.deadline, time.monotonic() + timeout)
+        return await super().aclose(timeout)
+
+    async def idle(self, deadline: float) -> None:
+        while self._pending and time.monotonic() < min(deadline, self.deadline):
+            await super().idle(min(deadline, time.monotonic() + 0.005))  # the deadline may have moved by then
