@@ -125,7 +125,7 @@ def beside_one_that_fails(traits: Traits) -> tuple[Scenario, ...]:
         kind, role = (events.Priced, "coroutine") if failure.awaited and len(plans) % 2 else (events.Placed, "plain")
         plans.append(EventPlan(kind, handlers={role: HandlerPlan(fails=ALWAYS, how=name)}))
     if traits.guarantees.retries:
-        plans = plans[:: max(1, traits.guarantees.retries)]  # an engine may let each wait for the one before
+        plans = _four_at_once()  # an engine may let each event wait for the one before
     last, size = EventPlan(events.Paid), 12 if not traits.guarantees.retries else 4
     groups = [plans[first : first + size] for first in range(0, len(plans), size)]
     return (
@@ -135,6 +135,21 @@ def beside_one_that_fails(traits: Traits) -> tuple[Scenario, ...]:
         *(_odd_handlers_fail(traits, first) for first in range(2)),
         *(_alike(how) for how in ("without a text", "the same object")),
     )
+
+
+def _four_at_once() -> list[EventPlan]:
+    """The same exceptions, one for each handler of an event."""
+    awaited = [name for name, failure in {**FAILURES, **LOOK_ALIKES}.items() if failure.awaited]
+    plain = [*awaited[::2], *(name for name, failure in FAILURES.items() if not failure.awaited)]
+    left = {True: plain, False: awaited[1::2]}
+    plans: list[EventPlan] = []
+    while any(left.values()):
+        roles = [role for role in ROLES[events.Paid] if left[is_plain(role)]]
+        handlers = {
+            role: HandlerPlan(fails=ALWAYS, how=left[is_plain(role)].pop()) for role in roles if left[is_plain(role)]
+        }
+        plans.append(EventPlan(events.Paid, handlers=handlers))
+    return plans
 
 
 def _while_others_wait() -> Scenario:
