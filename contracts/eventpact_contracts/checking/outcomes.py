@@ -38,12 +38,14 @@ class Violation:
         message: how it breaks the law.
         trace: all that happened.
         timed: whether it rests on how long something took, so that it has to be seen again before it counts.
+        shortest: whether it rests on the shortest of several times, so that one run may hide it.
     """
 
     law_id: str
     message: str
     trace: Trace
     timed: bool = False
+    shortest: bool = False
 
 
 @dataclass(frozen=True)

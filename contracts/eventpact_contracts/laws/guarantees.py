@@ -35,7 +35,7 @@ _NO_WAIT_SECONDS: Final = 0.0015
 """The time before a handler is called again at once; it varies, and so seems to grow now and then."""
 
 _FEW: Final = 3
-"""Of more deliveries that are tried again, one waits for another, and not for its time alone."""
+"""Of more deliveries that are tried again meanwhile, one waits for another, and not for its time alone."""
 
 
 def _outermost(view: TraceView) -> int:
@@ -161,12 +161,16 @@ def retries(view: TraceView) -> Fault | None:
 
 
 def _waits_grow(view: TraceView) -> Fault | None:
-    again = [
-        delivery for delivery, attempts in view.attempts.items() if len(attempts) > 1 and view.due(delivery[0]) < 2
-    ]
+    again = {
+        delivery: (attempts[0].start.time, attempts[-1].start.time)
+        for delivery, attempts in view.attempts.items()
+        if len(attempts) > 1 and view.due(delivery[0]) < 2
+    }
     waits: dict[int, list[tuple[float, float]]] = {}
-    for delivery in again if len(again) <= _FEW else []:
-        if not any(attempt.interrupted or view.was_cut_off(attempt) for attempt in view.attempts[delivery]):
+    for delivery, (began, ended) in again.items():
+        together = sum(first <= ended and last >= began for first, last in again.values())
+        cut = any(attempt.interrupted or view.was_cut_off(attempt) for attempt in view.attempts[delivery])
+        if together <= _FEW and not cut:
             for place, wait in enumerate(_waits(view, delivery)):
                 waits.setdefault(place, []).append(wait)
     if len(waits) < 2:
@@ -180,7 +184,7 @@ def _waits_grow(view: TraceView) -> Fault | None:
     has_shrunk = any(after < before * _SHRINKING for before, after in zip(at_least, at_most[1:], strict=False))
     if is_none or at_most[-1] < at_least[0] * _GROWTH or has_shrunk:
         shown = ", ".join(f"{wait * 1000:.0f} ms" for wait in at_most)
-        return Fault(f"the waits before the attempts that followed do not grow: {shown}", timed=True)
+        return Fault(f"the waits before the attempts that followed do not grow: {shown}", timed=True, shortest=True)
     return None
 
 

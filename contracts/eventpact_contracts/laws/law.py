@@ -37,10 +37,12 @@ class Fault:
     Attributes:
         message: how, in a sentence.
         timed: whether it rests on how long something took, so that it has to be seen again before it counts.
+        shortest: whether it rests on the shortest of several times, so that one run may hide it.
     """
 
     message: str
     timed: bool = False
+    shortest: bool = False
 
 
 Judge = Callable[[TraceView], Fault | None]
@@ -105,7 +107,7 @@ class Law:
         if self._passes_over(view):
             return None
         fault = self.find_fault(view)
-        return None if fault is None else Violation(self.id, fault.message, view.trace, timed=fault.timed)
+        return None if fault is None else Violation(self.id, fault.message, view.trace, fault.timed, fault.shortest)
 
     def observations(self, trace: Trace | TraceView) -> int:
         """Count how often the trace reached the state that the law is about."""
