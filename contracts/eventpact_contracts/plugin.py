@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from eventpact_contracts.checking.place import Place, place_of
+from eventpact_contracts.place import Place, place_of
 from eventpact_contracts.reports.files import FORMATS, unwritable, write
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ import pytest
 from eventpact.domain.dispatcher import Guarantees
 from eventpact_contracts.checking.known import KnownError, known_in, read_known
 from eventpact_contracts.checking.outcomes import LawResult, Outcome, with_known
-from eventpact_contracts.checking.place import place_of
+from eventpact_contracts.place import place_of
 from eventpact_contracts.plugin import RESULT, RUN, RunOptions, StashedResult
 from eventpact_contracts.reports.document import result_as_json, result_from_json
 from eventpact_contracts.reports.summary import could_not_run

@@ -58,7 +58,8 @@ class Judging:
 
     def run(self, scenario: Scenario, patience: float) -> Run:
         """Run a scenario without judging it."""
-        run = run_scenario(self._subject, scenario, patience)
+        played = scenario.on_one_loop() if self._subject.only_from_loop else scenario
+        run = run_scenario(self._subject, played, patience)
         self._evidence.waited += sum(entry.timeout or 0.0 for entry in run.trace.of(Kind.OVERDUE))
         return run
 

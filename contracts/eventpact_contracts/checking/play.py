@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from itertools import chain, zip_longest
 from typing import Any, Final
 from zlib import crc32
@@ -13,17 +13,12 @@ from hypothesis.errors import HypothesisException
 
 from eventpact_contracts.checking.beside import Beside, unique
 from eventpact_contracts.checking.judging import Judging
-from eventpact_contracts.checking.outcomes import Evidence, LawCheck, Violation
-from eventpact_contracts.driver.session import run_scenario
-from eventpact_contracts.driver.trace import Kind
+from eventpact_contracts.checking.outcomes import Evidence, LawCheck
+from eventpact_contracts.checking.warm_up import warm_up
 from eventpact_contracts.laws import Law
 from eventpact_contracts.scenarios.drawing import EnoughDrawn, draw
-from eventpact_contracts.scenarios.events import Paid, Priced
 from eventpact_contracts.scenarios.families import FAMILIES, Family
-from eventpact_contracts.scenarios.scenario import Caller, EventPlan, HandlerPlan, Scenario
-from eventpact_contracts.scenarios.schedule import Schedule
-from eventpact_contracts.scenarios.steps import Close
-from eventpact_contracts.scenarios.strategies.parts import in_turn
+from eventpact_contracts.scenarios.scenario import Scenario
 from eventpact_contracts.subjects.subject import CouldNotRunError, Subject
 
 __all__ = ["CRASHES", "FIXED", "families_of", "play"]
@@ -31,9 +26,6 @@ __all__ = ["CRASHES", "FIXED", "families_of", "play"]
 FIXED: Final = "fixed scenarios"
 CRASHES: Final = "crashes"
 _LEAKS: Final = "leaks"
-
-_SLOW_SECONDS: Final = 0.05
-"""A dispatcher that takes longer to open and close is opened once for many scenarios."""
 
 _MIN_EXAMPLES: Final = 10
 _MIN_SLOW_EXAMPLES: Final = 5
@@ -56,12 +48,6 @@ _MAX_LEISURE: Final = 4.0
 
 _MAX_VAIN_RUNS: Final = 4
 """A family in which so many runs waited in vain has shown all that it can."""
-
-_OPENINGS: Final = 3
-_MAX_PACES: Final = 12
-"""So often at most it is looked at how fast a dispatcher is."""
-_THREAD_SECONDS: Final = 0.005
-"""By then whoever has begun a thread waits for it."""
 
 Progress = Callable[[str, int, int], object]
 
@@ -132,7 +118,7 @@ class _Player:
         self._leisure = min(_MAX_LEISURE, len(FAMILIES) / max(1, sum(name in FAMILIES for name in names)))
         names = tuple(name for name in names if only is None or name in set(only))
         if self._laws:
-            self._warm_up()
+            warm_up(self._subject, self._judging, self._laws)
         if self._is_elsewhere():
             self._deadline += self._deadline - self._started
         if self._subject.max_open > 1 and not self._subject.traits.quick:
@@ -284,66 +270,3 @@ class _Player:
             except CouldNotRunError as error:
                 self._judging.check_of(law).failure = str(error)
             self._judging.check_of(law).seconds = time.monotonic() - started
-
-    def _warm_up(self) -> None:
-        """Open a dispatcher some times: lasting parts are started now, and how long it takes is known."""
-        subject = self._subject
-        idle = Scenario(callers=(Caller(()),))
-        try:
-            run_scenario(subject, idle, subject.settle_timeout)
-        except CouldNotRunError as error:
-            self._open_with_fewer_handlers(idle, error)
-        subject.opening = 0.0 if subject.needs_loop or subject.max_open > 1 else self._opening_seconds(idle)
-        subject.slow = subject.max_open > 1 or subject.opening >= _SLOW_SECONDS
-        paces: list[float] = []
-        # One that looks slow is looked at again, as the machine may have been: few scenarios are played with slow ones.
-        while len(paces) < 3 or (len(paces) < _MAX_PACES and not subject.slow and subject.seems_slow(min(paces))):
-            subject.longest = 0.0
-            run = run_scenario(subject, idle, subject.settle_timeout)
-            paces.append(subject.longest)
-            if run.unfinished or subject.hangs or any(run.trace.of(Kind.OVERDUE)):
-                # It waits in vain: it is stuck, which an engine that is slow is not, and deserves no more time.
-                self._judging.vain_runs += 1
-                subject.slow, subject.longest, paces = subject.max_open > 1, 0.0, [0.0]
-                break
-        subject.pace = max(1e-6, min(paces))
-        if subject.needs_loop:
-            self._try_schedules()
-
-    def _opening_seconds(self, idle: Scenario) -> float:
-        """Return how long it takes to open and close: the shortest of some times, as the machine may be busy."""
-        took: list[float] = []
-        while len(took) < _OPENINGS and min(took, default=_SLOW_SECONDS) >= _SLOW_SECONDS:
-            started = time.monotonic()
-            run_scenario(self._subject, idle, self._subject.settle_timeout)
-            took.append(0.0 if self._subject.hangs else time.monotonic() - started)
-        return min(took)
-
-    def _try_schedules(self) -> None:
-        """Find out which handlers run on a loop whose schedule can be chosen. Those in threads are stuck there."""
-        subject, hangs = self._subject, self._subject.hangs
-        # A thread that were done before anybody waits for it would not have to reach for the loop.
-        plain = EventPlan(Paid, handlers={"plain": HandlerPlan(seconds=_THREAD_SECONDS)})
-        every = Scenario((plain,), (in_turn(1),), schedule=Schedule(), close=True)
-        tasks = Scenario((EventPlan(Priced),), (Caller((Close(1.0, 0),)),), schedule=Schedule(), close=True)
-        subject.schedulable = not run_scenario(subject, every, patience=1.0).unfinished
-        subject.has_schedulable_tasks = subject.schedulable or not run_scenario(subject, tasks, patience=1.0).unfinished
-        subject.hangs = hangs
-
-    def _open_with_fewer_handlers(self, idle: Scenario, error: CouldNotRunError) -> None:
-        """Go on without an empty list of handlers, which it may refuse, or else with usual handlers.
-
-        Not to take unusual ones breaks law R1.
-
-        Raises:
-            CouldNotRunError: it cannot be opened either way.
-        """
-        self._subject.empty_lists = False
-        with suppress(CouldNotRunError):
-            run_scenario(self._subject, idle, self._subject.settle_timeout)
-            return
-        self._subject.usual_handlers = True
-        run = run_scenario(self._subject, idle, self._subject.settle_timeout)
-        message = f"it cannot be built with handlers that are equal, falsy, unhashable or callable: {error}"
-        if any(law.id == "R1" for law in self._laws):
-            self._judging.found["R1"] = idle, Violation("R1", message, run.trace, timed=True)

@@ -76,7 +76,7 @@ class Leaks:
                 for thread in self._new_threads():
                     thread.join(0.01)
                 threading.Event().wait(0.01)
-            for what in self._remaining():
+            for what in (*self._remaining(), *_stranded()):
                 recorder.write(Kind.LEFT, note=what)
         for what in self._said:
             recorder.write(Kind.LEFT, note=what)
@@ -122,6 +122,13 @@ class TaskLeaks:
             left = asyncio.all_tasks() - self._before
         for name in sorted(getattr(task.get_coro(), "__qualname__", task.get_name()) for task in left):
             recorder.write(Kind.LEFT, note=f"the task {name}")
+
+
+def _stranded() -> list[str]:
+    """The tasks that wait for something in a loop that is closed, in which they cannot end: of those made meanwhile."""
+    tasks = [each for each in gc.get_objects() if issubclass(type(each), asyncio.Task)]
+    left = [each for each in tasks if not each.done() and each.get_loop().is_closed()]
+    return sorted(f"the task {getattr(each.get_coro(), '__qualname__', each.get_name())}, unended" for each in left)
 
 
 def _is_waiting(thread: threading.Thread) -> bool:

@@ -8,8 +8,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import partial
+from typing import ClassVar
 
 from eventpact.domain.dispatcher import (
     DispatcherClosedError,
@@ -307,3 +309,35 @@ class Packing(PassThrough):
     def accept(self, event: DomainEvent, route: Route) -> None:
         struct.pack("q", getattr(event, "number", 0))
         super().accept(event, route)
+
+
+@rogue("A3", "was accepted", also=_LOST)
+class LettingCascadesEnd(LoopPassThrough):
+    """It takes events on its loop alone; and what a handler dispatches when it is closed, too."""
+
+    is_closed = False
+    inside: ClassVar[ContextVar[bool]] = ContextVar("inside", default=False)
+
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        if _running() is None and not self.is_closed:
+            raise DispatchError("there is no running event loop")
+        super().accept(event, route)
+
+    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
+        self.is_closed = True
+        return await super().aclose(timeout)
+
+    def refuse_closed(self, event: DomainEvent, error: DispatcherClosedError) -> None:
+        if not self.inside.get():
+            raise error
+
+    async def deliver_async(self, subscription: Subscription, event: DomainEvent) -> None:
+        self.inside.set(True)
+        await super().deliver_async(subscription, event)
+
+
+def _running() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs in this thread."""
+    with suppress(RuntimeError):
+        return asyncio.get_running_loop()
+    return None

@@ -7,7 +7,7 @@ due: that is for the laws.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from eventpact.domain.dispatcher import Guarantees
@@ -191,6 +191,14 @@ class Scenario:
         taken = [flood for flood in self.steps_of(steps.Flood) if ROLES.get(self.events[flood.event].kind)]
         number = sum(flood.limit for flood in taken)
         return f"{FLOODED} {number:,} events" if number >= _FLOOD else ""
+
+    def on_one_loop(self) -> Scenario:
+        """The same with callers that are tasks, as far as it is not about threads, or about pauses in them."""
+        apart = self.interleaved or any(map(self.steps_of, (steps.DispatchPaused, steps.AwaitPaused)))
+        about = {type(step) for caller in self.callers for step in caller.steps} - {steps.Dispatch}
+        if apart or not about or any(caller.own_loop for caller in self.callers):
+            return self
+        return replace(self, callers=tuple(replace(caller, thread=False) for caller in self.callers))
 
     def steps_of(self, kind: type[S]) -> list[S]:
         """The steps of a kind, of all callers."""

@@ -61,6 +61,7 @@ class Subject:
         usual_handlers: whether it cannot be built with unusual handlers, so that it is judged with the others.
         schedulable: whether it runs on an event loop whose schedule can be chosen.
         has_schedulable_tasks: whether it does so at least with handlers that are coroutines.
+        only_from_loop: whether it takes events on its event loop alone, and none of another thread.
         slow: whether it is slow to open, so that those for scenarios which do not close are kept open.
         hangs: whether closing it has been waited for in vain.
         opening: how many seconds it takes to open and close one, where that is not for the loop to do.
@@ -82,6 +83,7 @@ class Subject:
     usual_handlers: bool = False
     schedulable: bool = False
     has_schedulable_tasks: bool = False
+    only_from_loop: bool = False
     slow: bool = False
     hangs: bool = False
     opening: float = 0.0

@@ -200,8 +200,8 @@ def every_handler_fails(traits: Traits) -> tuple[Scenario, ...]:
 
 
 def beside_an_interruption(traits: Traits) -> tuple[Scenario, ...]:
-    """One handler is interrupted, in each way, beside those that are not, and before another event; and one within a
-    cascade.
+    """One handler is interrupted, in each way, beside those that are not, and before other events, of which one is for
+    the same handlers; and one within a cascade.
     """
     plans = []
     for role in ROLES[events.Paid][:2]:
@@ -215,7 +215,7 @@ def beside_an_interruption(traits: Traits) -> tuple[Scenario, ...]:
     for how in ("KeyboardInterrupt", "Abort"):
         spawning = HandlerPlan(spawns=(EventPlan(events.Paid),), fails=ALWAYS, how=how)
         plans.append(EventPlan(events.Placed, handlers={"plain": spawning}))
-    last = EventPlan(events.Placed)
+    last = (EventPlan(events.Paid), EventPlan(events.Placed))
     if traits.quick:
-        return tuple(Scenario((plan, last), (in_turn(2),)) for plan in plans)
-    return (Scenario((*plans, last), (in_turn(len(plans) + 1),)),)
+        return tuple(Scenario((plan, *last), (in_turn(3),)) for plan in plans)
+    return (Scenario((*plans, *last), (in_turn(len(plans) + 2),)),)
