@@ -17,6 +17,14 @@ from support.waiting import until
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(autouse=True)
+def _quit_is_heard() -> Iterator[None]:
+    """A shell without job control starts its background with SIGQUIT ignored, which commands would inherit and obey."""
+    before = signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGQUIT, before)
+
+
 @contextmanager
 def running(folder: Path, arguments: str, says: str, nohup: bool = False) -> Iterator[subprocess.Popen[bytes]]:
     """The command, once its log says so."""
@@ -49,7 +57,7 @@ SERVE, RELAY = "serve --port 0", "relay"
 IS_UP = {SERVE: "Uvicorn running on", RELAY: "relaying the outbox"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM])
 def test_a_server_whose_terminal_is_gone_drains_and_leaves_no_broker(tmp_path: Path, number: int) -> None:
     with running(tmp_path, f"{SERVE} --dispatcher celery", IS_UP[SERVE]) as process:
         assert ends(process, number) == 0
@@ -65,7 +73,7 @@ def _is_in(link: Path, folder: Path) -> bool:
         return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM])
 def test_a_relay_whose_terminal_is_gone_ends_in_good_order(tmp_path: Path, number: int) -> None:
     with running(tmp_path, SERVE, IS_UP[SERVE]), running(tmp_path, RELAY, IS_UP[RELAY]) as relay:
         assert ends(relay, number) == 0
