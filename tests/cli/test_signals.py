@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from support.waiting import until
 
+from eventpact.infrastructure.celery.embedded_broker import EmbeddedBroker
+
 pytestmark = pytest.mark.slow
 
 
@@ -107,3 +109,35 @@ def test_a_worker_tells_of_a_broker_that_never_answers_tries_again_and_ends_when
         monkeypatch.setenv("EVENTPACT_BROKER", f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/")
         with running(tmp_path, "worker --concurrency 1", "Trying again in 4") as worker:
             assert ends(worker, signal.SIGTERM) == 0
+
+
+def test_a_worker_whose_redis_is_frozen_says_so_goes_on_with_it_and_ends_when_it_is_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "worker.log"
+    with (
+        EmbeddedBroker(tmp_path / "broker") as broker,
+        running(tmp_path, f"{SERVE} --dispatcher celery --broker {broker.url}", IS_UP[SERVE]),
+    ):
+        monkeypatch.setenv("EVENTPACT_BROKER", broker.url)
+        frozen = broker.pid
+        try:
+            with running(tmp_path, "worker --concurrency 1", " ready.") as worker:
+                os.kill(frozen, signal.SIGSTOP)
+                until(lambda: "Redis does not answer" in log.read_text(), 60)
+                os.kill(frozen, signal.SIGCONT)
+                until(lambda: "goes on" in log.read_text(), 60)
+                os.kill(frozen, signal.SIGSTOP)
+                until(lambda: log.read_text().count("Redis does not answer") == 2, 60)
+                assert ends(worker, signal.SIGTERM) == 1
+                until(lambda: not _runs(worker.pid))  # nor its child processes
+        finally:
+            os.kill(frozen, signal.SIGCONT)
+
+
+def _runs(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
