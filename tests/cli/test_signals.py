@@ -79,6 +79,7 @@ def _is_in(link: Path, folder: Path) -> bool:
 def test_a_relay_whose_terminal_is_gone_ends_in_good_order(tmp_path: Path, number: int) -> None:
     with running(tmp_path, SERVE, IS_UP[SERVE]), running(tmp_path, RELAY, IS_UP[RELAY]) as relay:
         assert ends(relay, number) == 0
+    assert (tmp_path / "relay.log").read_text() == "relaying the outbox\n"
 
 
 def test_under_nohup_a_server_outlives_its_terminal(tmp_path: Path) -> None:
