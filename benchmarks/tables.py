@@ -159,7 +159,7 @@ def _default(value: object) -> str:
     if value is None:
         return ""
     return (
-        f"`{value.total_seconds():g}`"
+        f"`{value.total_seconds():.12g}`"  # of six digits, 30 days would be 2.592e+06
         if isinstance(value, timedelta)
         else f"`{str(value).lower() if isinstance(value, bool) else value}`"
     )

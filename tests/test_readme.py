@@ -101,6 +101,16 @@ def test_its_table_of_celery_s_settings_has_each_with_what_it_is_and_why(broker:
         assert choice.reason in row[5]
 
 
+def test_the_reference_tells_of_every_metric() -> None:
+    from eventpact.infrastructure.monitoring.metrics import Metrics, Stock
+
+    text = (ROOT / "src" / "eventpact" / "README.md").read_text().replace("…_", "eventpact_events_")
+    shown = Metrics({}, lambda: Stock(failed=0, pending=0), settles=True).expose("")[0].decode()
+    names = set(re.findall(r"^# HELP (eventpact_\w+)(?<!_created) ", shown, re.MULTILINE))
+    assert len(names) > 6
+    assert {name for name in names if f"`{name}`" not in text} == set()
+
+
 def test_every_command_that_it_names_exists() -> None:
     from eventpact.cli.main import build_parser
 

@@ -215,6 +215,7 @@ def test_settings_lists_each_in_force_with_its_source_and_no_secret(
         ("BROKER", "amqp://shop:***@mq.example//", "the command line"),
         ("DISPATCHER", "asyncio", "default"),
         ("CODE_TTL", "600", "default"),
+        ("RETENTION", "2592000", "default"),
     ]:
         assert rows[f"EVENTPACT_{name}"].startswith(f"{value} ")
         assert rows[f"EVENTPACT_{name}"].endswith(f" {source}")

@@ -14,7 +14,17 @@ from pathlib import Path
 import pytest
 from support.waiting import until
 
+from eventpact.infrastructure.celery.embedded_broker import EmbeddedBroker
+
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _quit_is_heard() -> Iterator[None]:
+    """A shell without job control starts its background with SIGQUIT ignored, which commands would inherit and obey."""
+    before = signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGQUIT, before)
 
 
 @contextmanager
@@ -49,7 +59,7 @@ SERVE, RELAY = "serve --port 0", "relay"
 IS_UP = {SERVE: "Uvicorn running on", RELAY: "relaying the outbox"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM])
 def test_a_server_whose_terminal_is_gone_drains_and_leaves_no_broker(tmp_path: Path, number: int) -> None:
     with running(tmp_path, f"{SERVE} --dispatcher celery", IS_UP[SERVE]) as process:
         assert ends(process, number) == 0
@@ -65,10 +75,11 @@ def _is_in(link: Path, folder: Path) -> bool:
         return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM])
 def test_a_relay_whose_terminal_is_gone_ends_in_good_order(tmp_path: Path, number: int) -> None:
     with running(tmp_path, SERVE, IS_UP[SERVE]), running(tmp_path, RELAY, IS_UP[RELAY]) as relay:
         assert ends(relay, number) == 0
+    assert (tmp_path / "relay.log").read_text() == "relaying the outbox\n"
 
 
 def test_under_nohup_a_server_outlives_its_terminal(tmp_path: Path) -> None:
@@ -99,3 +110,35 @@ def test_a_worker_tells_of_a_broker_that_never_answers_tries_again_and_ends_when
         monkeypatch.setenv("EVENTPACT_BROKER", f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/")
         with running(tmp_path, "worker --concurrency 1", "Trying again in 4") as worker:
             assert ends(worker, signal.SIGTERM) == 0
+
+
+def test_a_worker_whose_redis_is_frozen_says_so_goes_on_with_it_and_ends_when_it_is_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "worker.log"
+    with (
+        EmbeddedBroker(tmp_path / "broker") as broker,
+        running(tmp_path, f"{SERVE} --dispatcher celery --broker {broker.url}", IS_UP[SERVE]),
+    ):
+        monkeypatch.setenv("EVENTPACT_BROKER", broker.url)
+        frozen = broker.pid
+        try:
+            with running(tmp_path, "worker --concurrency 1", " ready.") as worker:
+                os.kill(frozen, signal.SIGSTOP)
+                until(lambda: "Redis does not answer" in log.read_text(), 60)
+                os.kill(frozen, signal.SIGCONT)
+                until(lambda: "goes on" in log.read_text(), 60)
+                os.kill(frozen, signal.SIGSTOP)
+                until(lambda: log.read_text().count("Redis does not answer") == 2, 60)
+                assert ends(worker, signal.SIGTERM) == 1
+                until(lambda: not _runs(worker.pid))  # nor its child processes
+        finally:
+            os.kill(frozen, signal.SIGCONT)
+
+
+def _runs(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

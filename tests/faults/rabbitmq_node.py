@@ -29,10 +29,15 @@ def server_script() -> str | None:
 
 
 class RabbitNode:
-    """Runs while the ``with`` block does; its queues are in ``folder`` and survive a kill."""
+    """Runs while the ``with`` block does; its queues are in ``folder`` and survive a kill.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        config: a line of ``rabbitmq.conf``.
+    """
+
+    def __init__(self, folder: Path, config: str = "") -> None:
         self._folder = folder
+        self._config = config
         self._name = f"eventpact-{uuid4().hex[:12]}@localhost"
         self._port, self._distribution = steady_port(), steady_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -60,7 +65,7 @@ class RabbitNode:
         plugins.write_text("[].")
         # Not those of the machine, which may be for another node.
         config, environment = self._folder / "rabbitmq.conf", self._folder / "rabbitmq-env.conf"
-        config.write_text(f"listeners.tcp.1 = 127.0.0.1:{self._port}\n")
+        config.write_text(f"listeners.tcp.1 = 127.0.0.1:{self._port}\n{self._config}\n")
         environment.touch()
         with (self._folder / "node.log").open("ab") as log:
             self._process = subprocess.Popen(

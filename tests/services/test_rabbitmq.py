@@ -23,7 +23,7 @@ from support.services_kit import Proxy, own_queue
 from support.waiting import until
 
 from eventpact.domain.dispatcher import DispatchError, DispatchUncertainError, FailedDelivery, Handlers
-from eventpact.infrastructure.celery.app import Role, make_celery
+from eventpact.infrastructure.celery.app import Role, make_celery, ping
 from eventpact.infrastructure.celery.consumer import UnreadableMessage
 from eventpact.infrastructure.celery.messages import event_queue
 from eventpact.infrastructure.celery_dispatcher import CeleryEventDispatcher
@@ -267,3 +267,18 @@ def test_connections_that_are_not_trusted_any_more_hold_up_neither_dispatching_n
         assert asyncio.run(dispatcher.aclose(0.5)) == ()
         assert time.monotonic() - started < 1.5
         proxy.resume()
+
+
+@pytest.mark.skipif(server_script() is None, reason="there is no rabbitmq-server here to raise the alarm of")
+@pytest.mark.timeout(100)
+def test_a_broker_with_an_alarm_is_not_ready_though_it_answers(
+    tmp_path: Path, rabbitmq_service: str, queue: str
+) -> None:
+    """It lets publishers connect and wait, so that without the outbox each sign-up would be refused."""
+    ping(app_for(rabbitmq_service, queue, "web"))
+    assert count(rabbitmq_service, queue) == 0
+    with RabbitNode(tmp_path, "vm_memory_high_watermark.absolute = 1") as node:
+        started = time.monotonic()
+        with pytest.raises(TimeoutError):
+            ping(app_for(node.url, "alarmed", "web"))
+        assert time.monotonic() - started < 3

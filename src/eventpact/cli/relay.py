@@ -4,7 +4,7 @@ import asyncio
 import signal
 
 from eventpact.bootstrap import build_relay, existing, with_broker
-from eventpact.cli.signals import hang_up_as_told_to_end
+from eventpact.cli.signals import other_signals_as_told_to_end
 from eventpact.infrastructure.monitoring.logs import configure
 from eventpact.settings import Settings
 
@@ -21,7 +21,7 @@ async def _relay(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    hang_up_as_told_to_end()
+    other_signals_as_told_to_end()
     dispatcher, parts = build_relay(settings)
     try:
         print("relaying the outbox", flush=True)

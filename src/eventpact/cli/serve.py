@@ -18,7 +18,7 @@ import uvicorn
 
 from eventpact.bootstrap import build_parts
 from eventpact.cli.settings import in_force
-from eventpact.cli.signals import hang_up_as_told_to_end
+from eventpact.cli.signals import other_signals_as_told_to_end
 from eventpact.environment import SettingsError
 from eventpact.infrastructure.http.connections import MAX_HEAD_BYTES, ConnectionLimits
 from eventpact.infrastructure.http.main import create_app
@@ -35,7 +35,7 @@ def run(_: object, settings: Settings) -> int:
         # uvicorn stops in good order, and then raises the signal again; the broker must be stopped after that.
         lost = threading.Event()
         signal.signal(signal.SIGTERM, partial(_exit, lost))
-        hang_up_as_told_to_end()
+        other_signals_as_told_to_end()
         configure(settings.log_format)
         shown = in_force(settings)
         if settings.port:

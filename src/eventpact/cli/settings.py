@@ -45,5 +45,5 @@ def _shown(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, timedelta):
-        return f"{value.total_seconds():g}"
+        return f"{value.total_seconds():.12g}"  # of six digits, 30 days would be 2.592e+06
     return masked_url(str(value))

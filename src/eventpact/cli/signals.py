@@ -4,10 +4,15 @@ import signal
 from typing import NoReturn
 
 
-def hang_up_as_told_to_end() -> None:
-    """Have SIGHUP, which says that the terminal is gone, do what SIGTERM does; not under nohup, which ignores it."""
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+def other_signals_as_told_to_end() -> None:
+    """Have SIGHUP (the terminal is gone) and SIGQUIT (a Ctrl-\\ in it) do what SIGTERM does.
+
+    Not where they are ignored, as nohup has it.
+    """
+    for name in ("SIGHUP", "SIGQUIT"):  # Windows has neither
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 
 def end_in_good_order_when_told_to() -> None:
@@ -17,4 +22,4 @@ def end_in_good_order_when_told_to() -> None:
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, end)
-    hang_up_as_told_to_end()
+    other_signals_as_told_to_end()

@@ -437,6 +437,15 @@ def test_a_full_disk_and_a_storage_of_limits_that_is_gone_are_not_ready(tmp_path
         until(lambda: served.http.get("/health/ready").json()["checks"]["database"] == "ok")
 
 
+def test_the_log_names_the_error_for_which_the_outbox_cannot_be_written(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        database = Database(f"sqlite:///{tmp_path / 'eventpact.db'}")
+        with database.transaction() as connection:
+            connection.exec_driver_sql("ALTER TABLE outbox_relays RENAME TO gone")
+        database.close()
+        until(lambda: "the outbox cannot be written (SQLITE_ERROR)" in served.log())
+
+
 def test_production_serves_no_docs_and_shows_metrics_to_nobody_without_the_token(tmp_path: Path) -> None:
     token = "0123456789abcdef"
     database = Database(f"sqlite:///{tmp_path / 'shop.db'}")

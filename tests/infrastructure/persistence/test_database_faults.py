@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -21,6 +22,7 @@ from eventpact.infrastructure.persistence.database import (
     check_database,
     readiness,
 )
+from eventpact.infrastructure.persistence.opening import explain
 
 _CUT_OFF = """
 import sys, time
@@ -149,3 +151,13 @@ def test_a_child_that_is_forked_while_a_thread_writes_can_write(database: Databa
     thread.join()
     assert ended_well(child)
     check_database(database)
+
+
+def test_a_full_database_is_said_to_need_room_and_not_to_be_down(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'full.db'}")
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 1")
+        with pytest.raises(sa.exc.OperationalError) as caught:
+            connection.exec_driver_sql("CREATE TABLE accounts (account_id TEXT)")
+    database.close()
+    assert explain(caught.value).endswith("database or disk is full; make room on its disk")

@@ -11,7 +11,7 @@ from celery.loaders.app import AppLoader
 
 from eventpact.infrastructure.celery.brokers import is_amqp
 from eventpact.infrastructure.celery.messages import event_queue, queue_of
-from eventpact.infrastructure.celery.publisher import Connector
+from eventpact.infrastructure.celery.publisher import STEP, Connector
 
 __all__ = ["CelerySettings", "Choice", "choices", "make_celery", "ping"]
 
@@ -98,15 +98,21 @@ class _OwnSettings(Settings):
 
 
 def ping(app: Celery) -> None:
-    """Raise unless the broker answers within 3 seconds and, if it is Redis, takes writes."""
+    """Raise unless the broker answers within 3 seconds, and takes what is published."""
     queue = queue_of(app)
     connection = Connector(app, [queue]).connect("asking the broker")
+    unused = f"{queue.name}-ready"
     try:
-        if not is_amqp(app):
+        if is_amqp(app):
+            # To a queue that there is not: confirmed, and dropped. With an alarm, RabbitMQ reads no body of a message.
+            connection.producer.publish("?", routing_key=unused, exchange="", timeout=STEP, confirm_timeout=STEP)
+        else:
             # Adds to a list that there is not, which changes nothing, and yet is refused as each write is.
-            connection.channel.client.lpushx(f"{queue.name}-ready", "")
-    finally:
-        connection.close()
+            connection.channel.client.lpushx(unused, "")
+    except BaseException:
+        connection.close(broken=True)  # in good order, RabbitMQ would be waited for
+        raise
+    connection.close()
 
 
 def _for_both(settings: CelerySettings, amqp: bool, late: bool) -> tuple[Choice, ...]:

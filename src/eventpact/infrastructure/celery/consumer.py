@@ -12,7 +12,7 @@ from celery.exceptions import WorkerShutdown
 from celery.worker.consumer import Consumer
 from kombu.exceptions import ContentDisallowed
 
-from eventpact.infrastructure.celery.brokers import bounded_connection, refusal
+from eventpact.infrastructure.celery.brokers import bounded_connection, is_amqp, refusal
 from eventpact.infrastructure.celery.messages import (
     HEADER,
     arguments,
@@ -22,6 +22,7 @@ from eventpact.infrastructure.celery.messages import (
     queue_of,
     receive_anything,
 )
+from eventpact.infrastructure.celery.stalls import stalls_reported
 from eventpact.infrastructure.dispatching.failures import UnreadableMessage, UnreadableSink
 from eventpact.infrastructure.monitoring.logs import harmless
 
@@ -73,9 +74,23 @@ class KeepingConsumer(Consumer):
 
     connection_errors: tuple[type[BaseException], ...]
     channel_errors: tuple[type[BaseException], ...]
+    hub: Any
+    loop: Callable[..., None]
     qos: Any
     _sink_failures = 0
     _sink_rests_until = 0.0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # RabbitMQ has heartbeats; and a pool that runs handlers in the loop makes it stand still.
+        if self.hub is not None and not is_amqp(self.app) and self.pool.uses_semaphore:
+            loop = self.loop
+
+            def watched(*arguments: Any) -> None:
+                with stalls_reported(self.timer):
+                    loop(*arguments)
+
+            self.loop = watched
 
     def connect(self) -> Any:
         """Connect, and declare the queues that rejected messages go to, and those that wait for a retry."""

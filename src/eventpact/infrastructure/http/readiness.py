@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError
-
 from eventpact.infrastructure.dispatching.threads import SharedAnswer
+from eventpact.infrastructure.persistence.database import kind_of
 
 _log = logging.getLogger("eventpact")
 
@@ -69,15 +68,6 @@ def _outcome(name: str, check: Callable[[], object]) -> str:
     try:
         check()
     except Exception as error:  # noqa: BLE001 - every error is an outcome, and reported
-        _log.warning("not ready: %s: %s", name, _kind(error))
-        return _kind(error)
+        _log.warning("not ready: %s: %s", name, kind_of(error))
+        return kind_of(error)
     return "ok"
-
-
-def _kind(error: Exception) -> str:
-    """Name the error, without its text, which may hold an address of the network or a password.
-
-    SQLite names its errors by codes such as ``SQLITE_FULL``, PostgreSQL's driver by classes such as ``DiskFull``.
-    """
-    cause: BaseException | None = error.orig if isinstance(error, DBAPIError) else error.__cause__
-    return str(getattr(cause, "sqlite_errorname", None) or type(cause or error).__name__)

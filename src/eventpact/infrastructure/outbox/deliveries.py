@@ -19,6 +19,7 @@ from eventpact.infrastructure.monitoring.logs import log_about
 from eventpact.infrastructure.outbox.entries import Entry, KnownHandlers
 from eventpact.infrastructure.outbox.settlements import FailureJudge, NeverSettledError, Settlements
 from eventpact.infrastructure.outbox.store import OutboxStore
+from eventpact.infrastructure.persistence.database import kind_of
 
 MAX_CRASHES: Final = 5
 """So many processes may crash with an event before it is reported as failed."""
@@ -343,4 +344,4 @@ class DeliveriesElsewhere(Deliveries):
 
     def _say_unwritten(self, event: DomainEvent, key: str, error: Exception) -> None:
         text = "{event} was handled by %s, and the outbox cannot be written (%s): it will be delivered again"
-        log_about(event, logging.ERROR, text, key, type(error).__name__, handler=key)
+        log_about(event, logging.ERROR, text, key, kind_of(error), handler=key)

@@ -22,6 +22,7 @@ from eventpact.infrastructure.outbox.entries import Entry
 from eventpact.infrastructure.outbox.reader import EntryReader
 from eventpact.infrastructure.outbox.settlements import Heartbeats, LivenessMonitor, Settlements
 from eventpact.infrastructure.outbox.store import OutboxStore
+from eventpact.infrastructure.persistence.database import kind_of
 
 _log = logging.getLogger("eventpact")
 
@@ -274,5 +275,5 @@ class Relay:
             return action()
         except Exception as error:  # noqa: BLE001 - whatever it is, what others left waits for this thread
             self._monitor.reset()
-            _log.warning("the outbox cannot be read (%s); is the database up, and migrated?", type(error).__name__)
+            _log.warning("the outbox cannot be read (%s); is the database up, and migrated?", kind_of(error))
             return None

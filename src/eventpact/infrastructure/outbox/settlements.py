@@ -16,7 +16,7 @@ from eventpact.infrastructure.dispatching.failures import FailureReporter, Retry
 from eventpact.infrastructure.monitoring.logs import log_about
 from eventpact.infrastructure.outbox.entries import relays
 from eventpact.infrastructure.outbox.store import OutboxStore
-from eventpact.infrastructure.persistence.database import Database
+from eventpact.infrastructure.persistence.database import Database, kind_of
 
 _log = logging.getLogger("eventpact")
 
@@ -222,9 +222,7 @@ class Settlements:
                 failures = 0
             except Exception as error:  # noqa: BLE001 - whatever it is, this relay would be taken for dead without it
                 failures += 1
-                _log.warning(
-                    "the outbox cannot be written (%s); is the database up, and migrated?", type(error).__name__
-                )
+                _log.warning("the outbox cannot be written (%s); is the database up, and migrated?", kind_of(error))
                 if last:
                     return
                 with self._changed:

@@ -282,3 +282,12 @@ def check_database(database: Database) -> None:
     written = database.insert(readiness).values(check_id=1, checked_at=database.now())
     again = {"checked_at": written.excluded.checked_at}
     database.write(written.on_conflict_do_update(index_elements=["check_id"], set_=again))
+
+
+def kind_of(error: Exception) -> str:
+    """Name the error, without its text, which may hold a row, an address of the network or a password.
+
+    SQLite names its errors by codes such as ``SQLITE_FULL``, PostgreSQL's driver by classes such as ``DiskFull``.
+    """
+    cause: BaseException | None = error.orig if isinstance(error, sa.exc.DBAPIError) else error.__cause__
+    return str(getattr(cause, "sqlite_errorname", None) or type(cause or error).__name__)

@@ -199,6 +199,8 @@ def explain(error: SQLAlchemyError, url: str = "") -> str:
     advice = "check EVENTPACT_DATABASE" if _PERMANENT.search(reason) else "is it up, and EVENTPACT_DATABASE right?"
     if re.search(r'database ".*" does not exist', reason):
         advice = "create it, and run eventpact migrate"
+    if re.search("disk is full|No space left", reason):
+        advice = "make room on its disk"
     return f"the database cannot be used: {reason}; {advice}"
 
 
