@@ -202,12 +202,10 @@ class _Session:
     @contextmanager
     def _unavailable(self) -> Generator[None]:
         """Make the engine unavailable for the while, where the scenario says so."""
-        if not self._scenario.unavailable:
-            yield
-            return
         with ExitStack() as stack:
             try:
-                stack.enter_context(self._subject.hooks.unavailable())
+                if self._scenario.unavailable:
+                    stack.enter_context(self._subject.hooks.unavailable())
             except Exception as error:
                 raise CouldNotRunError(f"unavailable() raised {type(error).__name__}: {text_of(error)}") from error
             yield
@@ -246,10 +244,11 @@ class _Session:
 
         with asyncio.Runner() as runner, ExitStack() as stack:
             self._program.dispatcher = runner.run(enter(self._opened()))
-            if self._scenario.loop_gone == "closed":
+            if is_closed := self._scenario.loop_gone == "closed":
                 runner.close()
             self.driver.in_threads()
-            self.driver.settle()
+            # Should its loop run once more, it delivers what it took nevertheless.
+            (asyncio.run if is_closed else runner.run)(self.driver.settle_in_loop())
 
     def _build(self) -> None:
         """Build with a registration that cannot be."""
