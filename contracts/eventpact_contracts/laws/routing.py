@@ -37,9 +37,9 @@ def _is_undisturbed(view: TraceView) -> bool:
 def _every_type(traits: Traits) -> tuple[Scenario, ...]:
     """Every type that has handlers, with every content, by one caller; and handlers that nobody else knows."""
     plans = tuple(EventPlan(kind) for kind in SUBSCRIBED)
-    # The same content several times, and of the same moment, which different events may well have.
-    same = tuple(EventPlan(events.Placed, values=ROUND_NUMBERS[0]) for _ in range(3))
+    same = (EventPlan(events.Placed, values=ROUND_NUMBERS[0]),) * 3  # as different events may have, of one moment, too
     at_once = tuple(EventPlan(kind, values=_ONE_MOMENT) for kind in (events.Paid, events.Paid, events.Placed) * 2)
+    at_once += (EventPlan(events.Emptied, handlers={"plain": HandlerPlan(seconds=0.02)}), EventPlan(events.Emptied))
     return (
         Scenario(plans, (in_turn(len(plans)),), forgotten=True, close=True),
         Scenario(plans, (in_turn(len(plans)),)),

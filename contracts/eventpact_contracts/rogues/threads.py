@@ -213,3 +213,12 @@ class HurriedByTheSecond(InAThread):
     async def idle(self, deadline: float) -> None:
         while self._pending and time.monotonic() < min(deadline, self.deadline):
             await super().idle(min(deadline, time.monotonic() + 0.005))  # the deadline may have moved by then
+
+
+@rogue("R1", "never received it", also={"L1": "an event that equals one of those that are pending is not conserved"})
+class KeyedByEvent(InAThread):
+    """An event that is pending is not taken once more; which it is, equality tells."""
+
+    def put(self, event: DomainEvent, route: Route) -> None:
+        if event not in self._pending.values():
+            super().put(event, route)

@@ -187,10 +187,16 @@ class Counted(_Content):
 
 @dataclass(frozen=True, kw_only=True)
 class Emptied(_Content):
-    """False, as an event about nothing may be."""
+    """False, as an event about nothing may be, and equal to every other of its class, as if that were its key."""
 
     def __bool__(self) -> bool:
         return False
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Emptied
+
+    def __hash__(self) -> int:
+        return 7
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -329,8 +329,8 @@ def _slow(kind: type[DomainEvent], role: str) -> Scenario:
 def _backlog(timeout: float) -> Scenario:
     """Many events are pending behind one that is held, and closing gives up or settles all of them."""
     first = EventPlan(events.Priced, handlers={"coroutine": HandlerPlan(held=True)})
-    kinds = (events.Priced, events.Placed, events.Paid)
-    plans = (first, *(EventPlan(kinds[number % 3]) for number in range(_BACKLOG)))
+    kinds = (events.Priced, events.Placed, events.Paid, events.Emptied)
+    plans = (first, *(EventPlan(kinds[number % 4]) for number in range(_BACKLOG)))
     opening: tuple[steps.Step, ...] = (
         (steps.AwaitBegun(), steps.Release(0)) if timeout else (steps.AwaitClosed(), steps.Release(0))
     )
