@@ -275,11 +275,24 @@ UPHELD: list[tuple[str, Trace]] = [
         "C1",
         trace(
             taken("a", caller="one"),
+            taken("d", caller="one"),
             dispatched("b", caller="two"),
             refused("b", caller="two"),
             dispatched("c", caller="two"),
             refused("c", caller="two"),
             handled("a", *BOTH),
+            handled("d", *BOTH),
+        ),
+    ),
+    # In a thread there is no loop.
+    (
+        "C1",
+        trace(
+            taken("a", caller="1"),
+            dispatched("b", caller="2"),
+            refused("b", caller="2"),
+            handled("a", *BOTH),
+            on_loop=True,
         ),
     ),
     (
@@ -753,6 +766,11 @@ VIOLATED: list[tuple[str, str, Trace]] = [
         "A5",
         "left behind",
         trace(dispatched("a"), refused("a"), Entry(kind=Kind.LEFT, note="RuntimeWarning: it was never awaited")),
+    ),
+    (
+        "C1",
+        "2 dispatched Paid e2, and it was refused, though little was pending (2)",
+        trace(taken("a", caller="1"), dispatched("b", caller="2"), refused("b", caller="2"), handled("a", *BOTH)),
     ),
     ("C1", "lost: Paid.plain", trace(taken("a", caller="1"), taken("b", caller="2"), handled("b", *BOTH))),
     (

@@ -126,7 +126,7 @@ def fingerprint(event: object) -> str:
 
 def _values(record: Any) -> str:
     kind: Any = type(record)
-    return ", ".join(f"{name}={_value(getattr(record, name))}" for name in _field_names(kind))
+    return ", ".join(f"{name}={_value(getattr(record, name, '(missing)'))}" for name in _field_names(kind))
 
 
 @cache

@@ -9,6 +9,7 @@ from eventpact_contracts.laws.isolation import caller_spared, neighbours_spared,
 from eventpact_contracts.laws.law import Fault, law
 from eventpact_contracts.laws.lifecycle import again, conserved, racing
 from eventpact_contracts.laws.routing import delivered, nowhere_else, once
+from eventpact_contracts.laws.spans import Call
 from eventpact_contracts.laws.view import TraceView
 from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
@@ -87,6 +88,9 @@ def threads(view: TraceView) -> Fault | None:
     for call in view.calls:
         if call.end is None or (call.raised and not view.failed_during(call)):
             return Fault(f"{call.start.caller} dispatched {view.name(call.event)}, and {call.outcome}")
+        # One that has a loop may have no other way.
+        if fault := None if view.trace.on_loop else _refused_for_little(view, call, f"{call.start.caller} dispatched"):
+            return fault
     if view.interruptions:
         return None
     failed = any(view.failures)
@@ -99,6 +103,17 @@ def threads(view: TraceView) -> Fault | None:
         if count > view.due(event) and not failed:
             return Fault(f"{view.name(event)} was doubled: {handler} received it {count} times")
     return None
+
+
+def _refused_for_little(view: TraceView, call: Call, what: str) -> Fault | None:
+    """Find a call that was refused by one that was open, worked, and had little to do."""
+    if not call.refused or call.in_doubt or view.closing is not None or view.failed_during(call) or call.end is None:
+        return None
+    pending = view.unsettled_at(call.began)
+    if pending > _FEW_PENDING:
+        return None
+    said = call.end.note
+    return Fault(f"{what} {view.name(call.event)}, and it was refused, though little was pending ({pending}): {said}")
 
 
 def _nested(view: TraceView) -> int:
@@ -152,10 +167,8 @@ def cascades(view: TraceView) -> Fault | None:
             continue
         if call.raised and not view.failed_during(call):
             return Fault(f"{what}, and dispatch raised {call.end.exception[0]}: {call.end.note}")
-        if call.refused and not call.in_doubt and view.closing is None:
-            pending = view.unsettled_at(call.began)
-            if pending <= _FEW_PENDING and not view.failed_during(call):
-                return Fault(f"{what}, and it was refused, though little was pending ({pending}): {call.end.note}")
+        if fault := _refused_for_little(view, call, "a handler dispatched"):
+            return fault
     for entry in view.failures:
         if entry.exception[:1] == ("RecursionError",):  # one that a handler makes is of a class of its own
             return Fault(f"RecursionError in {entry.handler}, {view.depth(entry.event)} deep in a cascade")

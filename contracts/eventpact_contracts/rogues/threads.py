@@ -16,7 +16,7 @@ from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact_contracts.rogues.rogue import rogue
 from eventpact_contracts.rogues.sound.in_a_thread import InAThread, Job
-from eventpact_contracts.rogues.sound.pass_through import Route
+from eventpact_contracts.rogues.sound.pass_through import PassThrough, Route
 
 __all__: list[str] = []
 
@@ -222,3 +222,24 @@ class KeyedByEvent(InAThread):
     def put(self, event: DomainEvent, route: Route) -> None:
         if event not in self._pending.values():
             super().put(event, route)
+
+
+@rogue("C1", "though little was pending")
+class NotForTwo(PassThrough):
+    """A guard against calling it while it is called, which does not ask by whom."""
+
+    def prepare(self) -> None:
+        self.local, self.entered = threading.local(), threading.Lock()
+
+    def accept(self, event: DomainEvent, route: Route) -> None:
+        if getattr(self.local, "inside", False) or not route:
+            super().accept(event, route)
+            return
+        if not self.entered.acquire(blocking=False):
+            raise DispatchError("somebody else is at it")
+        self.local.inside = True
+        try:
+            super().accept(event, route)
+        finally:
+            self.local.inside = False
+            self.entered.release()

@@ -145,9 +145,9 @@ class ShippedToNobody(Shipped):
     """A subclass that is registered with an empty list of handlers, where the dispatcher takes one."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Enveloped(_Content):
-    """Fields that are called as the parts of a message are, in which an event may travel."""
+    """Fields, kept in slots, that are called as the parts of a message are, in which an event may travel."""
 
     type: str = "a type"
     name: str = "a name"
