@@ -72,7 +72,7 @@ class Posting(LoopPassThrough):
         return await super().aclose(timeout)
 
 
-@rogue("L1", "though all its deliveries were settled|before its deadline", also={"C3": "it says L1 of every schedule"})
+@rogue("L1", "as undelivered, though|before its deadline", also={"C3": "it says L1 of every schedule"})
 class Overcautious(PassThrough):
     """It returns the events that were under way when closing began, settled or not."""
 

@@ -205,7 +205,7 @@ class ExpectingExceptions(PassThrough):
             super().accept(event, route)
 
 
-@rogue("L1", "as undelivered, though it was settled")
+@rogue("L1", "as undelivered, though")
 class KeepingInTheBooks(PassThrough):
     """A failed delivery leaves its books behind the call of the failure sink, and not in a ``finally``."""
 
