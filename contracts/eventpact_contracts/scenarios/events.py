@@ -1,10 +1,8 @@
-"""The event types of every scenario, and the handlers that each has.
+"""The event types of every scenario, and the handlers that each has: see :data:`ROLES` and the driver's probes.
 
-They never change, so an engine that is slow to start (a worker process, say) is started once. The plan of a handler is
-not in the handler, but looked up by the event's ID.
-
-The types are as various as those of real programs: deep and wide families, types without a handler, a type of the same
-name as another. So are the handlers: see :data:`ROLES` and :mod:`eventpact_contracts.driver.probes`.
+They never change, so that an engine that is slow to start (a worker process, say) is started once: the plan of a
+handler is looked up by the event's ID. They are as various as those of real programs: deep and wide families, types
+without a handler, a type of the same name as another.
 """
 
 from __future__ import annotations
