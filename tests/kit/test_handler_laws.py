@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from functools import lru_cache, partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -356,12 +357,11 @@ def test_two_calls_that_block_one_another_are_a_violation() -> None:
     class Handler:
         def __init__(self) -> None:
             self._meeting = threading.Barrier(2)
-            self._calls = 0
+            self._calls = count(1)
             self.rows: set[str] = set()
 
         def handle(self, event: AccountCreatedEvent) -> None:
-            self._calls += 1
-            if self._calls > 1:
+            if next(self._calls) > 1:
                 self._meeting.wait(60)  # for a third call, which never comes
             self.rows.add(event.account_id)
 
