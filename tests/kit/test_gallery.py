@@ -26,6 +26,12 @@ pytestmark = pytest.mark.slow
 
 OTHERS = int(os.environ.get("EVENTPACT_TEST_ROGUE_LAWS", "0"))
 
+NAMED = {law.rogue for law in LAWS}
+"""Those that reports explain a law with, and that show at once."""
+
+TRIES = 3
+"""Seeds with one of which another rogue has to show: some lose a race of two threads in most runs, and not in each."""
+
 SHOWN_BY_OTHERS = {"beginning_in_order", "presumptuous", "reconnecting", "sparing_an_inbox", "unhurried"}
 """Those that scenarios of other laws show, so that they have to be brought before all laws: in the night."""
 
@@ -65,8 +71,12 @@ def trials(request: pytest.FixtureRequest) -> Iterator[list[Trial]]:
     ids=str,
 )
 def test_is_convicted_by_its_law_and_by_no_unrelated_one(rogue: Rogue, trials: list[Trial]) -> None:
-    trial = tried(rogue, SEED, others=len(LAWS) if rogue.name in SHOWN_BY_OTHERS else OTHERS)
-    trials.append(trial)
+    others = len(LAWS) if rogue.name in SHOWN_BY_OTHERS else OTHERS
+    for seed in range(SEED, SEED + (1 if rogue.name in NAMED else TRIES)):
+        trial = tried(rogue, seed, others=others)
+        trials.append(trial)
+        if trial.escaped is None or trial.unrelated:
+            break
     assert trial.escaped is None
     assert trial.unrelated == []
 
