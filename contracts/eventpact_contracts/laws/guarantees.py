@@ -109,7 +109,7 @@ def _permanent(traits: Traits) -> tuple[Scenario, ...]:
     if traits.guarantees.retries < 2:
         return usual
     slow = HandlerPlan(fails=ALWAYS, seconds=_SLOW_SECONDS)
-    slowly = Scenario((EventPlan(events.Placed, handlers={"plain": slow}),), (in_turn(1),))
+    slowly = Scenario((EventPlan(events.Placed, handlers={"plain": slow}),) * 2, (in_turn(2),))  # of which one is quiet
     return (*usual, _beside_successes(), *((slowly,) if traits.quick else ()))
 
 

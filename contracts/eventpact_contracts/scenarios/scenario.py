@@ -264,7 +264,8 @@ class Scenario:
         """Return whether other scenarios may be played beside it, and it beside them."""
         alone = self.leaks or self.loop_gone or self.unavailable or self.forgotten or self.registration is not None
         # What another logs would be taken for its own; and a matter of milliseconds is not to be left to others.
-        return not (alone or self.sink_raises or any(plan.pauses_after is not None for plan in self.handler_plans))
+        fine = any(plan.pauses_after is not None or (plan.fails and plan.seconds > 0.1) for plan in self.handler_plans)
+        return not (alone or self.sink_raises or fine)
 
     @property
     def size(self) -> tuple[int, int]:
