@@ -12,6 +12,7 @@ from eventpact_contracts.laws.view import TraceView
 from eventpact_contracts.scenarios import events, steps
 from eventpact_contracts.scenarios.events import ROLES
 from eventpact_contracts.scenarios.scenario import WITHOUT_LOOP, Caller, EventPlan, HandlerPlan, Scenario, Traits
+from eventpact_contracts.scenarios.strategies.closing import let_go_while_closing
 from eventpact_contracts.scenarios.strategies.concurrent import full_when_closing
 from eventpact_contracts.scenarios.strategies.parts import FLOOD, in_turn
 from eventpact_contracts.scenarios.strategies.routing import every_content, every_invalid, every_non_event
@@ -165,12 +166,7 @@ def _cancelled_closing() -> Scenario:
 def _dispatching_late(kind: type[DomainEvent], role: str) -> Scenario:
     """A handler that has begun before dispatches while closing waits for it."""
     spawning = HandlerPlan(held=True, spawns=tuple(map(EventPlan, _LATE_KINDS)))
-    callers = (
-        Caller((steps.Dispatch(0),), thread=True),
-        Caller((steps.AwaitStarted(0), steps.Close(5.0))),
-        Caller((steps.AwaitBegun(), steps.Release(0))),
-    )
-    return Scenario((EventPlan(kind, handlers={role: spawning}),), callers, close=True)
+    return let_go_while_closing(EventPlan(kind, handlers={role: spawning}))
 
 
 def _full_and_closing() -> Scenario:

@@ -192,7 +192,7 @@ def _first(prepared: Any, event: DomainEvent) -> Any:  # noqa: ARG001 - called a
 
 @rogue("A3", "instead of DispatcherClosedError")
 class FullFirst(InAThread):
-    """Whether there is room is asked before whether it is closed."""
+    """It asks for room first, and only then looks if it is closed."""
 
     def dispatch(self, event: DomainEvent) -> None:
         if len(self._pending) >= 200:

@@ -38,6 +38,7 @@ __all__ = [
     "closing",
     "closing_in_each_state",
     "closing_twice",
+    "let_go_while_closing",
     "racing",
 ]
 
@@ -294,15 +295,20 @@ def _all_held(traits: Traits) -> Scenario:
     return Scenario(plans, (*each_apart(len(plans)), Caller(closer)), close=True)
 
 
-def _cancels_itself(kind: type[DomainEvent], role: str) -> Scenario:
-    """A handler is let go on while closing has time left, and raises the exception that cancels a task."""
-    plan = EventPlan(kind, handlers={role: HandlerPlan(held=True, fails=ALWAYS, how="CancelledError")})
+def let_go_while_closing(plan: EventPlan) -> Scenario:
+    """What is held of an event, a handler or a report, goes on when closing has begun and waits for it."""
     callers = (
         Caller((steps.Dispatch(0),), thread=True),
         Caller((steps.AwaitStarted(0), steps.Close(5.0))),
         Caller((steps.AwaitBegun(), steps.Release(0))),
     )
     return Scenario((plan,), callers, close=True)
+
+
+def _cancels_itself(kind: type[DomainEvent], role: str) -> Scenario:
+    """A handler is let go on while closing has time left, and raises the exception that cancels a task."""
+    plan = EventPlan(kind, handlers={role: HandlerPlan(held=True, fails=ALWAYS, how="CancelledError")})
+    return let_go_while_closing(plan)
 
 
 def _resisting() -> Scenario:
@@ -340,9 +346,4 @@ def _backlog(timeout: float) -> Scenario:
 def _reporting() -> Scenario:
     """A failure is being reported when closing begins, and closing waits for that."""
     plan = EventPlan(events.Placed, handlers={"plain": HandlerPlan(fails=ALWAYS, report_held=True)})
-    callers = (
-        Caller((steps.Dispatch(0),), thread=True),
-        Caller((steps.AwaitStarted(0), steps.Close(5.0))),
-        Caller((steps.AwaitBegun(), steps.Release(0))),
-    )
-    return Scenario((plan,), callers, close=True)
+    return let_go_while_closing(plan)
