@@ -73,11 +73,16 @@ class Background:
         return asyncio.run_coroutine_threadsafe(on_loop(), self._loop).result(30)
 
     def outbox(
-        self, handlers: Mapping[type, Any], database: Database, inner: str = "asyncio", **options: Any
+        self,
+        handlers: Mapping[type, Any],
+        database: Database,
+        inner: str = "asyncio",
+        store: OutboxStore | None = None,
+        **options: Any,
     ) -> OutboxEventDispatcher:
         options = {"lease": LEASE, "poll": 0.05, "retries": 0} | options
         dispatcher: OutboxEventDispatcher = self.call(
-            lambda: OutboxEventDispatcher(handlers, INNER[inner], OutboxStore(database), **options)
+            lambda: OutboxEventDispatcher(handlers, INNER[inner], store or OutboxStore(database), **options)
         )
         self._opened.append(dispatcher)
         return dispatcher

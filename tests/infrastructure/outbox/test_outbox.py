@@ -69,6 +69,45 @@ def test_what_an_event_s_class_makes_of_it_is_made_once(database: Database, back
     assert entries(database) == 0
 
 
+class Looks(OutboxStore):
+    """Counts how often relays look for entries."""
+
+    count = 0
+
+    def most_crashes(self, relay_id: str) -> int | None:
+        self.count += 1
+        return super().most_crashes(relay_id)
+
+
+def test_a_relay_that_has_room_does_not_look_for_more_whenever_an_event_is_settled(
+    database: Database, background: Background
+) -> None:
+    handler, store = Recorder(), Looks(database)
+    outbox = background.outbox({Counted: handler}, database, store=store, poll=3600)
+    until(lambda: store.count == 1)
+    for number in range(100):
+        outbox.dispatch(Counted(number=number))
+    until(lambda: entries(database) == 0)
+    assert sorted(handler.numbers) == list(range(100))
+    assert store.count == 1
+
+
+def test_a_relay_that_was_full_takes_the_rest_as_soon_as_there_is_room(
+    database: Database, background: Background
+) -> None:
+    handler, store = AsyncRecorder(), OutboxStore(database)
+    handler.gate.clear()
+    (known,) = [each.key for each in SubscriptionTable({Counted: handler})[Counted]]
+    with database.transaction():
+        for number in range(1_200):
+            store.append(Counted(number=number), [known])
+    background.outbox({Counted: handler}, database, poll=3600)
+    until(lambda: len(handler.numbers) == 1_000)
+    handler.gate.set()
+    until(lambda: entries(database) == 0)
+    assert sorted(handler.numbers) == list(range(1_200))
+
+
 def test_it_promises_at_least_once_over_a_dispatcher_that_does_not(database: Database, background: Background) -> None:
     guarantees = background.outbox({Counted: Recorder()}, database).guarantees
     assert guarantees.delivery is Delivery.AT_LEAST_ONCE

@@ -16,7 +16,7 @@ from support.waiting import until
 
 from eventpact.domain.dispatcher import DispatchError, EventDispatcher, FailureSink, Handlers, PermanentFailureError
 from eventpact.infrastructure.dispatching.subscriptions import SubscriptionTable
-from eventpact.infrastructure.outbox.store import OutboxStore
+from eventpact.infrastructure.outbox.store import OutboxStore, for_handlers
 from eventpact.infrastructure.outbox_dispatcher import OutboxEventDispatcher
 from eventpact.infrastructure.persistence.database import Database
 from eventpact.infrastructure.persistence.failure_store import FailureStore
@@ -24,7 +24,7 @@ from eventpact.infrastructure.persistence.replay import replay_by_outbox
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 
 KEY = "support.outbox_kit.Recorder"
-KNOWN = {"Counted": [KEY]}
+KNOWN = for_handlers({"Counted": [KEY]})
 
 
 def entries(database: Database) -> int:

@@ -16,9 +16,9 @@ from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.failures import FailureReporter
 from eventpact.infrastructure.dispatching.subscriptions import Handle, Subscription, SubscriptionTable, recorded
 from eventpact.infrastructure.monitoring.logs import log_about
-from eventpact.infrastructure.outbox.entries import Entry, KnownHandlers
+from eventpact.infrastructure.outbox.entries import Entry
 from eventpact.infrastructure.outbox.settlements import FailureJudge, NeverSettledError, Settlements
-from eventpact.infrastructure.outbox.store import OutboxStore
+from eventpact.infrastructure.outbox.store import OutboxStore, for_handlers
 from eventpact.infrastructure.persistence.database import kind_of
 
 MAX_CRASHES: Final = 5
@@ -31,10 +31,12 @@ class Deliveries(ABC):
     def __init__(self, store: OutboxStore, table: SubscriptionTable) -> None:
         self._store = store
         self._table = table
-        self.known: KnownHandlers = {
-            name: [key for each in table[event_type] for key in (each.key, *each.former_keys)]
-            for name, event_type in table.wire_names.items()
-        }
+        self.known = for_handlers(
+            {
+                name: [key for each in table[event_type] for key in (each.key, *each.former_keys)]
+                for name, event_type in table.wire_names.items()
+            }
+        )
 
     @abstractmethod
     def wrap(self, subscription: Subscription) -> Handle:
@@ -49,8 +51,8 @@ class Deliveries(ABC):
         self._inner = inner
         self.judge = judge
 
-    def start(self, settlements: Settlements, on_room: Callable[[], None]) -> None:
-        """Begin under a relay with these settlements, which is told when there is room for further events."""
+    def start(self, settlements: Settlements, on_room: Callable[..., None]) -> None:
+        """Begin under a relay with these settlements; ``on_room(of_suspect=)`` tells it that there is more room."""
         self._settlements = settlements
         self._on_room = on_room
 
@@ -59,8 +61,8 @@ class Deliveries(ABC):
         return 0
 
     @abstractmethod
-    def claim(self, relay_id: str, limit: int) -> list[Entry]:
-        """Claim entries to be dispatched now."""
+    def claim(self, relay_id: str, limit: int, *, suspects: bool) -> list[Entry]:
+        """Claim entries to be dispatched now; ``suspects`` tells whether there are some with which relays crashed."""
 
     @abstractmethod
     def deliver(self, entry: Entry, event: DomainEvent) -> None:
@@ -168,18 +170,20 @@ class DeliveriesHere(Deliveries):
         """Count the events of which a delivery is not settled."""
         return len(self._in_flight)
 
-    def claim(self, relay_id: str, limit: int) -> list[Entry]:
+    def claim(self, relay_id: str, limit: int, *, suspects: bool) -> list[Entry]:
         """Claim entries with which no relay has crashed and, a batch at a time, those with which one has."""
         entries = self._store.claim(relay_id, limit, self.known, crashes=0)
+        if not (suspects or self._suspects):
+            return entries
         crashes = self._suspects_crashes if self._suspects else self._store.fewest_crashes(self.known)
         if crashes is None:
             return entries
         room = _AT_ONCE_AFTER_CRASHES.get(crashes, 1) - len(self._suspects)
         if room > 0:
-            suspects = self._store.claim(relay_id, room, self.known, crashes=crashes)
+            more = self._store.claim(relay_id, room, self.known, crashes=crashes)
             self._suspects_crashes = crashes
-            self._suspects |= {entry.event_id for entry in suspects}
-            entries += suspects
+            self._suspects |= {entry.event_id for entry in more}
+            entries += more
         return entries
 
     def deliver(self, entry: Entry, event: DomainEvent) -> None:
@@ -203,7 +207,7 @@ class DeliveriesHere(Deliveries):
         """Make room for another suspect: this one has done no harm here."""
         if entry.event_id in self._suspects:
             self._suspects.discard(entry.event_id)
-            self._on_room()
+            self._on_room(of_suspect=True)
 
     def lose(self) -> None:
         """Give up the deliveries that wait. Those that are running go on, and are settled as before."""
@@ -222,8 +226,9 @@ class DeliveriesHere(Deliveries):
 
     def _release(self, event_id: UUID, keys: Collection[str]) -> None:
         if self._in_flight.release(event_id, keys):
+            was_suspect = event_id in self._suspects
             self._suspects.discard(event_id)
-            self._on_room()
+            self._on_room(of_suspect=was_suspect)
 
 
 _MAX_RESEND_FACTOR: Final = 64
@@ -280,7 +285,7 @@ class DeliveriesElsewhere(Deliveries):
         if final is not None and self._reporter.report(final):
             self._settle(failed.event, key, entries)
 
-    def claim(self, relay_id: str, limit: int) -> list[Entry]:
+    def claim(self, relay_id: str, limit: int, *, suspects: bool) -> list[Entry]:  # noqa: ARG002 - counted elsewhere
         """Claim new entries, retries that are due and, of the entries that were sent before, as many as may be lost."""
         entries = self._store.claim(relay_id, limit, self.known)
         again = [entry for entry in entries if entry.sends and not entry.retry]

@@ -80,13 +80,15 @@ class Relay:
         # When retries are due, on the monotonic clock.
         self._wakes: list[float] = []
         self._look_now = False
+        # The last look may have left entries, for want of room.
+        self._is_short = False
         self._unknown_at = 0.0
         self._stopping = False
         self._changed = threading.Condition()
         self._settlements = Settlements(
             store, reporter, deliveries.judge, lease.total_seconds(), self._on_identity, self._on_retry
         )
-        deliveries.start(self._settlements, self.look)
+        deliveries.start(self._settlements, self.make_room)
         self._settlements.start()
         self._thread = threading.Thread(target=self._run, name="eventpact-outbox-relay", daemon=True)
         self._thread.start()
@@ -108,11 +110,12 @@ class Relay:
                 self._look_now = True
             self._changed.notify_all()
 
-    def look(self) -> None:
-        """Look for entries to claim, because there is room."""
+    def make_room(self, *, of_suspect: bool) -> None:
+        """Look for entries to claim, where some may have been left for want of room: of suspects there are but few."""
         with self._changed:
-            self._look_now = True
-            self._changed.notify_all()
+            if of_suspect or self._is_short:
+                self._look_now = True
+                self._changed.notify_all()
 
     def drain(self, timeout: float) -> None:
         """Wait until each event that this process appended was handed over once, ``timeout`` seconds at most."""
@@ -236,6 +239,7 @@ class Relay:
         with self._changed:
             relay_id = self._relay_id
             room = min(_BATCH, self._room())
+            self._is_short = True  # nobody knows before the end of this look, and room may be made meanwhile
             now = time.monotonic()
             while self._wakes and self._wakes[0] <= now:
                 heapq.heappop(self._wakes)
@@ -253,6 +257,7 @@ class Relay:
         with self._changed:
             if entries is None or relay_id != self._relay_id:
                 return  # this relay was taken for dead meanwhile, so they are anybody's
+            self._is_short = len(entries) >= room
             self._inbox.extend((entry, None) for entry in entries if entry.pending)
             self._look_now = self._look_now or len(entries) >= _BATCH
             if not self._look_now:
@@ -260,7 +265,8 @@ class Relay:
                 self._changed.notify_all()
 
     def _claim(self, relay_id: str, room: int, *, unknown_too: bool) -> list[Entry]:
-        if not self._store.has_due(relay_id):
+        most_crashes = self._store.most_crashes(relay_id)
+        if most_crashes is None:
             return []
         entries: list[Entry] = []
         with self._store.database.transaction():  # one, since on SQLite each keeps all others from writing
@@ -268,7 +274,7 @@ class Relay:
                 entries += self._store.claim_unknown(
                     relay_id, room, self._deliveries.known, _LEASES_UNKNOWN * self._lease
                 )
-            return entries + self._deliveries.claim(relay_id, room)
+            return entries + self._deliveries.claim(relay_id, room, suspects=most_crashes > 0)
 
     def _try(self, action: Callable[[], _T]) -> _T | None:
         try:

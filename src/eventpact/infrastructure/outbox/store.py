@@ -15,7 +15,7 @@ from eventpact.infrastructure.outbox.entries import Attempts, Backlog, Entry, Kn
 from eventpact.infrastructure.persistence.database import Database
 from eventpact.infrastructure.persistence.failure_store import failures
 
-__all__ = ["OutboxStore"]
+__all__ = ["OutboxStore", "for_handlers"]
 
 
 class OutboxStore:
@@ -74,35 +74,40 @@ class OutboxStore:
         self._insert(Entry(uuid4(), event_id, name, payload, tuple(keys)), None, wait)
 
     def claim(
-        self, relay_id: str, limit: int, known: KnownHandlers | None = None, *, crashes: int | None = None
+        self, relay_id: str, limit: int, known: sa.ColumnElement[bool] | None = None, *, crashes: int | None = None
     ) -> list[Entry]:
         """Give the relay the oldest entries that are due and belong to it or to no living relay.
 
         Args:
-            known: only entries for one of these handlers; others are left to relays that know them.
+            known: only entries for handlers that the relay knows, see :func:`for_handlers`; others are left to others.
             crashes: only entries with which so many relays have crashed; a crash since then is counted. None: any.
         """
         oldest = sa.select(outbox).where(self._is_due(relay_id))
         if known is not None:
-            oldest = oldest.where(_is_known(known))
+            oldest = oldest.where(known)
         if crashes is not None:
             oldest = oldest.where(outbox.c.tries == crashes)
         return self._take(relay_id, oldest.order_by(outbox.c.appended_at), limit, counted=crashes is not None)
 
-    def has_due(self, relay_id: str) -> bool:
-        """Tell whether there is anything to claim for any handlers: a look that keeps nobody from writing."""
-        return bool(self.database.fetch(sa.select(sa.exists().where(self._is_due(relay_id)))).scalar_one())
+    def most_crashes(self, relay_id: str) -> int | None:
+        """Return the largest number of crashes of an entry that is due, for any handlers; None if there is no entry.
 
-    def fewest_crashes(self, known: KnownHandlers) -> int | None:
+        It is a look that keeps nobody from writing.
+        """
+        due = sa.select(sa.func.max(outbox.c.tries)).where(self._is_due(relay_id))
+        most: int | None = self.database.fetch(due).scalar_one()
+        return most
+
+    def fewest_crashes(self, known: sa.ColumnElement[bool]) -> int | None:
         """Return the least number of crashes of an entry that may be claimed and has any; None if there is none."""
-        these = sa.and_(outbox.c.tries > 0, _claimable(self.database.clock()), _is_known(known))
+        these = sa.and_(outbox.c.tries > 0, _claimable(self.database.clock()), known)
         least: int | None = self.database.fetch(sa.select(sa.func.min(outbox.c.tries)).where(these)).scalar_one()
         return least
 
-    def claim_unknown(self, relay_id: str, limit: int, known: KnownHandlers, after: timedelta) -> list[Entry]:
+    def claim_unknown(self, relay_id: str, limit: int, known: sa.ColumnElement[bool], after: timedelta) -> list[Entry]:
         """Give the relay entries for handlers that it does not know, if no other relay has claimed them for long."""
         now = self.database.clock()
-        old = sa.select(outbox).where(_claimable(now), outbox.c.appended_at < now - after, sa.not_(_is_known(known)))
+        old = sa.select(outbox).where(_claimable(now), outbox.c.appended_at < now - after, sa.not_(known))
         return self._take(relay_id, old, limit, counted=False)
 
     def leave(self, entries: Sequence[Entry], wait: timedelta) -> None:
@@ -332,7 +337,8 @@ def _claimable(now: Any) -> sa.ColumnElement[bool]:
     return sa.and_(_orphaned(), sa.or_(outbox.c.due_at.is_(None), outbox.c.due_at <= now))
 
 
-def _is_known(known: KnownHandlers) -> sa.ColumnElement[bool]:
+def for_handlers(known: KnownHandlers) -> sa.ColumnElement[bool]:
+    """Return the condition that an entry is for one of these handlers: to make it takes longer than to ask by it."""
     return sa.or_(
         sa.false(),
         *(
