@@ -15,8 +15,8 @@ _fitting: Final = WeakSet[FunctionType]()
 """Functions of methods that take one event. To look at a signature takes most of the time of building a table, and an
 application's tests build one after the other."""
 
-_made_of_fields: Final = WeakSet[type[DomainEvent]]()
-"""Event types whose ``__init__`` takes their fields."""
+_sound: Final = WeakSet[type[DomainEvent]]()
+"""Event types that were looked at and can cross a queue, likewise."""
 
 _MAX_DECORATORS: Final = 1000
 """As deep as Python calls functions."""
@@ -31,11 +31,11 @@ def check_event_type(event_type: object) -> None:
     """Raise :class:`RegistrationError` unless it is a type of events that can cross a queue."""
     if not isinstance(event_type, type) or not issubclass(event_type, DomainEvent):
         raise RegistrationError(f"{event_type!r} is no event type; a key must be a subclass of DomainEvent")
+    if event_type in _sound:
+        return
     try:
         fields, own = fields_of(event_type), fields_of(DomainEvent)
-        if event_type not in _made_of_fields:
-            check_takes_fields(event_type)
-            _made_of_fields.add(event_type)
+        check_takes_fields(event_type)
     except WireError as error:
         raise RegistrationError(str(error)) from error
     for name in fields:
@@ -44,6 +44,7 @@ def check_event_type(event_type: object) -> None:
     for name, codec in own.items():
         if fields.get(name) is not codec:
             raise RegistrationError(f"{path(event_type)}.{name} is every event's own; leave its type as it is")
+    _sound.add(event_type)
 
 
 def check_sink(sink: object, what: str = "the failure sink", wanted: str = "FailedDelivery") -> None:
