@@ -25,6 +25,9 @@ _MANY_NESTED = 300
 _FEW_PENDING = 2
 """A dispatcher that has no more than this to do is not full, whatever its size."""
 
+_PATIENT_SECONDS = 1.0
+"""Half of what law A5 lets a caller wait. Whoever has waited so long was not refused because others were at it."""
+
 
 def _many_callers(view: TraceView) -> bool:
     return len(view.callers) > 1 and not view.trace.sink_raises
@@ -109,6 +112,8 @@ def _refused_for_little(view: TraceView, call: Call, what: str) -> Fault | None:
     """Find a call that was refused by one that was open, worked, and had little to do."""
     if not call.refused or call.in_doubt or view.closing is not None or view.failed_during(call) or call.end is None:
         return None
+    if call.end.time - call.start.time > _PATIENT_SECONDS:
+        return None  # it has waited for others, and gave up because each of them took long
     pending = view.unsettled_at(call.began)
     if pending > _FEW_PENDING:
         return None
