@@ -804,7 +804,7 @@ VIOLATED: list[tuple[str, str, Trace]] = [
         ),
     ),
     # However full it may have been, what it took it owes.
-    ("R1", "never received it", trace(EVENT, handled("a", "Paid.plain"), IDLE, hindrance="a flood of 600 events")),
+    ("R1", "never received it", trace(EVENT, handled("a", "Paid.plain"), IDLE, hindrance="a flood of 600 deliveries")),
     (
         "C2",
         "RecursionError in Placed.plain",

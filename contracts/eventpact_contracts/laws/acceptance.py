@@ -75,7 +75,7 @@ def _cannot_accept(traits: Traits) -> tuple[Scenario, ...]:
         # Should it block its caller all the same, the caller gets free, and the flood ends: law G1 has its say.
         rescuer = Caller((steps.AwaitStarted(0), steps.AwaitReturned(0, 1.0), steps.Release(0)), thread=True)
         # Who must not wait on the loop may wait in a thread, after the flood, and have his event refused in the end.
-        flooding = Caller((steps.Flood(0, FLOOD), steps.Dispatch(1)))
+        flooding = Caller((steps.Flood(0, FLOOD // 5), steps.Dispatch(1)))  # each with several deliveries
         last = Caller((steps.AwaitReturned(1), steps.Dispatch(0), steps.Dispatch(0)), thread=True)  # one was let go
         plans = (held_up, EventPlan(events.Noted))
         found.append(Scenario(plans, (flooding, rescuer, last), inside_loop=True, close=True))
@@ -93,7 +93,7 @@ def _full_for_some(rescuer: Caller) -> Scenario:
     held = {role: HandlerPlan(held=True) for role in ROLES[events.Paid][2:]}
     plans = (EventPlan(events.Paid, handlers=held), *(EventPlan(events.Placed) for _ in range(_PARTS)))
     parts = (
-        (steps.Flood(0, FLOOD // 2 // _PARTS), steps.Dispatch(number), steps.AwaitEnded(number, 0.05))
+        (steps.Flood(0, FLOOD // 3 // _PARTS), steps.Dispatch(number), steps.AwaitEnded(number, 0.05))
         for number in range(1, 1 + _PARTS)
     )
     return Scenario(plans, (Caller(tuple(chain(*parts))), rescuer), inside_loop=True, close=True)

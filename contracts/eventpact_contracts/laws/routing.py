@@ -199,17 +199,15 @@ def _without_handler(traits: Traits) -> tuple[Scenario, ...]:
 )
 def no_subscriber(view: TraceView) -> Fault | None:
     """Find an event without a handler that is refused, pending, reported or returned."""
+    handled = {entry.event: entry for entry in reversed([*view.trace.of(Kind.STARTED, Kind.REPORTED)])}
     for call in view.calls:
         if view.handlers_of(call.event) or not call.start.event_type:
             continue
         if not call.accepted and view.is_open and not call.in_doubt:
             outcome = "never returned" if call.end is None else f"{call.end.kind.value}: {call.end.exception[0]}"
             return Fault(f"{view.name(call.event)} has no handler, and was not accepted ({outcome})")
-        for entry in view.trace.of(Kind.STARTED, Kind.REPORTED):
-            if entry.event == call.event:
-                return Fault(
-                    f"{view.name(call.event)} has no handler, yet: {entry.kind.value} {entry.handler}".rstrip()
-                )
+        if entry := handled.get(call.event):
+            return Fault(f"{view.name(call.event)} has no handler, yet: {entry.kind.value} {entry.handler}".rstrip())
         if call.event in view.returned:
             return Fault(f"{view.name(call.event)} has no handler, and aclose returned it as undelivered")
     return None

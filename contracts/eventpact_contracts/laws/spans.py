@@ -9,7 +9,7 @@ from eventpact_contracts.driver.trace import Entry, Kind
 __all__ = ["Attempt", "Call", "Closing", "Span"]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Span:
     """One call in the trace: where it began, and where and how it ended, if it did."""
 

@@ -35,7 +35,7 @@ WITHOUT_LOOP: Final = "a loop that is"
 """Begins the hindrance of a dispatcher whose loop does not run."""
 
 _FLOOD: Final = 500
-"""So many events may be too many for a dispatcher."""
+"""So many deliveries may be too many for a dispatcher."""
 
 _RECOVERY_SECONDS: Final = 40.0
 """An engine that was unavailable may take so long until it works again."""
@@ -188,9 +188,10 @@ class Scenario:
             return f"{WITHOUT_LOOP} {self.loop_gone}"
         if self.unavailable:
             return "an engine that is unavailable"
-        taken = [flood for flood in self.steps_of(steps.Flood) if ROLES.get(self.events[flood.event].kind)]
-        number = sum(flood.limit for flood in taken)
-        return f"{FLOODED} {number:,} events" if number >= _FLOOD else ""
+        number = sum(
+            flood.limit * len(ROLES.get(self.events[flood.event].kind, ())) for flood in self.steps_of(steps.Flood)
+        )
+        return f"{FLOODED} {number:,} deliveries" if number >= _FLOOD else ""
 
     def on_one_loop(self) -> Scenario:
         """The same with callers that are tasks, as far as it is not about threads, or about pauses in them."""
@@ -257,7 +258,7 @@ class Scenario:
         is_held = any(plan.held or plan.report_held for plan in plans)
         gives_up = is_held and any(step.timeout < _LONG_SECONDS for step in self.steps_of(steps.Close))
         rests = bool(self.steps_of(steps.Rest))
-        return gives_up or rests or any(plan.seconds >= _SLOW_SECONDS for plan in plans)
+        return gives_up or rests or sum(plan.seconds for plan in plans) >= _SLOW_SECONDS
 
     @property
     def bears_others(self) -> bool:
