@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, wait
 from contextlib import ExitStack
-from functools import partial
 from itertools import chain, zip_longest
 from typing import Any, Final
 from zlib import crc32
@@ -17,7 +15,6 @@ from eventpact_contracts.checking.beside import Beside, unique
 from eventpact_contracts.checking.judging import Judging
 from eventpact_contracts.checking.outcomes import Evidence, LawCheck
 from eventpact_contracts.checking.warm_up import warm_up
-from eventpact_contracts.driver.threads import in_thread
 from eventpact_contracts.laws import Law
 from eventpact_contracts.scenarios.drawing import EnoughDrawn, draw
 from eventpact_contracts.scenarios.families import FAMILIES, Family
@@ -113,7 +110,6 @@ class _Player:
         self._judging = Judging(self._laws, subject, self._evidence)
         self._leisure = 1.0
         self._beside = Beside(self._judging, subject)
-        self._crashing: dict[str, Future[LawCheck]] = {}
         self._alone: list[Scenario] = []
         self._done: list[Scenario] = []
 
@@ -141,10 +137,6 @@ class _Player:
                 continue
             if name == _LEAKS or self._beside.has_ended:  # the fixed ones come first, lest time is up before
                 self._end_waiting()
-            if CRASHES in names and not self._is_elsewhere() and not self._beside.waiting:
-                self._begin_crashes()
-            if name == _LEAKS:
-                wait(self._crashing.values())  # lest pipes to its processes are taken for leaks
             self._play_family(FAMILIES[name], sum(each in FAMILIES for each in names[number:]))
         self._end_waiting()
         self._judging.shrink(self._started + (self._deadline - self._started) * _SHRUNK_SHARE / _PLAYED_SHARE)
@@ -266,22 +258,15 @@ class _Player:
         except HypothesisException as error:
             raise CouldNotRunError(f"Hypothesis could not draw scenarios: {error}") from error
 
-    def _begin_crashes(self) -> None:
-        """Begin to kill processes, which have nothing in common with this one. Their imports take most of the time."""
+    def _play_crashes(self) -> None:
         from eventpact_contracts.crash.crashes import check_crashes  # its processes need none of the rest
 
         for law in self._crashes:
-            if law.id not in self._crashing:
-                self._crashing[law.id] = in_thread(
-                    partial(check_crashes, law, self._subject, examples=self._examples, seed=self._seed)
-                )
-
-    def _play_crashes(self) -> None:
-        self._begin_crashes()
-        for law in self._crashes:
             started = time.monotonic()
             try:
-                self._evidence.laws[law.id] = self._crashing[law.id].result()
+                self._evidence.laws[law.id] = check_crashes(
+                    law, self._subject, examples=self._examples, seed=self._seed
+                )
             except CouldNotRunError as error:
                 self._judging.check_of(law).failure = str(error)
             self._judging.check_of(law).seconds = time.monotonic() - started
