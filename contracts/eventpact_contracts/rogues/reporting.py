@@ -13,7 +13,7 @@ from eventpact.infrastructure.dispatching.failures import undelivered
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact_contracts.rogues.isolation import RaisingLater
 from eventpact_contracts.rogues.rogue import rogue
-from eventpact_contracts.rogues.sound.pass_through import PassThrough, Route
+from eventpact_contracts.rogues.sound.pass_through import PassThrough
 
 __all__: list[str] = []
 
@@ -178,31 +178,6 @@ class Unwrapping(PassThrough):
         if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]
         super().report(subscription, dataclasses.replace(failed, exception=error))
-
-
-@rogue(
-    "I4",
-    "never received|was not reported any more",
-    also={"G1": "nobody waits for what is dropped"},
-    settle_timeout=0.3,
-)
-class ExpectingExceptions(PassThrough):
-    """It takes a failure sink that raises anything but an ``Exception`` for the end of the process."""
-
-    has_ended = False
-
-    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
-        try:
-            super().report(subscription, failed)
-        except Exception:
-            raise
-        except BaseException:
-            self.has_ended = True
-            raise
-
-    def accept(self, event: DomainEvent, route: Route) -> None:
-        if not self.has_ended:
-            super().accept(event, route)
 
 
 @rogue("L1", "as undelivered, though")
