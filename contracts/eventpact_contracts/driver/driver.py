@@ -46,10 +46,7 @@ _HURRIED_SECONDS: Final = 1.0
 """Seconds that one wait lasts at least where another has been in vain."""
 
 _REPORT_SECONDS: Final = 0.02
-"""Seconds in which one that failed then may be reported."""
-
-_NEXT_SECONDS: Final = 0.02
-"""Whoever has called a handler calls the next one sooner."""
+"""Seconds in which one that failed then may be reported; whoever has called it calls the next one sooner, too."""
 
 _BUSY_SECONDS: Final = 2.5
 """Seconds that a loop is kept busy at most: a dispatcher that needs it in order to accept has refused by then."""
@@ -275,6 +272,9 @@ class Driver:
             if passed is None:
                 break
             if not (yield self._until(passed)):
+                if not (program.failed_once or self._scenario.hindrance):  # else it may be late with good reason
+                    program.lose_marker()
+                    recorder.write(Kind.OVERDUE, timeout=self.patience)
                 return
             if not any(entry.kind is Kind.DISPATCHED for entry in recorder.entries[marked:]):
                 break
@@ -285,7 +285,7 @@ class Driver:
             yield self._until(conditions.idle, _LATE_SECONDS)
             yield self._until(conditions.told, _REPORT_SECONDS)
             if conditions.ended_late():  # and whatever called it may go on to the next
-                yield Delay(_NEXT_SECONDS)
+                yield Delay(_REPORT_SECONDS)
                 yield self._until(conditions.idle, _LATE_SECONDS)
         recorder.write(Kind.IDLE)
 

@@ -15,7 +15,7 @@ from eventpact.domain.events import DomainEvent
 from eventpact_contracts.driver.gates import Obstacle, run_awaiting, run_blocking
 from eventpact_contracts.driver.program import NEIGHBOUR, Program
 from eventpact_contracts.driver.recorder import id_of
-from eventpact_contracts.scenarios.events import ODD, ROLES, SHARED, Marker, is_async, is_awaitable, label_of
+from eventpact_contracts.scenarios.events import ODD, ROLES, SHARED, is_async, is_awaitable, label_of
 from eventpact_contracts.scenarios.scenario import Scenario
 
 __all__ = ["PROBES", "SUBSCRIPTIONS", "Probe", "Probes", "subscriptions_in", "subscriptions_of"]
@@ -231,9 +231,7 @@ def _class_of(role: str, *, async_handlers: bool) -> type[_Base]:
 
 def subscriptions_of(*, kinds: tuple[type[DomainEvent], ...] = tuple(ROLES)) -> tuple[tuple[str, str], ...]:
     """The subscriptions as a trace names them."""
-    return tuple(
-        (label_of(kind), f"{label_of(kind)}.{role}") for kind in kinds if kind is not Marker for role in ROLES[kind]
-    )
+    return tuple((label_of(kind), f"{label_of(kind)}.{role}") for kind in kinds for role in ROLES[kind])
 
 
 SUBSCRIPTIONS: Final = subscriptions_of()

@@ -20,7 +20,7 @@ from eventpact_contracts.driver.trace import Kind
 from eventpact_contracts.scenarios.events import ROLES, Marker, label_of
 from eventpact_contracts.scenarios.failures import EVERY
 from eventpact_contracts.scenarios.invalid import NON_EVENTS
-from eventpact_contracts.scenarios.scenario import ALWAYS, EventPlan, HandlerPlan
+from eventpact_contracts.scenarios.scenario import ALWAYS, NOTHING, EventPlan
 from eventpact_contracts.scenarios.values import MEANINGLESS
 
 __all__ = ["NEIGHBOUR", "Program"]
@@ -34,7 +34,6 @@ _REPEATS: Final = 4
 _AFTERWARDS_SECONDS: Final = 1.0
 """A thread that a handler has begun waits so long at most for its event to be settled."""
 
-_NOTHING: Final = HandlerPlan()
 _MANY_ATTEMPTS: Final = 20
 _MAX_REFUSALS: Final = 3  # so often a handler dispatches in vain
 
@@ -199,7 +198,7 @@ class Program:
         label = self._label(event, known)
         about: dict[str, Any] = {"event": known, "event_type": label, "handler": handler, "attempt": number}
         plan = self._plans.get(known)
-        todo = _plan_of(plan, handler)
+        todo = NOTHING if plan is None else plan.of(handler)
         raising = None
         try:
             for _ in range(todo.pauses):
@@ -212,7 +211,7 @@ class Program:
                     if not todo.resists:
                         raise
                     yield gate
-            for child in _children(plan, todo, handler):
+            for child in () if plan is None else plan.children(handler):
                 if self._refusals.get(known, 0) < _MAX_REFUSALS:  # each may take its time
                     self.dispatch(child, handler, cause=known)
             for child in todo.beside if self.neighbour is not None else ():
@@ -292,7 +291,7 @@ class Program:
             )
             # It is logged after this has raised, perhaps in a thread that nobody waits for otherwise.
             self._conditions.unlogged = bool(self._sink_raises)
-        if _plan_of(self._plans.get(known), handler).report_held:
+        if known in self._plans and self._plans[known].of(handler).report_held:
             self._hold(known, "the failure sink").block()
         if self._sink_raises:
             raise EVERY[self._sink_raises].make("the failure sink itself failed")
@@ -320,6 +319,17 @@ class Program:
             return lambda passed=passed: len(passed) >= len(ROLES[Marker])  # type: ignore[misc]
         return None
 
+    def lose_marker(self) -> None:
+        """Record the last marker as an event like any other: it was accepted, and has not come through."""
+        marker, passed = next(reversed(self._markers.items()))
+        passed = set(passed)  # it may come through late
+        about = {"caller": "suite", "event": marker, "event_type": label_of(Marker)}
+        for kind in (Kind.DISPATCHED, Kind.ACCEPTED):
+            self.recorder.write(kind, **about)
+        for handler in passed:
+            for kind in (Kind.STARTED, Kind.SUCCEEDED):
+                self.recorder.write(kind, event=marker, handler=handler, attempt=1)
+
     def _attempt_marker(self, known: str, handler: str) -> Generator[Obstacle, Any, None]:
         """Fail as often as is allowed, where others failed: nothing that was put off can come after it."""
         delivery = known, handler
@@ -338,13 +348,3 @@ class Program:
 def number_of(event: str) -> int:
     """A number that is always the same for an event."""
     return int(event[-4:], 16) if len(event) == 36 else 0
-
-
-def _plan_of(plan: EventPlan | None, handler: str) -> HandlerPlan:
-    return _NOTHING if plan is None else plan.handlers.get(handler.rpartition(".")[2], _NOTHING)
-
-
-def _children(plan: EventPlan | None, todo: HandlerPlan, handler: str) -> tuple[EventPlan, ...]:
-    if plan is not None and plan.chain and handler.rpartition(".")[2] == ROLES[plan.kind][0]:
-        return (*todo.spawns, EventPlan(plan.kind, values=plan.values, chain=plan.chain - 1))
-    return todo.spawns

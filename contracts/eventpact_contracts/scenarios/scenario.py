@@ -19,6 +19,7 @@ from eventpact_contracts.scenarios.schedule import Schedule
 
 __all__ = [
     "ALWAYS",
+    "NOTHING",
     "Caller",
     "EventPlan",
     "HandlerPlan",
@@ -107,6 +108,10 @@ class HandlerPlan:
     pauses_after: int | None = None
 
 
+NOTHING: Final = HandlerPlan()
+"""The plan of a handler that just succeeds."""
+
+
 @dataclass(frozen=True)
 class EventPlan:
     """An event that will be dispatched.
@@ -122,6 +127,16 @@ class EventPlan:
     values: Mapping[str, Any] = field(default_factory=dict)
     handlers: Mapping[str, HandlerPlan] = field(default_factory=dict)
     chain: int = 0
+
+    def of(self, handler: str) -> HandlerPlan:
+        """The plan of a handler, by its name."""
+        return self.handlers.get(handler.rpartition(".")[2], NOTHING)
+
+    def children(self, handler: str) -> tuple[EventPlan, ...]:
+        """The events that a handler dispatches."""
+        if self.chain and handler.rpartition(".")[2] == ROLES[self.kind][0]:
+            return (*self.of(handler).spawns, EventPlan(self.kind, values=self.values, chain=self.chain - 1))
+        return self.of(handler).spawns
 
     def __repr__(self) -> str:
         said = [f"{name}={value!r}" for name, value in self.values.items()]

@@ -23,6 +23,7 @@ from eventpact_contracts.scenarios.strategies.parts import (
     ANY,
     USUAL,
     each_apart,
+    each_behind_the_first,
     exceptions,
     in_turn,
     many_callers,
@@ -272,14 +273,13 @@ def closing_in_each_state(traits: Traits) -> tuple[Scenario, ...]:
 def _held_too_long(*given: tuple[type[DomainEvent], HandlerPlan], timeout: float = 0.02) -> Scenario:
     """Plain handlers, or the reports of their failures, are held until closing has ended."""
     plans = tuple(EventPlan(kind, handlers={"plain": handler}) for kind, handler in given)
-    # An engine with one thread holds one of them only.
     closer: tuple[steps.Step, ...] = (
         steps.AwaitStarted(0),
         *(steps.AwaitReturned(n, 0.05) for n in range(1, len(plans))),
         steps.Close(timeout),
         *(steps.Release(n) for n in range(len(plans))),
     )
-    return Scenario(plans, (*each_apart(len(plans)), Caller(closer)), close=True)
+    return Scenario(plans, (*each_behind_the_first(len(plans)), Caller(closer)), close=True)
 
 
 def _all_held(traits: Traits) -> Scenario:
@@ -292,7 +292,7 @@ def _all_held(traits: Traits) -> Scenario:
         steps.Close(0.19),
         *(steps.Release(n) for n in range(len(plans))),
     )
-    return Scenario(plans, (*each_apart(len(plans)), Caller(closer)), close=True)
+    return Scenario(plans, (*each_behind_the_first(len(plans)), Caller(closer)), close=True)
 
 
 def let_go_while_closing(plan: EventPlan) -> Scenario:

@@ -12,7 +12,14 @@ from eventpact_contracts.scenarios.events import ROLES
 from eventpact_contracts.scenarios.failures import INTERRUPTIONS
 from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.strategies.closing import HELD, SINGLE, between_attempts
-from eventpact_contracts.scenarios.strategies.parts import ANY, each_apart, failing_or_not, in_turn, planning
+from eventpact_contracts.scenarios.strategies.parts import (
+    ANY,
+    each_apart,
+    each_behind_the_first,
+    failing_or_not,
+    in_turn,
+    planning,
+)
 
 __all__ = ["leaking_in_each_state", "leaks"]
 
@@ -81,7 +88,7 @@ def _given_up_in_turn() -> tuple[Scenario, ...]:
     return tuple(
         Scenario(
             (EventPlan(kind, handlers={ROLES[kind][0]: HELD}), EventPlan(kind)),
-            (*each_apart(2), closer),
+            (*each_behind_the_first(2), closer),
             close=True,
             leaks=True,
         )

@@ -22,6 +22,7 @@ __all__ = [
     "SUBSCRIBED",
     "USUAL",
     "each_apart",
+    "each_behind_the_first",
     "exceptions",
     "failing_or_not",
     "filled",
@@ -89,6 +90,12 @@ def in_turn(count: int, first: int = 0) -> Caller:
 def each_apart(count: int) -> tuple[Caller, ...]:
     """Callers who each dispatch one event, in threads."""
     return tuple(Caller((steps.Dispatch(number),), thread=True) for number in range(count))
+
+
+def each_behind_the_first(count: int) -> tuple[Caller, ...]:
+    """The same, and all others wait until the first event is held, as an engine with one thread holds but one."""
+    first, *others = each_apart(count)
+    return first, *(Caller((steps.AwaitStarted(0), *other.steps), thread=True) for other in others)
 
 
 def many_callers(
