@@ -12,6 +12,7 @@ from eventpact_contracts.laws.routing import delivered, nowhere_else, once
 from eventpact_contracts.laws.spans import Call
 from eventpact_contracts.laws.view import TraceView
 from eventpact_contracts.scenarios import events, steps
+from eventpact_contracts.scenarios.events import ROLES
 from eventpact_contracts.scenarios.scenario import ALWAYS, Caller, EventPlan, HandlerPlan, Scenario, Traits
 from eventpact_contracts.scenarios.schedule import Schedule
 from eventpact_contracts.scenarios.strategies.concurrent import FIRST_LINES, paused_at, woken_after
@@ -43,8 +44,10 @@ def _fixed(traits: Traits) -> tuple[Scenario, ...]:
     """
     kinds = events.Placed, events.Paid, events.Paid  # the second is the first of its type
     between = (paused_at(place, closes=False, kinds=kinds) for place in range(FIRST_LINES if traits.quick else 0))
-    idle = () if traits.guarantees.blocks_caller or not traits.quick else range(FIRST_LINES)
-    woken = (woken_after(place, kind=kind) for place in idle for kind in (events.Placed, events.Priced))
+    idle = 0 if traits.guarantees.blocks_caller or not traits.quick else FIRST_LINES
+    # Threads that a loop hands plain handlers to wait for the next one in code that is Python's.
+    lines = ((events.Placed, idle if traits.needs_loop else 2 * idle), (events.Priced, idle))
+    woken = (woken_after(place, kind=kind) for kind, last in lines for place in range(last))
     apart = (_with_loops_of_their_own(),) if traits.needs_loop else ()
     return (*_first_together(traits), *between, *woken, *apart)
 
@@ -196,18 +199,19 @@ def _scheduled(view: TraceView) -> int:
 
 
 def _overtaken(traits: Traits) -> tuple[Scenario, ...]:
-    """Events of one type, of which each step that is ready early is overtaken by one or two others; and the same where
-    closing follows.
+    """Events of one type, of which each step that is ready early is overtaken by some others; the same where closing
+    follows; and plain handlers, of which one fails.
     """
     plans = tuple(EventPlan(events.Priced, values={"number": number}) for number in range(3))
     dispatching = in_turn(len(plans))
     closing = Caller((*dispatching.steps[:-1], steps.Close(5.0, len(plans) - 1)))
     callers = (dispatching, closing) if traits.schedulable else (closing,)  # a marker has a plain handler, too
+    failing = EventPlan(events.Mirrored, handlers={ROLES[events.Mirrored][0]: HandlerPlan(fails=ALWAYS)})
+    choices = [(decision, held) for decision in range(8 if traits.has_schedulable_tasks else 0) for held in (1, 2)]
     return tuple(
-        Scenario(plans, (caller,), inside_loop=True, close=caller is closing, schedule=Schedule({decision: held}))
-        for decision in range(8 if traits.has_schedulable_tasks else 0)
-        for held in (1, 2)
-        for caller in callers
+        Scenario(some, (caller,), inside_loop=True, close=caller is closing, schedule=Schedule({decision: held}))
+        for decision, held in choices
+        for some, caller in (*((plans, caller) for caller in callers), ((failing,), in_turn(1)))
     )
 
 

@@ -252,7 +252,8 @@ def closing_in_each_state(traits: Traits) -> tuple[Scenario, ...]:
         ),
     ]
     if traits.quick:
-        found.append(_held_too_long((events.Placed, HandlerPlan(held=True)), timeout=_LONG_SECONDS))
+        many = ((events.Placed, HandlerPlan(held=True)),) * 12  # more than there are threads: some are queued
+        found.append(_held_too_long(*many, timeout=_LONG_SECONDS))
     if traits.quick and not traits.guarantees.blocks_caller:
         found += [_backlog(timeout) for timeout in (0.0, 5.0)]
         found.append(full_when_closing(0.02))

@@ -101,10 +101,13 @@ def paused_after(
 
 
 def woken_after(place: int, *, kind: type[DomainEvent] = events.Placed) -> Scenario:
-    """A thread of the dispatcher pauses so many lines after a handler has ended; a caller dispatches meanwhile."""
+    """A thread of the dispatcher pauses so many lines after a handler has ended, perhaps when it has been woken by the
+    next event; a caller dispatches meanwhile.
+    """
     first = EventPlan(kind, handlers={ROLES[kind][-1]: HandlerPlan(pauses_after=place)})
-    meanwhile = Caller((steps.AwaitPaused(0), steps.Dispatch(1), steps.Resume()), thread=True)
-    return Scenario((first, EventPlan(kind)), (Caller((steps.Dispatch(0),), thread=True), meanwhile))
+    taken = (steps.AwaitPaused(0), steps.Dispatch(1), steps.AwaitPaused(1), steps.Dispatch(2), steps.Resume())
+    plans = (first, EventPlan(kind), EventPlan(kind))
+    return Scenario(plans, (Caller((steps.Dispatch(0),), thread=True), Caller(taken, thread=True)))
 
 
 def failing_after(
@@ -327,4 +330,5 @@ def full_when_closing(timeout: float) -> Scenario:
     releasing = Caller((made, steps.Release(0)), thread=True)
     # One who began to wait later waits longer: until closing has given up, and everybody has let it take its second.
     late = Caller((steps.AwaitStarted(0), steps.Rest(_WAITING_SECONDS / 2), steps.Dispatch(1)), thread=True)
-    return Scenario((held, EventPlan(events.Placed)), (flooding, closing, releasing, late), close=True)
+    others = EventPlan(events.Placed) if timeout > 1.0 else held  # each thread of the dispatcher has one
+    return Scenario((held, others), (flooding, closing, releasing, late), close=True)
