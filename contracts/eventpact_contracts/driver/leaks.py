@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from eventpact_contracts.driver.program import Program
 from eventpact_contracts.driver.recorder import Recorder
 from eventpact_contracts.driver.threads import THREAD_PREFIX
 from eventpact_contracts.driver.trace import Kind
@@ -65,9 +66,13 @@ class Leaks:
             self._catching.__exit__(kind, error, where)
             gc.unfreeze()
 
-    def look(self, recorder: Recorder) -> None:
+    def look(self, program: Program) -> None:
+        """Record what a dispatcher has left. What it holds itself is left behind with it, once nobody knows it."""
         if not self._wanted:
             return
+        recorder = program.recorder
+        if self._deep:
+            program.dispatcher = None
         gc.collect()
         if self._deep:
             self._look_for_timers(recorder)

@@ -16,7 +16,7 @@ from eventpact_contracts.driver.conditions import Until
 from eventpact_contracts.driver.gates import Delay, Gate, Obstacle, Pause
 from eventpact_contracts.driver.recorder import Recorder, as_raised, fingerprint, id_of, raised
 from eventpact_contracts.driver.threads import Pausing, in_thread
-from eventpact_contracts.driver.trace import Kind
+from eventpact_contracts.driver.trace import SINK, Kind
 from eventpact_contracts.scenarios.events import ROLES, Marker, label_of
 from eventpact_contracts.scenarios.failures import EVERY
 from eventpact_contracts.scenarios.invalid import NON_EVENTS
@@ -292,7 +292,7 @@ class Program:
             # It is logged after this has raised, perhaps in a thread that nobody waits for otherwise.
             self._conditions.unlogged = bool(self._sink_raises)
         if known in self._plans and self._plans[known].of(handler).report_held:
-            self._hold(known, "the failure sink").block()
+            self._hold(known, SINK).block()
         if self._sink_raises:
             raise EVERY[self._sink_raises].make("the failure sink itself failed")
 

@@ -111,7 +111,7 @@ def run_scenario(subject: Subject, scenario: Scenario, patience: float) -> Run:
                 else:
                     unfinished = str(error)
                     excused = isinstance(error, Interrupted | _NeedsThreadsError | _TooSlowError)
-            leaks.look(recorder)
+            leaks.look(program)
     finally:
         PROBES.end(program)
     if scenario.schedule is None:  # whose clock is another

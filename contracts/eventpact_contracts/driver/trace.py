@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from eventpact.domain.dispatcher import Guarantees
 
-__all__ = ["Entry", "Kind", "Trace", "read_journal"]
+__all__ = ["SINK", "Entry", "Kind", "Trace", "read_journal"]
+
+SINK: Final = "the failure sink"
+"""Its name where it is held, as a handler may be."""
 
 
 class Kind(Enum):

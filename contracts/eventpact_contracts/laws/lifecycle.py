@@ -98,7 +98,7 @@ def _wrong_to_return(view: TraceView, event: str, closed: int) -> Fault | None:
         return None if in_doubt else Fault(f"{what}, which it never accepted")
     if view.returned.count(event) > view.accepted[event] and len(view.closings) < 2:
         return Fault(f"aclose returned {view.name(event)} {view.returned.count(event)} times")
-    handlers = view.handlers_of(event)
+    handlers = () if view.is_being_reported(event, closed) else view.handlers_of(event)
     margin = 0.0 if trace.virtual else _SIMULTANEOUS_SECONDS
     if handlers and all(_settled_before(view, (event, handler), closed, margin) for handler in handlers):
         return Fault(f"{what}, though all its deliveries were settled")

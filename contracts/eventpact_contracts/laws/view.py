@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, TypeVar
 
-from eventpact_contracts.driver.trace import Entry, Kind, Trace
+from eventpact_contracts.driver.trace import SINK, Entry, Kind, Trace
 from eventpact_contracts.laws.spans import Attempt, Call, Closing, Span
 from eventpact_contracts.scenarios.events import RETURNED_COROUTINES, is_plain
 from eventpact_contracts.scenarios.scenario import FLOODED
@@ -212,6 +212,12 @@ class TraceView:
             return True
         failed = [attempt for attempt in attempts if attempt.failed and not self.was_cut_off(attempt)]
         return any(attempt.final for attempt in failed) or len(failed) >= self.allowed
+
+    def is_being_reported(self, event: str, place: int) -> bool:
+        """Return whether the failure sink is at work there: its delivery is settled, or will be when that returns."""
+        kinds = [entry.kind for entry in self.trace.entries[:place] if (entry.event, entry.handler) == (event, SINK)]
+        released = any(entry.kind is Kind.RELEASED and entry.event == event for entry in self.trace.entries[:place])
+        return Kind.HELD in kinds and not released
 
     def unsettled_at(self, place: int) -> int:
         """Return how many deliveries of events that dispatch was called with before are not settled there."""

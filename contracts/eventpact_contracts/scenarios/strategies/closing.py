@@ -165,9 +165,9 @@ def _closing(
 def between_attempts(
     kind: type[DomainEvent], fails: int, timeout: float, inside: bool = False, *, rest: float = 0.0
 ) -> Scenario:
-    """An attempt has failed when closing begins, and the next may not have come, nor come in ``rest`` seconds."""
+    """An attempt has failed when closing begins, and the next is planned, and may not come in ``rest`` seconds."""
     plan = EventPlan(kind, handlers={ROLES[kind][0]: HandlerPlan(fails=fails)})
-    closing: tuple[steps.Step, ...] = (steps.AwaitEnded(0), steps.Close(timeout))
+    closing: tuple[steps.Step, ...] = (steps.AwaitEnded(0), steps.Rest(0.003), steps.Close(timeout))
     if rest:
         closing += (steps.Rest(rest),)
     callers = (Caller((steps.Dispatch(0),), thread=True), Caller(closing))
