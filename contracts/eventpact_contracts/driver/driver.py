@@ -272,7 +272,7 @@ class Driver:
             if passed is None:
                 break
             if not (yield self._until(passed)):
-                if not (program.failed_once or self._scenario.hindrance):  # else it may be late with good reason
+                if not (program.failed_once or self._scenario.may_delay):
                     program.lose_marker()
                     recorder.write(Kind.OVERDUE, timeout=self.patience)
                 return

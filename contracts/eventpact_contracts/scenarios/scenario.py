@@ -208,6 +208,11 @@ class Scenario:
         )
         return f"{FLOODED} {number:,} deliveries" if number >= _FLOOD else ""
 
+    @property
+    def may_delay(self) -> bool:
+        """Return whether an event may be late with good reason: a thread is, where the loop's clock has run ahead."""
+        return bool(self.hindrance) or self.schedule is not None
+
     def on_one_loop(self) -> Scenario:
         """The same with callers that are tasks, as far as it is not about threads, or about pauses in them."""
         apart = self.interleaved or any(map(self.steps_of, (steps.DispatchPaused, steps.AwaitPaused)))
