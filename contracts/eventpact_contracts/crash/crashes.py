@@ -67,7 +67,9 @@ def _plans(generator: random.Random, count: int, victims: Sequence[str], *, retr
     pairs = [(victim, step) for step in steps for victim in victims]
     for number in range(count):
         victim, step = pairs[number] if number < len(pairs) else generator.choice(pairs)
-        kinds = [generator.choice(["Placed", "Priced", "Paid"]) for _ in range(generator.randint(1, 3))]
+        kinds = [
+            generator.choice(["Placed", "Priced", "Paid"]) for _ in range(generator.randint(2, 3))
+        ]  # one waits for another
         if step == "half handled":
             kinds[0] = "Paid"
         yield _Plan(tuple(kinds), victim, step)
