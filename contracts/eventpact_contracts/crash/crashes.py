@@ -67,9 +67,8 @@ def _plans(generator: random.Random, count: int, victims: Sequence[str], *, retr
     pairs = [(victim, step) for step in steps for victim in victims]
     for number in range(count):
         victim, step = pairs[number] if number < len(pairs) else generator.choice(pairs)
-        kinds = [
-            generator.choice(["Placed", "Priced", "Paid"]) for _ in range(generator.randint(2, 3))
-        ]  # one waits for another
+        several = generator.randint(2, 3)  # of which one may wait for another
+        kinds = [generator.choice(["Placed", "Priced", "Paid"]) for _ in range(several)]
         if step == "half handled":
             kinds[0] = "Paid"
         yield _Plan(tuple(kinds), victim, step)

@@ -71,8 +71,6 @@ class Leaks:
         if not self._wanted:
             return
         recorder = program.recorder
-        if self._deep:
-            program.dispatcher = None
         gc.collect()
         if self._deep:
             self._look_for_timers(recorder)
@@ -83,6 +81,8 @@ class Leaks:
                 threading.Event().wait(0.01)
             for what in (*self._remaining(), *_stranded()):
                 recorder.write(Kind.LEFT, note=what)
+            program.dispatcher = None
+            gc.collect()
         for what in self._said:
             recorder.write(Kind.LEFT, note=what)
 
