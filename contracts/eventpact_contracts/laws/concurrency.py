@@ -205,13 +205,15 @@ def _overtaken(traits: Traits) -> tuple[Scenario, ...]:
     plans = tuple(EventPlan(events.Priced, values={"number": number}) for number in range(3))
     dispatching = in_turn(len(plans))
     closing = Caller((*dispatching.steps[:-1], steps.Close(5.0, len(plans) - 1)))
-    callers = (dispatching, closing) if traits.schedulable else (closing,)  # a marker has a plain handler, too
     failing = EventPlan(events.Mirrored, handlers={ROLES[events.Mirrored][0]: HandlerPlan(fails=ALWAYS)})
+    some = [(plans, closing)]
+    if traits.schedulable:  # with its plain handlers, of which a marker has one, too
+        some += [(plans, dispatching), ((failing,), in_turn(1))]
     choices = [(decision, held) for decision in range(8 if traits.has_schedulable_tasks else 0) for held in (1, 2)]
     return tuple(
-        Scenario(some, (caller,), inside_loop=True, close=caller is closing, schedule=Schedule({decision: held}))
+        Scenario(each, (caller,), inside_loop=True, close=caller is closing, schedule=Schedule({decision: held}))
         for decision, held in choices
-        for some, caller in (*((plans, caller) for caller in callers), ((failing,), in_turn(1)))
+        for each, caller in some
     )
 
 
