@@ -36,8 +36,9 @@ from eventpact_contracts.crash import crashes as crash
 from eventpact_contracts.driver.session import run_scenario
 from eventpact_contracts.driver.trace import Entry, Kind, Trace
 from eventpact_contracts.rogues.sound.pass_through import Journaling
-from eventpact_contracts.scenarios.events import Placed
-from eventpact_contracts.scenarios.scenario import EventPlan, Scenario
+from eventpact_contracts.scenarios.events import Marker, Placed
+from eventpact_contracts.scenarios.scenario import Caller, EventPlan, Scenario
+from eventpact_contracts.scenarios.steps import Close, Dispatch
 from eventpact_contracts.scenarios.strategies.parts import in_turn
 from eventpact_contracts.subjects.subject import Subject as CheckedSubject
 
@@ -208,6 +209,39 @@ class Blocking(SyncEventDispatcher):
         del timeout
         while True:
             threading.Event().wait()
+
+
+class Idle(SyncEventDispatcher):
+    """It loses what comes when everything else is settled: the suite's marker."""
+
+    def dispatch(self, event: DomainEvent) -> None:
+        if type(event) is not Marker:
+            super().dispatch(event)
+
+
+def test_an_event_that_the_suite_looks_for_behind_all_others_is_lost_like_any_other() -> None:
+    run = run_scenario(CheckedSubject.of(Subject(factory=Idle)), Scenario((EventPlan(Placed),), (in_turn(1),)), 0.2)
+    violation = law("R1").judge(run.trace)
+    assert violation is not None
+    assert violation.message == "Marker e2 was accepted, and Marker.plain never received it"
+
+
+class Keeping(SyncEventDispatcher):
+    """It keeps a coroutine that nobody will await, as long as anybody keeps it."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.kept = self.note()
+
+    async def note(self) -> None:
+        """Note something."""
+
+
+def test_what_a_closed_dispatcher_keeps_is_left_behind_with_it() -> None:
+    scenario = Scenario((EventPlan(Placed),), (Caller((Dispatch(0), Close(5.0))),), close=True, leaks=True)
+    run = run_scenario(CheckedSubject.of(Subject(factory=Keeping)), scenario, 1.0)
+    notes = [entry.note for entry in run.trace.of(Kind.LEFT)]
+    assert notes == ["RuntimeWarning: coroutine 'Keeping.note' was never awaited"]
 
 
 def test_a_closing_that_blocks_is_seen_where_a_scenario_is_not_about_closing() -> None:

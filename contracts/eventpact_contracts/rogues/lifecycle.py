@@ -8,9 +8,8 @@ import os
 import socket
 import threading
 import weakref
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable
 from contextlib import suppress
-from typing import Any
 
 from eventpact.domain.dispatcher import DispatcherClosedError, DispatchError, FailedDelivery, Ordering
 from eventpact.domain.events import DomainEvent
@@ -238,22 +237,6 @@ class KeepingAFile(PassThrough):
     def __del__(self) -> None:
         for journal in self.journals:
             os.close(journal)
-
-
-@rogue("L4", "never awaited")
-class KeepingCoroutines(LoopPassThrough):
-    """It makes a coroutine for each event that nobody awaits until the next one comes."""
-
-    last: Coroutine[Any, Any, None] | None = None
-
-    def accept(self, event: DomainEvent, route: Route) -> None:
-        if self.last is not None:
-            self.last.close()
-        self.last = self.note()
-        super().accept(event, route)
-
-    async def note(self) -> None:
-        """Note an event somewhere."""
 
 
 @rogue("L4", "the thread")
