@@ -32,7 +32,7 @@ def _accepted_before_close(view: TraceView) -> int:
 
 @law(
     "L1",
-    families=("closing", "racing", "paused", "closed", "leaks"),
+    families=("closing", "racing", "paused", "closed", "leaks", "raising sink"),
     fixed=closing_in_each_state,
     observations=_accepted_before_close,
     usual_order=True,
