@@ -21,7 +21,7 @@ __all__ = ["Beside", "unique"]
 _MAX_UNCLEAN: Final = 8
 """After so many that were not clean the dispatcher is taken for a broken one, which is better looked at alone."""
 
-_PAUSED_AT_A_TIME: Final = 8
+_PAUSED_AT_A_TIME: Final = 4
 
 
 class Beside:

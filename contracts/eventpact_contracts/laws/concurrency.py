@@ -44,10 +44,8 @@ def _fixed(traits: Traits) -> tuple[Scenario, ...]:
     """
     kinds = events.Placed, events.Paid, events.Paid  # the second is the first of its type
     between = (paused_at(place, closes=False, kinds=kinds) for place in range(FIRST_LINES if traits.quick else 0))
-    idle = 0 if traits.guarantees.blocks_caller or not traits.quick else FIRST_LINES
-    # Threads that a loop hands plain handlers to wait for the next one in code that is Python's.
-    lines = ((events.Placed, idle if traits.needs_loop else 2 * idle), (events.Priced, idle))
-    woken = (woken_after(place, kind=kind) for kind, last in lines for place in range(last))
+    idle = () if traits.guarantees.blocks_caller or not traits.quick else range(FIRST_LINES)
+    woken = (woken_after(place, kind=kind) for place in idle for kind in (events.Placed, events.Priced))
     apart = (_with_loops_of_their_own(),) if traits.needs_loop else ()
     return (*_first_together(traits), *between, *woken, *apart)
 

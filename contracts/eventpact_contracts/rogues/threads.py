@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any
 
-from eventpact.domain.dispatcher import DispatchError, FailedDelivery, Ordering
+from eventpact.domain.dispatcher import DispatchError, FailedDelivery
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact_contracts.rogues.rogue import rogue
@@ -243,37 +243,3 @@ class NotForTwo(PassThrough):
         finally:
             self.local.inside = False
             self.entered.release()
-
-
-@rogue("C1", "and lost", also={"R1": "it is accepted, and never delivered", "L1": "closing finds it pending still"})
-class CopyingItsInbox(InAThread):
-    """Its thread copies what has come in, and then clears that: what comes between is lost."""
-
-    guarantees = dataclasses.replace(InAThread.guarantees, ordering=Ordering.NONE)
-
-    def start(self) -> None:
-        self.inbox: list[Job | None] = []
-        self.filled = threading.Event()
-        super().start()
-
-    def put(self, event: DomainEvent, route: Route) -> None:
-        for subscription in route:
-            job = object()
-            self._pending[job] = event
-            self.inbox.append((job, subscription, event))
-        self.filled.set()
-
-    def work(self) -> None:
-        while True:
-            self.filled.wait()
-            self.filled.clear()
-            taken = list(self.inbox)
-            self.inbox.clear()
-            for job in taken:
-                if job is None:
-                    return
-                self.handle(*job)
-
-    def stop(self, left: Sequence[DomainEvent]) -> None:
-        self.inbox.append(None)
-        self.filled.set()

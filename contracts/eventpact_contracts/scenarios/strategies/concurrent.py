@@ -101,13 +101,10 @@ def paused_after(
 
 
 def woken_after(place: int, *, kind: type[DomainEvent] = events.Placed) -> Scenario:
-    """A thread of the dispatcher pauses so many lines after a handler has ended, perhaps when it has been woken by the
-    next event; a caller dispatches meanwhile.
-    """
+    """A thread of the dispatcher pauses so many lines after a handler has ended; a caller dispatches meanwhile."""
     first = EventPlan(kind, handlers={ROLES[kind][-1]: HandlerPlan(pauses_after=place)})
-    taken = (steps.AwaitPaused(0), steps.Dispatch(1), steps.AwaitPaused(1), steps.Dispatch(2), steps.Resume())
-    plans = (first, EventPlan(kind), EventPlan(kind))
-    return Scenario(plans, (Caller((steps.Dispatch(0),), thread=True), Caller(taken, thread=True)))
+    meanwhile = Caller((steps.AwaitPaused(0), steps.Dispatch(1), steps.Resume()), thread=True)
+    return Scenario((first, EventPlan(kind)), (Caller((steps.Dispatch(0),), thread=True), meanwhile))
 
 
 def failing_after(
