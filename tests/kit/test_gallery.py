@@ -62,58 +62,23 @@ def trials(request: pytest.FixtureRequest) -> Iterator[list[Trial]]:
         reporter.write_line(f"\n\nlaws by rogues, seed {SEED}\n\n{rendered(held)}")
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "rogue" in metafunc.fixturenames:
-        chapter = metafunc.cls.chapter
-        marked = [
-            pytest.param(rogue, marks=pytest.mark.night if rogue.name in SHOWN_BY_OTHERS else ())
-            for rogue in ROGUES
-            if rogue.convicted_by.startswith(chapter)
-        ]
-        metafunc.parametrize("rogue", marked, ids=str)
-
-
-class Gallery:
-    """The rogues of one chapter. Each chapter is a class, and so may have a worker of its own."""
-
-    chapter = ""
-
-    # A rogue leaves behind what good dispatchers clear away: that is what some of them are for.
-    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-    @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-    def test_is_convicted_by_its_law_and_by_no_unrelated_one(self, rogue: Rogue, trials: list[Trial]) -> None:
-        others = len(LAWS) if rogue.name in SHOWN_BY_OTHERS else OTHERS
-        for seed in range(SEED, SEED + (1 if rogue.name in NAMED else TRIES)):
-            trial = tried(rogue, seed, others=others)
-            trials.append(trial)
-            if trial.escaped is None or trial.unrelated:
-                break
-        assert trial.escaped is None
-        assert trial.unrelated == []
-
-
-class TestRouting(Gallery):
-    chapter = "R"
-
-
-class TestIsolation(Gallery):
-    chapter = "I"
-
-
-class TestAcceptance(Gallery):
-    chapter = "A"
-
-
-class TestConcurrency(Gallery):
-    chapter = "C"
-
-
-class TestLifecycle(Gallery):
-    chapter = "L"
-
-
-class TestGuarantees(Gallery):
-    chapter = "G"
+# A rogue leaves behind what good dispatchers clear away: that is what some of them are for.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize(
+    "rogue",
+    [pytest.param(rogue, marks=pytest.mark.night if rogue.name in SHOWN_BY_OTHERS else ()) for rogue in ROGUES],
+    ids=str,
+)
+def test_is_convicted_by_its_law_and_by_no_unrelated_one(rogue: Rogue, trials: list[Trial]) -> None:
+    others = len(LAWS) if rogue.name in SHOWN_BY_OTHERS else OTHERS
+    for seed in range(SEED, SEED + (1 if rogue.name in NAMED else TRIES)):
+        trial = tried(rogue, seed, others=others)
+        trials.append(trial)
+        if trial.escaped is None or trial.unrelated:
+            break
+    assert trial.escaped is None
+    assert trial.unrelated == []
 
 
 @pytest.mark.parametrize("good", [PassThrough, LoopPassThrough, Retrying, Journaling, InAThread])
