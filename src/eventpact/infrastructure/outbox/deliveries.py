@@ -31,11 +31,9 @@ class Deliveries(ABC):
     def __init__(self, store: OutboxStore, table: SubscriptionTable) -> None:
         self._store = store
         self._table = table
+        routes = {name: table[event_type] for name, event_type in table.wire_names.items()}
         self.known = for_handlers(
-            {
-                name: [key for each in table[event_type] for key in (each.key, *each.former_keys)]
-                for name, event_type in table.wire_names.items()
-            }
+            {name: [key for each in route for key in (each.key, *each.former_keys)] for name, route in routes.items()}
         )
 
     @abstractmethod
