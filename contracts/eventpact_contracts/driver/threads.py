@@ -155,7 +155,7 @@ def restless() -> AbstractContextManager[None]:
 _OWN: Final = str(Path(__file__).parents[1]) + os.sep
 _ROGUES: Final = _OWN + "rogues" + os.sep
 _PORT: Final = str(Path(dispatcher.__file__).parent) + os.sep
-"""What events and errors are made of, which is the same for every dispatcher."""
+"""The modules of events and errors, whose lines are the same for every dispatcher."""
 
 _LIBRARY: Final = str(Path(threading.__file__).parent) + os.sep
 _INSTALLED: Final = _LIBRARY + "site-packages" + os.sep

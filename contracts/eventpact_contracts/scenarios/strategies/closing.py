@@ -297,7 +297,7 @@ def _all_held(traits: Traits) -> Scenario:
 
 
 def let_go_while_closing(plan: EventPlan) -> Scenario:
-    """What is held of an event, a handler or a report, goes on when closing has begun and waits for it."""
+    """A held handler, or a held report, goes on when closing has begun and waits for it."""
     callers = (
         Caller((steps.Dispatch(0),), thread=True),
         Caller((steps.AwaitStarted(0), steps.Close(5.0))),

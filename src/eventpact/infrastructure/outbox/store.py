@@ -79,7 +79,7 @@ class OutboxStore:
         """Give the relay the oldest entries that are due and belong to it or to no living relay.
 
         Args:
-            known: only entries for handlers that the relay knows, see :func:`for_handlers`; others are left to others.
+            known: only entries that meet this, see :func:`for_handlers`; others are left to relays that know them.
             crashes: only entries with which so many relays have crashed; a crash since then is counted. None: any.
         """
         oldest = sa.select(outbox).where(self._is_due(relay_id))
