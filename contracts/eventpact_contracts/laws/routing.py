@@ -126,7 +126,7 @@ def _slow(traits: Traits) -> tuple[Scenario, ...]:
     )
     long = tuple(
         EventPlan(kind, handlers={role: HandlerPlan(seconds=_LONG_SECONDS)})
-        for kind, role in ((events.Placed, "plain"), (events.Priced, "coroutine"))
+        for kind, role in ((events.Placed, "plain"), (events.Priced, "coroutine"), (events.Signed, "awaitable"))
     )
     usual = Scenario(plans, each_apart(len(plans)))
     return (usual, Scenario(long, each_apart(len(long)))) if traits.quick else (usual,)
