@@ -84,7 +84,7 @@ def _returned_wrongly(view: TraceView) -> Fault | None:
     for entry in view.trace.of(Kind.CLOSED):
         if entry.note:
             return Fault(f"aclose returned {entry.note} instead of a tuple of the undelivered")
-    for event in dict.fromkeys(view.returned):
+    for event in view.returned:
         if fault := _wrong_to_return(view, event, closed):
             return fault
     return None
@@ -96,8 +96,8 @@ def _wrong_to_return(view: TraceView, event: str, closed: int) -> Fault | None:
     if event not in view.accepted:
         in_doubt = any(call.in_doubt for call in view.calls_of.get(event, ()))
         return None if in_doubt else Fault(f"{what}, which it never accepted")
-    if view.returned.count(event) > view.accepted[event] and len(view.closings) < 2:
-        return Fault(f"aclose returned {view.name(event)} {view.returned.count(event)} times")
+    if view.returned[event] > view.accepted[event] and len(view.closings) < 2:
+        return Fault(f"aclose returned {view.name(event)} {view.returned[event]} times")
     handlers = () if view.is_being_reported(event, closed) else view.handlers_of(event)
     margin = 0.0 if trace.virtual else _SIMULTANEOUS_SECONDS
     if handlers and all(_settled_before(view, (event, handler), closed, margin) for handler in handlers):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, TypeVar
@@ -215,9 +216,25 @@ class TraceView:
 
     def is_being_reported(self, event: str, place: int) -> bool:
         """Return whether the failure sink is at work there: its delivery is settled, or will be when that returns."""
-        kinds = [entry.kind for entry in self.trace.entries[:place] if (entry.event, entry.handler) == (event, SINK)]
-        released = any(entry.kind is Kind.RELEASED and entry.event == event for entry in self.trace.entries[:place])
-        return Kind.HELD in kinds and not released
+        held, released = self._held_reports.get(event), self._releases.get(event, place)
+        return held is not None and held < place <= released
+
+    @cached_property
+    def _held_reports(self) -> dict[str, int]:
+        """The place where a report of each event was held for the first time."""
+        return self._first_places(lambda entry: entry.kind is Kind.HELD and entry.handler == SINK)
+
+    @cached_property
+    def _releases(self) -> dict[str, int]:
+        """The place where something of each event was let go for the first time."""
+        return self._first_places(lambda entry: entry.kind is Kind.RELEASED)
+
+    def _first_places(self, wanted: Callable[[Entry], bool]) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for place, entry in enumerate(self.trace.entries):
+            if wanted(entry):
+                found.setdefault(entry.event, place)
+        return found
 
     def unsettled_at(self, place: int) -> int:
         """Return how many deliveries of events that dispatch was called with before are not settled there."""
@@ -271,9 +288,9 @@ class TraceView:
         return found
 
     @cached_property
-    def returned(self) -> list[str]:
-        """The events that ``aclose`` returned, all calls together."""
-        return [event for entry in self.trace.of(Kind.CLOSED) for event in entry.events]
+    def returned(self) -> Counter[str]:
+        """Return how often ``aclose`` returned each event, all calls together."""
+        return Counter(event for entry in self.trace.of(Kind.CLOSED) for event in entry.events)
 
     # -- the run ------------------------------------------------------------------------------------------------------
 
