@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn
 
 from eventpact.domain.dispatcher import Guarantees
 from eventpact_contracts.checking.check import CouldNotRunError, play, results_of
-from eventpact_contracts.checking.jobs import play_in_jobs
+from eventpact_contracts.checking.jobs import play_in_jobs, usual_jobs
 from eventpact_contracts.checking.known import Known, KnownError, known_in, read_known, unknown_law
 from eventpact_contracts.checking.outcomes import CONTRACT_VERSION, Evidence, LawResult, Outcome, Verdict, with_known
 from eventpact_contracts.driver.recorder import logging_to
@@ -46,9 +46,6 @@ _REPEATS: Final = 20
 """Runs of the command that shows a violation again, where it does not show each time."""
 
 _LONG_WAIT_SECONDS: Final = 5.0
-
-_SLOW_JOBS: Final = 3
-"""Processes for a slow engine, whose scenarios mostly wait."""
 
 INTERRUPTED: Final = 130
 
@@ -141,7 +138,8 @@ def _parser() -> argparse.ArgumentParser:
         "--jobs",
         type=_positive,
         metavar="N",
-        help=f"divide the scenarios among N processes (default 1, or {_SLOW_JOBS} where max_open is more than 1)",
+        help="divide the scenarios among N processes (default: 3 where max_open is more than 1; where there are two"
+        " cores, 2 for all laws of a dispatcher that declares at_most_once; else 1)",
     )
     parser.add_argument(
         "--repeat", type=_positive, default=1, metavar="N", help="check up to N times, until a law is violated"
@@ -296,7 +294,7 @@ class _Verification:
 
     def _check_dispatcher(self, target: str, laws: Sequence[Law], candidate: Any) -> list[LawResult]:
         examples, seed = self.options.examples, self.seed
-        jobs = self.options.jobs or (_SLOW_JOBS if Subject.of(candidate).max_open > 1 else 1)
+        jobs = self.options.jobs or usual_jobs(Subject.of(candidate), laws)
         if jobs > 1:
             self._progress(candidate, f"in {jobs} processes", 0, 1)
             evidence = play_in_jobs(laws, target, _given(self.options), examples=examples, seed=seed, jobs=jobs)

@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from multiprocessing.util import Finalize
 from typing import Any, Final
 
+from eventpact.domain.dispatcher import Delivery
 from eventpact_contracts.checking.outcomes import Evidence
 from eventpact_contracts.checking.play import CRASHES, FIXED, families_of, play
 from eventpact_contracts.driver.threads import end_in_time
 from eventpact_contracts.laws import LAWS, Law
 from eventpact_contracts.scenarios.families import FAMILIES
 from eventpact_contracts.subjects.loading import find
+from eventpact_contracts.subjects.subject import CouldNotRunError, Subject
 
-__all__ = ["play_in_jobs"]
+__all__ = ["play_in_jobs", "usual_jobs"]
+
+_SLOW_JOBS: Final = 3
+"""Processes for a slow engine, whose scenarios mostly wait."""
+
+_MEMORY_JOBS: Final = 2
+"""Processes for a dispatcher in memory: the second one is worth the time that it takes to start, a third is not."""
 
 _CRASHES_SECONDS: Final = 1.5
 """The weight of the part that is no family, beside theirs: it takes longer, and leaves the processor to others."""
+
+
+def usual_jobs(subject: Subject, laws: Sequence[Law]) -> int:
+    """Return how many processes to take for these laws where nobody says.
+
+    Whoever delivers at least once keeps events somewhere: in a file, say, which two processes would share and each be
+    delivered what the other one dispatched. Such a dispatcher has one process, unless its author allows for more.
+    """
+    if subject.max_open > 1:
+        return _SLOW_JOBS
+    is_kept = subject.outlives or subject.guarantees.delivery is not Delivery.AT_MOST_ONCE
+    return 1 if is_kept or len(laws) < len(LAWS) else min(_MEMORY_JOBS, _cores())
 
 
 def play_in_jobs(
@@ -30,6 +52,9 @@ def play_in_jobs(
     Args:
         target: the target of the command line, for the other processes to find.
         given: the options that :func:`~eventpact_contracts.subjects.loading.find` takes.
+
+    Raises:
+        CouldNotRunError: a hook is missing, no dispatcher could be opened, or a process has ended before its time.
     """
     started = time.monotonic()
     parts = _divided(families_of(laws), jobs)
@@ -40,10 +65,20 @@ def play_in_jobs(
             pool.submit(_play, law_ids, target, dict(given), examples, seed, part, (number, len(parts)))
             for number, part in enumerate(parts)
         ]
-        first, *others = [each.result() for each in played]
+        try:
+            first, *others = [each.result() for each in played]
+        except BrokenProcessPool as error:
+            said = "one of the processes that it was checked in has ended, by os._exit or by a signal; see --jobs 1"
+            raise CouldNotRunError(said) from error
     evidence = first.merged(*others)
     evidence.seconds = time.monotonic() - started
     return evidence
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)  # which macOS and Windows lack
+    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 def _begin() -> None:
