@@ -102,7 +102,7 @@ class _Outbox:
                 retries=_RETRIES,
                 backoff=_BACKOFF_SECONDS,
                 lease=lease,
-                poll=0.1,
+                poll=0.25,
             )
 
         with _home_loop() as loop:
