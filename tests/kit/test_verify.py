@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 
 from eventpact_contracts import cli as verify
+from eventpact_contracts.checking.jobs import usual_jobs
 from eventpact_contracts.checking.outcomes import Outcome
 from eventpact_contracts.cli import main
 from eventpact_contracts.handlers.laws import HANDLER_LAWS
 from eventpact_contracts.laws import LAWS
 from eventpact_contracts.reports.summary import SYMBOLS
 from eventpact_contracts.subjects.loading import find
+from eventpact_contracts.subjects.subject import Subject
 
 pytestmark = pytest.mark.slow
 
@@ -350,6 +352,36 @@ def make(handlers, on_failure):
 """)
         assert main(quick(f"{name}:make", "--quiet", "--jobs", "2")) == 2
         assert "OSError: no broker here" in capsys.readouterr().out
+
+    def test_a_dispatcher_that_ends_them_could_not_run(self, shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+        name = shop("""
+import os
+
+class Leaving(SyncEventDispatcher):
+    def dispatch(self, event):
+        os._exit(0)
+""")
+        assert main(quick(f"{name}:Leaving", "--quiet", "--jobs", "2")) == 2
+        assert "has ended, by os._exit or by a signal; see --jobs 1" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("source", "few", "every"),
+        [
+            ("...", 1, 2),
+            ("guarantees = replace(SyncEventDispatcher.guarantees, delivery=Delivery.AT_LEAST_ONCE)", 1, 1),
+            ("engine_outlives_dispatcher = True", 1, 1),
+            ("max_open = 4", 3, 3),
+        ],
+    )
+    def test_there_are_several_where_dispatchers_share_nothing_or_their_author_allows_it(
+        self, shop: Shop, monkeypatch: pytest.MonkeyPatch, source: str, few: int, every: int
+    ) -> None:
+        name = shop(f"class Mine(SyncEventDispatcher):\n    {source}")
+        subject = Subject.of(find(f"{name}:Mine"))
+        monkeypatch.setattr("eventpact_contracts.checking.jobs._cores", lambda: 8)
+        assert (usual_jobs(subject, LAWS[:1]), usual_jobs(subject, LAWS)) == (few, every)
+        monkeypatch.setattr("eventpact_contracts.checking.jobs._cores", lambda: 1)
+        assert usual_jobs(subject, LAWS) == (3 if every == 3 else 1)
 
 
 class TestWhatHelps:
