@@ -33,7 +33,7 @@ _numbers = itertools.count()
 HEAD = """
 from contextlib import contextmanager
 from dataclasses import replace
-from eventpact.domain.dispatcher import Delivery, EventDispatcher, Guarantees, Ordering
+from eventpact.domain.dispatcher import Delivery, DispatchError, EventDispatcher, Guarantees, Ordering
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
 from eventpact.infrastructure.sync_dispatcher import SyncEventDispatcher
 
@@ -579,6 +579,33 @@ inside.needs_loop = True
 """)
         assert main(quick(f"{name}:outside", "--quiet", "--needs-loop")) == 0
         assert main(quick(f"{name}:inside", "--quiet")) == 0
+
+    @pytest.mark.parametrize("where", ["when it is built", "when it is used"])
+    def test_a_loop_is_run_also_for_what_does_not_say_that_it_needs_one(
+        self, shop: Shop, capsys: pytest.CaptureFixture[str], where: str
+    ) -> None:
+        name = shop(f"""
+import asyncio
+
+class Inside(AsyncioEventDispatcher):
+    def __init__(self, handlers, on_failure):
+        if {where == "when it is built"}:
+            asyncio.get_running_loop()
+        super().__init__(handlers, on_failure=on_failure)
+
+    def dispatch(self, event):
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise DispatchError("there is no loop") from None
+        super().dispatch(event)
+
+def make(handlers, on_failure):
+    return Inside(handlers, on_failure)
+""")
+        assert main(quick(f"{name}:make", laws="R1 A5 C1 G3")) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert "it takes events inside a running event loop alone, and was driven there: say needs_loop = True" in said
 
     @pytest.mark.parametrize(
         ("source", "says"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from eventpact_contracts.checking.outcomes import Evidence, LawCheck, LawResult, Outcome
 from eventpact_contracts.checking.play import Progress, play
@@ -12,6 +12,9 @@ from eventpact_contracts.laws import Law
 from eventpact_contracts.subjects.subject import CouldNotRunError, Subject
 
 __all__ = ["CouldNotRunError", "check", "check_laws", "play", "results_of"]
+
+
+_IN_LOOP: Final = "it takes events inside a running event loop alone, and was driven there: say needs_loop = True"
 
 
 def check(law: Law, subject: Any, *, examples: int = 100, seed: int = 0, seconds: float = 60.0) -> LawResult:
@@ -67,6 +70,8 @@ def _result_of(law: Law, subject: Subject, evidence: Evidence, check: LawCheck) 
         return _could_not_run(law, _nothing_seen(evidence), check, check.seconds)
     if not promised:
         return _result(law, Outcome.UNCLAIMED, "it is not promised, and was never seen to fail", check)
+    if evidence.in_loop and law.id == "A5":
+        detail = "; ".join(filter(None, (detail, _IN_LOOP)))
     return _result(law, Outcome.UPHELD, detail, check)
 
 

@@ -25,6 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from eventpact.domain.dispatcher import Delivery, EventDispatcher
 from eventpact.domain.events import DomainEvent
+from eventpact_contracts.checking.warm_up import find_home
 from eventpact_contracts.driver.probes import PROBES, SUBSCRIPTIONS
 from eventpact_contracts.driver.program import Program
 from eventpact_contracts.driver.recorder import Recorder, logging_to, raised
@@ -181,6 +182,7 @@ def check_against_model(subject: Any, *, examples: int = 30, seed: int = 0) -> t
         CouldNotRunError: there is no dispatcher to play with, or no event was judged.
     """
     known = Subject.of(subject)
+    find_home(known)
     deadline = time.monotonic() + _MAX_SECONDS
     found: list[str] = []
     judged: list[int] = []

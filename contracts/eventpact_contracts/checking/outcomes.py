@@ -186,6 +186,7 @@ class Evidence:
         raised: exceptions of ``dispatch`` and ``aclose``, as they were worded, and how often.
         withstood: hindrances in spite of which the dispatcher accepted.
         waited: how many seconds the suite waited in vain.
+        in_loop: whether it was driven inside a running event loop, as it takes events nowhere else and does not say so.
         stopped: why not everything was played, if it was not.
         seconds: how long it took.
     """
@@ -195,6 +196,7 @@ class Evidence:
     raised: Counter[str] = field(default_factory=Counter)
     withstood: dict[str, None] = field(default_factory=dict)
     waited: float = 0.0
+    in_loop: bool = False
     stopped: str = ""
     seconds: float = 0.0
 
@@ -208,6 +210,7 @@ class Evidence:
             together.raised += each.raised
             together.withstood |= each.withstood
             together.waited += each.waited
+            together.in_loop = together.in_loop or each.in_loop
             together.stopped = together.stopped or each.stopped
             together.seconds = max(together.seconds, each.seconds)
         return together

@@ -14,7 +14,7 @@ from hypothesis.errors import HypothesisException
 from eventpact_contracts.checking.beside import Beside, unique
 from eventpact_contracts.checking.judging import Judging
 from eventpact_contracts.checking.outcomes import Evidence, LawCheck
-from eventpact_contracts.checking.warm_up import warm_up
+from eventpact_contracts.checking.warm_up import find_home, warm_up
 from eventpact_contracts.laws import Law
 from eventpact_contracts.scenarios.drawing import EnoughDrawn, draw
 from eventpact_contracts.scenarios.families import FAMILIES, Family
@@ -117,6 +117,7 @@ class _Player:
         names = families_of((*self._laws, *self._crashes))
         self._leisure = min(_MAX_LEISURE, len(FAMILIES) / max(1, sum(name in FAMILIES for name in names)))
         names = tuple(name for name in names if only is None or name in set(only))
+        self._evidence.in_loop = find_home(self._subject)
         if self._laws:
             warm_up(self._subject, self._judging, self._laws)
         if self._is_elsewhere():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from eventpact_contracts.checking.judging import Judging
@@ -19,7 +20,7 @@ from eventpact_contracts.scenarios.steps import Close, Dispatch
 from eventpact_contracts.scenarios.strategies.parts import in_turn
 from eventpact_contracts.subjects.subject import CouldNotRunError, Subject
 
-__all__ = ["warm_up"]
+__all__ = ["find_home", "warm_up"]
 
 _SLOW_SECONDS: Final = 0.05
 """A dispatcher that takes longer to open and close is opened once for many scenarios."""
@@ -32,6 +33,32 @@ _THREAD_SECONDS: Final = 0.005
 """By then whoever has begun a thread waits for it."""
 
 _IDLE: Final = Scenario(callers=(Caller(()),))
+
+
+def find_home(subject: Subject) -> bool:
+    """Have a dispatcher driven inside a running event loop that takes events nowhere else; return whether it is one.
+
+    Law A5 lets it refuse where no loop runs, and its author may not know that there is a hook to say so. One that
+    refuses in another thread although a loop runs there lacks no loop: that is for law C1.
+    """
+    if subject.needs_loop or subject.max_open > 1 or _takes_events(subject, thread=True):
+        return False
+    try:
+        run_scenario(subject, _IDLE, patience=1.0)
+        is_one = _takes_events(subject, thread=True, own_loop=True)
+    except CouldNotRunError:
+        is_one = True  # if it can be opened there
+    subject.needs_loop = is_one and _takes_events(replace(subject, needs_loop=True))
+    return subject.needs_loop
+
+
+def _takes_events(subject: Subject, *, thread: bool = False, own_loop: bool = False) -> bool:
+    one = Scenario((EventPlan(Priced),), (Caller((Dispatch(0),), thread, own_loop),))
+    try:
+        run = run_scenario(subject, one, patience=1.0)
+    except CouldNotRunError:
+        return False
+    return any(run.trace.of(Kind.ACCEPTED))
 
 
 def warm_up(subject: Subject, judging: Judging, laws: Sequence[Law]) -> None:

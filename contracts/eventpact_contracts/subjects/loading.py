@@ -155,9 +155,18 @@ def find(
         raise NoSuchTargetError(f"{target} is {_a(found)}; give a class or a callable that makes a dispatcher")
     if isinstance(found, type) and hasattr(found, "contract_of"):
         return _instance(found, target, guarantees=guarantees, needs_loop=needs_loop, settle_timeout=settle_timeout)
+    may_need_loop = needs_loop is None and not hasattr(found, "needs_loop")
     needs_loop = flag_of(found, "needs_loop") if needs_loop is None else needs_loop
     settle_timeout = settle_timeout or seconds_of(found, "settle_timeout", SETTLE_SECONDS)
-    declared = _declared(factory, target, guarantees, needs_loop=needs_loop)
+    try:
+        declared = _declared(factory, target, guarantees, needs_loop=needs_loop)
+    except CandidateError as error:
+        if not (may_need_loop and isinstance(error.__cause__, RuntimeError)):  # as no running event loop is
+            raise
+        try:
+            declared = _declared(factory, target, guarantees, needs_loop=True)
+        except CandidateError:
+            raise error from error.__cause__
     return Candidate(
         name=_name(found, target),
         factory=factory,
