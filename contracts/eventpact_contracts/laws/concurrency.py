@@ -196,20 +196,33 @@ def _scheduled(view: TraceView) -> int:
     return sum(1 for _ in view.trace.of(Kind.STARTED)) if view.trace.schedule else 0
 
 
+def _and_close(count: int) -> Caller:
+    """A caller that dispatches so many events, and closes with the last one."""
+    return Caller((*in_turn(count).steps[:-1], steps.Close(5.0, count - 1)))
+
+
 def _overtaken(traits: Traits) -> tuple[Scenario, ...]:
-    """Events of one type, of which each step that is ready early is overtaken by some others; the same where closing
-    follows; and plain handlers, of which one fails.
+    """Events of one type and of two, of which each step that is ready early is overtaken by some others; the same where
+    closing follows; and one whose handler fails.
     """
-    plans = tuple(EventPlan(events.Priced, values={"number": number}) for number in range(3))
-    dispatching = in_turn(len(plans))
-    closing = Caller((*dispatching.steps[:-1], steps.Close(5.0, len(plans) - 1)))
-    failing = EventPlan(events.Mirrored, handlers={ROLES[events.Mirrored][0]: HandlerPlan(fails=ALWAYS)})
-    some = [(plans, closing)]
+    alike = tuple(EventPlan(events.Priced, values={"number": number}) for number in range(3))
+    mixed = (EventPlan(events.Priced), EventPlan(events.ShippedByAir), EventPlan(events.Priced))
+    failing, failing_plain = (
+        EventPlan(kind, handlers={ROLES[kind][0]: HandlerPlan(fails=ALWAYS)})
+        for kind in (events.Priced, events.Mirrored)
+    )
+    some = [(plans, _and_close(len(plans))) for plans in (alike, mixed, (failing,))]
     if traits.schedulable:  # with its plain handlers, of which a marker has one, too
-        some += [(plans, dispatching), ((failing,), in_turn(1))]
+        some += [(alike, in_turn(3)), (mixed, in_turn(3)), ((failing_plain,), in_turn(1))]
     choices = [(decision, held) for decision in range(8 if traits.has_schedulable_tasks else 0) for held in (1, 2)]
     return tuple(
-        Scenario(each, (caller,), inside_loop=True, close=caller is closing, schedule=Schedule({decision: held}))
+        Scenario(
+            each,
+            (caller,),
+            inside_loop=True,
+            close=isinstance(caller.steps[-1], steps.Close),
+            schedule=Schedule({decision: held}),
+        )
         for decision, held in choices
         for each, caller in some
     )
@@ -242,7 +255,7 @@ def every_schedule(view: TraceView) -> Fault | None:
     """Find another law that does not hold on a schedule that is not the usual one."""
     if view.is_usual:
         return None
-    if view.trace.virtual and view.closing is not None and any(view.trace.of(Kind.OVERDUE)):
+    if view.trace.virtual and view.closing is not None and view.closed is None and any(view.trace.of(Kind.OVERDUE)):
         return None  # closing may wait for the real clock, beside which the loop's has run ahead
     for law_id, judge in (_OPEN if view.closing is None else _CLOSING).items():
         if fault := judge(view):
