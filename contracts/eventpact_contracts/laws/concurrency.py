@@ -113,8 +113,8 @@ def _refused_for_little(view: TraceView, call: Call, what: str) -> Fault | None:
     """Find a call that was refused by one that was open, worked, and had little to do."""
     if not call.refused or call.in_doubt or view.closing is not None or view.failed_during(call) or call.end is None:
         return None
-    if call.end.time - call.start.time > _PATIENT_SECONDS:
-        return None  # it has waited for others, and gave up because each of them took long
+    if call.end.time - call.start.time > _PATIENT_SECONDS and view.meets_others(call):
+        return None  # it has waited for them, and gave up because each of them took long
     pending = view.unsettled_at(call.began)
     if pending > _FEW_PENDING:
         return None

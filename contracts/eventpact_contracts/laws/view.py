@@ -214,6 +214,20 @@ class TraceView:
         failed = [attempt for attempt in attempts if attempt.failed and not self.was_cut_off(attempt)]
         return any(attempt.final for attempt in failed) or len(failed) >= self.allowed
 
+    def meets_others(self, call: Call) -> bool:
+        """Return whether other calls were at it meanwhile, not counting those that waited for what caused this one."""
+        above = {call.event}
+        event = call.event
+        while (event := self.causes.get(event, "")) and event not in above:
+            above.add(event)
+        never = len(self.trace.entries)
+        until = never if call.ended is None else call.ended
+        return any(
+            each.began < until and call.began < (never if each.ended is None else each.ended)
+            for each in self.calls
+            if each.event not in above
+        )
+
     def is_being_reported(self, event: str, place: int) -> bool:
         """Return whether the failure sink is at work there: its delivery is settled, or will be when that returns."""
         held, released = self._held_reports.get(event), self._releases.get(event, place)

@@ -256,7 +256,7 @@ def closing_in_each_state(traits: Traits) -> tuple[Scenario, ...]:
         found.append(_held_too_long(*many, timeout=_LONG_SECONDS))
     if traits.quick and not traits.guarantees.blocks_caller:
         found += [_backlog(timeout) for timeout in (0.0, 5.0)]
-        found.append(full_when_closing(0.02))
+        found += [full_when_closing(0.02, ends_late=late) for late in (False, True)]
         # A chain that is shorter takes long for other reasons: each dispatcher would take a while to open.
         found += [paused_after(place, 0.0) for place in range(FIRST_LINES if traits.depth >= _DEEP else 0)]
     if traits.quick:

@@ -52,6 +52,9 @@ _BLOCKED_SECONDS = 0.03
 _WAITING_SECONDS: Final = 0.2
 """By then a caller waits for room, if he is ever going to."""
 
+_LATE_SECONDS: Final = 0.1
+"""A deadline of hundredths of a second is over by then, and the second after it is not."""
+
 
 def threads(traits: Traits) -> st.SearchStrategy[Scenario]:
     """Several threads dispatch at once, and now and then a handler fails."""
@@ -316,15 +319,15 @@ def _held(kind: type[DomainEvent], role: int) -> EventPlan:
     return EventPlan(kind, handlers={roles[role % len(roles)]: HandlerPlan(held=True)})
 
 
-def full_when_closing(timeout: float) -> Scenario:
+def full_when_closing(timeout: float, *, ends_late: bool = False) -> Scenario:
     """A flood in which a caller waits for room, if the dispatcher is one that lets him, when closing makes some: by
-    settling what is pending, or by giving it up.
+    settling what is pending, or by giving it up, as what was at work ends in the second after that or does not.
     """
     held = EventPlan(events.Placed, handlers={"plain": HandlerPlan(held=True)})
     flooding = Caller((steps.Dispatch(0), steps.Flood(1, FLOOD)), thread=True)
     closing = Caller((steps.AwaitStarted(0), steps.Rest(_WAITING_SECONDS), steps.Close(timeout)))
-    made = steps.AwaitBegun() if timeout > 1.0 else steps.AwaitClosed()
-    releasing = Caller((made, steps.Release(0)), thread=True)
+    given_up = (steps.AwaitBegun(), steps.Rest(_LATE_SECONDS)) if ends_late else (steps.AwaitClosed(),)
+    releasing = Caller((*((steps.AwaitBegun(),) if timeout > 1.0 else given_up), steps.Release(0)), thread=True)
     # One who began to wait later waits longer: until closing has given up, and everybody has let it take its second.
     late = Caller((steps.AwaitStarted(0), steps.Rest(_WAITING_SECONDS / 2), steps.Dispatch(1)), thread=True)
     others = EventPlan(events.Placed) if timeout > 1.0 else held  # each thread of the dispatcher has one
