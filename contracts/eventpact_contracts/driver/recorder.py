@@ -23,6 +23,7 @@ from eventpact_contracts.scenarios.failures import text_of
 __all__ = ["LogWatcher", "Recorder", "as_raised", "fingerprint", "id_of", "logging_to", "names_of", "raised"]
 
 _MAX_FINGERPRINT_LENGTH: Final = 200
+_CALLS: Final = (Kind.DISPATCHED, Kind.ACCEPTED, Kind.REFUSED, Kind.RAISED)
 
 
 def id_of(event: object) -> str:
@@ -38,6 +39,8 @@ class Recorder:
         entries: everything recorded so far.
         conditions: the state that the entries come to.
         over: whether the run is over, and nothing more is recorded.
+        cut_short: whether the suite closes a dispatcher that has not settled everything. What handlers dispatch from
+            then on is refused for that, and is not recorded.
     """
 
     def __init__(
@@ -51,13 +54,16 @@ class Recorder:
         self.clock = clock
         self.entries: list[Entry] = []
         self.conditions = Conditions(subscriptions)
-        self.over = False
+        self.over = self.cut_short = False
+        self._in_vain: set[str] = set()
         self._about = {"subscriptions": subscriptions, "guarantees": guarantees, **about}
 
     def write(self, kind: Kind, **fields: Any) -> None:
         with self.conditions.lock:
             entry = Entry(kind=kind, time=self.clock(), **fields)
-            if not self.over:
+            if self.cut_short and kind is Kind.DISPATCHED:
+                self._in_vain.add(entry.event)
+            if not self.over and not (kind in _CALLS and entry.event in self._in_vain):
                 self.entries.append(entry)
             self.conditions.observe(entry)
 

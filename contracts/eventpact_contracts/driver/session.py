@@ -328,6 +328,7 @@ class _Session:
     async def _put_away(self, dispatcher: EventDispatcher) -> None:
         """Close a dispatcher that a scenario left open. Where nothing is pending, it has nothing to return."""
         settled = self._recorder.conditions.settled()
+        self._recorder.cut_short = not settled
         with_time = settled and not self._subject.hangs
         for each in (dispatcher, self._program.neighbour):
             self.put_away_at = time.monotonic()

@@ -11,19 +11,16 @@ from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
-from eventpact.domain.dispatcher import (
-    DispatchError,
-    FailedDelivery,
-)
+from eventpact.domain.dispatcher import DispatchError, FailedDelivery
 from eventpact.domain.events import DomainEvent
 from eventpact.infrastructure.asyncio_dispatcher import AsyncioEventDispatcher
+from eventpact.infrastructure.dispatching.failures import FailureReporter
 from eventpact.infrastructure.dispatching.subscriptions import Subscription
 from eventpact_contracts.rogues.handlers import NEVER_HANDLED
 from eventpact_contracts.rogues.rogue import rogue
 from eventpact_contracts.rogues.sound.pass_through import AsyncPassedHandler, LoopPassThrough, PassThrough, Route
 
 __all__: list[str] = []
-
 
 _C1 = {
     "C3": "it says of every order what C1 says of threads",
@@ -247,6 +244,26 @@ class TrustingOneTurn(LoopPassThrough):
     """Closing gives the loop one turn, in which whatever was posted before must have begun."""
 
     within = _StartingLater
+
+
+@rogue("C3", "does not hold on this schedule", also={"I3": "a thread may end as closing does"})
+class ReportingInATask(LoopPassThrough):
+    """Failures are reported by tasks, which closing cancels when all deliveries have ended."""
+
+    def prepare(self) -> None:
+        self.reports: set[asyncio.Task[None]] = set()
+
+    def report(self, subscription: Subscription, failed: FailedDelivery) -> None:
+        async def report() -> None:
+            FailureReporter(self.on_failure).report(failed)
+
+        self.reports.add(asyncio.get_running_loop().create_task(report()))
+
+    async def aclose(self, timeout: float = 10.0) -> tuple[DomainEvent, ...]:
+        undelivered = await super().aclose(timeout)
+        for task in self.reports:
+            task.cancel()
+        return undelivered
 
 
 @rogue("R1", "never received it", also=NEVER_HANDLED, settle_timeout=0.2)

@@ -38,6 +38,30 @@ class GivingUpWhatIsInHand(InAThread):
         return True
 
 
+_ANSWER_SECONDS = 1.1
+
+
+@rogue(
+    "C2",
+    "though little was pending",
+    also=dict.fromkeys(
+        ("R1", "R3", "R5", "I2", "I5", "L1"), "events wait for a second behind each handler that dispatches"
+    ),
+)
+class AskingItself(InAThread):
+    """Dispatch waits a second for the thread to answer, also on that very thread, where handlers dispatch."""
+
+    def start(self) -> None:
+        self.thread = threading.Thread(target=self.work, daemon=True)
+        self.thread.start()
+
+    def dispatch(self, event: DomainEvent) -> None:
+        if threading.current_thread() is self.thread and self.route(event) and not self._closed:
+            threading.Event().wait(_ANSWER_SECONDS)
+            raise DispatchError("its thread does not answer")
+        super().dispatch(event)
+
+
 @rogue("L1", "was reported")
 class ReportingAfterwards(InAThread):
     """A delivery is over when its attempt is; its failure is reported then, and closing no longer waits for that."""
