@@ -41,13 +41,14 @@ def find_home(subject: Subject) -> bool:
     Law A5 lets it refuse where no loop runs, and its author may not know that there is a hook to say so. One that
     refuses in another thread although a loop runs there lacks no loop: that is for law C1.
     """
-    if subject.needs_loop or subject.max_open > 1 or _takes_events(subject, thread=True):
+    is_elsewhere = subject.max_open > 1 or subject.outlives
+    if subject.needs_loop or is_elsewhere or _takes_events(subject, thread=True):
         return False
     try:
         run_scenario(subject, _IDLE, patience=1.0)
         is_one = _takes_events(subject, thread=True, own_loop=True)
-    except CouldNotRunError:
-        is_one = True  # if it can be opened there
+    except CouldNotRunError as error:
+        is_one = isinstance(error.__cause__, RuntimeError)  # as asyncio raises where no loop runs
     subject.needs_loop = is_one and _takes_events(replace(subject, needs_loop=True))
     return subject.needs_loop
 
